@@ -1,0 +1,24 @@
+"""Every event type there is, by name and version: what the log can hold."""
+
+from domain import agents, api_keys, clients, commands, idempotency, names, restores, rollouts, scripts, sites, tokens
+from domain.event import Event
+
+_MODULES = (agents, api_keys, clients, commands, idempotency, names, restores, rollouts, scripts, sites, tokens)
+
+
+def _all_events() -> dict[str, type[Event]]:
+    found: dict[str, type[Event]] = {}
+    for module in _MODULES:
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Event) and value is not Event:
+                found[value.__name__] = value
+    return found
+
+
+EVENTS: dict[str, type[Event]] = _all_events()
+"""From type name to class, for every event of every aggregate."""
+
+
+def topic_of(event_type: type[Event]) -> str:
+    """How the log names an event type: ``Name/version``."""
+    return f"{event_type.__name__}/{event_type.schema_version}"

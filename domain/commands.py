@@ -1,0 +1,539 @@
+"""Commands: one unit of work for one agent, and the whole of its life.
+
+    queued -> delivered -> running -> succeeded | failed | timed_out | interrupted
+      |           |-> rejected
+      '-> cancelled | expired          (once an agent may have it, cancelling is a request to that agent)
+
+An attempt is one execution. Handing the same attempt over twice is harmless, since the agent journals (command,
+attempt) before it accepts; a new attempt begins only where the retry policy says so, and is an event.
+"""
+
+import enum
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import (
+    CommandEndedError,
+    CommandNotEndedError,
+    ExpiryBeforeStartError,
+    ExpiryInPastError,
+    InvalidValueError,
+    NotYourCommandError,
+    StaleAttemptError,
+)
+from domain.event import Aggregate, Change, Event, Upcaster
+from domain.hours import Hours
+from domain.ids import AgentId, ClientId, CommandId, ScriptId, SiteId, derived_id
+from domain.scripts import DEFAULT_TIMEOUT_S, Shell, check_call
+
+DEFAULT_LANE = "default"
+SYSTEM_LANE = "system"
+DEFAULT_PRIORITY = 5
+MAX_PRIORITY = 9
+DEFAULT_EXPIRY = timedelta(days=30)
+MAX_EXPIRY = timedelta(days=366)
+MAX_LINE_BYTES = 64 * 1024
+MAX_ATTEMPTS = 10
+MAX_LANE_LENGTH = 40
+GIVEN_BACK = timedelta(minutes=1)
+
+
+class CommandState(enum.StrEnum):
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    INTERRUPTED = "interrupted"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in _OPEN
+
+
+_OPEN = frozenset({CommandState.QUEUED, CommandState.DELIVERED, CommandState.RUNNING})
+OUTCOMES = frozenset(state for state in CommandState if state not in _OPEN)
+RETRYABLE = frozenset({CommandState.FAILED, CommandState.TIMED_OUT, CommandState.INTERRUPTED})
+
+
+class RunScript(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="run_script"):
+    """Run one pinned revision. What is None is taken from the revision."""
+
+    script_id: ScriptId
+    revision: int
+    args: tuple[str, ...] | None = None
+    env: dict[str, str] = {}
+    """Added to the revision's own, and stronger."""
+    timeout_s: int | None = None
+    run_as: str | None = None
+
+
+class RunShell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="run_shell"):
+    """Run one line in a shell."""
+
+    shell: Shell
+    line: str
+    env: dict[str, str] = {}
+    timeout_s: int = DEFAULT_TIMEOUT_S
+    run_as: str | None = None
+
+
+class Ping(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="ping"):
+    """Do nothing, durably: proves that the whole path works."""
+
+
+class CollectFacts(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="collect_facts"
+):
+    """Gather the machine's facts now and report them."""
+
+
+Spec = RunScript | RunShell | Ping | CollectFacts
+
+
+def check_spec(spec: Spec) -> None:
+    """Raise InvalidValueError where a command asks for what no agent could do."""
+    match spec:
+        case RunScript():
+            check_call(spec.args or (), spec.env, spec.timeout_s or DEFAULT_TIMEOUT_S, spec.run_as)
+        case RunShell():
+            if not spec.line.strip() or "\x00" in spec.line or len(spec.line.encode()) > MAX_LINE_BYTES:
+                raise InvalidValueError(f"line: 1 to {MAX_LINE_BYTES} bytes of text without NUL.")
+            check_call((), spec.env, spec.timeout_s, spec.run_as)
+        case Ping() | CollectFacts():
+            pass
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which outcomes deserve another attempt, how many attempts in all, and how long to wait before the next."""
+
+    max_attempts: int = 1
+    on: tuple[CommandState, ...] = ()
+    backoff_s: int = 60
+
+    def check(self) -> None:
+        """Raise InvalidValueError for an impossible policy."""
+        if not 1 <= self.max_attempts <= MAX_ATTEMPTS:
+            raise InvalidValueError(f"retry.max_attempts: 1 to {MAX_ATTEMPTS}, not {self.max_attempts}.")
+        if not set(self.on) <= RETRYABLE:
+            raise InvalidValueError(f"retry.on: only {', '.join(sorted(RETRYABLE))} can be tried again.")
+        if not 0 <= self.backoff_s <= 7 * 24 * 3600:
+            raise InvalidValueError(f"retry.backoff_s: 0 seconds to 7 days, not {self.backoff_s}.")
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One output stream: its whole is kept beside the log under its hash; here is its end."""
+
+    size: int = 0
+    sha256: str = ""
+    tail: str = ""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one attempt came to, by the agent's account (its clock, set to the server's)."""
+
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_ms: int = 0
+    exit_code: int | None = None
+    stdout: Stream = Stream()
+    stderr: Stream = Stream()
+    detail: str = ""
+    """Why, where an exit code does not say it."""
+
+
+class CommandQueued(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: lambda body: body}
+    """Since 2 it may have hours."""
+
+    agent_id: AgentId
+    client_id: ClientId
+    site_id: SiteId
+    spec: Spec
+    expires_at: datetime
+    lane: str = DEFAULT_LANE
+    priority: int = DEFAULT_PRIORITY
+    """0 goes first, 9 last."""
+    not_before: datetime | None = None
+    retry: RetryPolicy = RetryPolicy()
+    reason: str = ""
+    retry_of: CommandId | None = None
+    hours: Hours | None = None
+    """It begins only within these, of its machine; ``not_before`` is then no earlier than they open."""
+
+
+class CommandDelivered(Event, frozen=True, kw_only=True):
+    """The agent has it on its disk."""
+
+    attempt: int
+    gateway: str
+
+
+class CommandStarted(Event, frozen=True, kw_only=True):
+    attempt: int
+    started_at: datetime | None = None
+
+
+class CommandRequeued(Event, frozen=True, kw_only=True):
+    """An attempt ended in a way that the retry policy forgives; the next one waits."""
+
+    attempt: int
+    """The next one's number."""
+    outcome: CommandState
+    """How the attempt before it ended."""
+    not_before: datetime | None
+    result: Result
+
+
+class CommandSucceeded(Event, frozen=True, kw_only=True):
+    attempt: int
+    result: Result
+
+
+class CommandFailed(Event, frozen=True, kw_only=True):
+    attempt: int
+    result: Result
+
+
+class CommandTimedOut(Event, frozen=True, kw_only=True):
+    attempt: int
+    result: Result
+
+
+class CommandInterrupted(Event, frozen=True, kw_only=True):
+    attempt: int
+    result: Result
+
+
+class CommandRejected(Event, frozen=True, kw_only=True):
+    attempt: int
+    code: str
+    detail: str = ""
+
+
+class CommandCancelRequested(Event, frozen=True, kw_only=True):
+    reason: str = ""
+
+
+class CommandCancelled(Event, frozen=True, kw_only=True):
+    reason: str = ""
+    attempt: int | None = None
+    """Set where the agent had it."""
+    result: Result | None = None
+
+
+class CommandExpired(Event, frozen=True, kw_only=True):
+    attempt: int | None = None
+    """Set where the agent had it and refused it for its age."""
+
+
+class LateResultRecorded(Event, frozen=True, kw_only=True):
+    """A result that came after the ending, or of an attempt given up; the ending stands."""
+
+    attempt: int
+    outcome: CommandState
+    result: Result
+
+
+class StrayResultRecorded(Event, frozen=True, kw_only=True):
+    """A result of an attempt that this log does not know: ordered after the backup that the log was restored from."""
+
+    command_id: CommandId
+    agent_id: AgentId
+    client_id: ClientId
+    attempt: int
+    outcome: CommandState
+    result: Result
+
+
+_ENDINGS: dict[type[Event], CommandState] = {
+    CommandSucceeded: CommandState.SUCCEEDED,
+    CommandFailed: CommandState.FAILED,
+    CommandTimedOut: CommandState.TIMED_OUT,
+    CommandInterrupted: CommandState.INTERRUPTED,
+    CommandRejected: CommandState.REJECTED,
+    CommandCancelled: CommandState.CANCELLED,
+    CommandExpired: CommandState.EXPIRED,
+}
+ENDINGS: frozenset[type[Event]] = frozenset(_ENDINGS)
+"""The events that end a command."""
+_STATES: dict[type[Event], CommandState] = {
+    CommandQueued: CommandState.QUEUED,
+    CommandRequeued: CommandState.QUEUED,
+    CommandDelivered: CommandState.DELIVERED,
+    CommandStarted: CommandState.RUNNING,
+    **_ENDINGS,
+}
+_RESULT_EVENTS: dict[CommandState, Any] = {
+    CommandState.SUCCEEDED: CommandSucceeded,
+    CommandState.FAILED: CommandFailed,
+    CommandState.TIMED_OUT: CommandTimedOut,
+    CommandState.INTERRUPTED: CommandInterrupted,
+}
+
+
+def state_after(event: Event) -> CommandState | None:
+    """The state that an event of a command leaves it in, or None if it leaves the state alone.
+
+    Projections share this rule, so that no table can disagree with the aggregate.
+    """
+    return _STATES.get(type(event))
+
+
+class Command(Aggregate):
+    queued: CommandQueued
+    agent_id: AgentId
+    client_id: ClientId
+    state: CommandState = CommandState.QUEUED
+    attempt: int = 1
+    not_before: datetime | None = None
+    cancel_requested: bool = False
+    cancel_reason: str = ""
+
+    def __init__(self, stream_id: UUID) -> None:
+        super().__init__(stream_id)
+        self.reported: set[int] = set()
+        """Attempts whose result is on record."""
+
+    @classmethod
+    def waiting(cls, stream_id: UUID, version: int, attempt: int, agent_id: AgentId, client_id: ClientId) -> Self:
+        """A command as its queue shows it, without its story.
+
+        That is enough to record that its agent has it (`deliver`), and then that it succeeded. Should it have moved on
+        since, the version is taken, and what is decided here conflicts when it is recorded.
+        """
+        command = cls(stream_id)
+        command.version = version
+        command.attempt = attempt
+        command.agent_id, command.client_id = agent_id, client_id
+        return command
+
+    def concerns(self) -> tuple[UUID | None, UUID | None]:
+        return self.agent_id, self.client_id
+
+    # -- decisions -----------------------------------------------------------------------------------------------
+
+    def queue(self, queued: CommandQueued, at: datetime) -> Change:
+        """Accept a new command.
+
+        Raises:
+            ExpiryInPastError, ExpiryBeforeStartError, InvalidValueError: see their texts.
+        """
+        if queued.expires_at <= at:
+            raise ExpiryInPastError
+        if queued.not_before is not None and queued.not_before >= queued.expires_at:
+            raise ExpiryBeforeStartError
+        if queued.expires_at - max(at, queued.not_before or at) > MAX_EXPIRY:
+            raise InvalidValueError(f"expires_at: at most {MAX_EXPIRY.days} days ahead.")
+        if not 0 <= queued.priority <= MAX_PRIORITY:
+            raise InvalidValueError(f"priority: 0 (first) to {MAX_PRIORITY} (last), not {queued.priority}.")
+        lane = queued.lane
+        if not 1 <= len(lane) <= MAX_LANE_LENGTH or not all(c.isalnum() or c in "-_" for c in lane):
+            raise InvalidValueError(f"lane: 1 to {MAX_LANE_LENGTH} letters, digits, '-' or '_', not {lane!r}.")
+        check_spec(queued.spec)
+        queued.retry.check()
+        if queued.hours is not None:
+            queued.hours.check()
+            if queued.hours.opening(max(at, queued.not_before or at)) >= queued.expires_at:
+                raise ExpiryBeforeStartError
+        return self.decide(queued)
+
+    def must_belong_to(self, agent_id: AgentId) -> None:
+        """Raise NotYourCommandError unless the command is that agent's."""
+        if self.agent_id != agent_id:
+            raise NotYourCommandError
+
+    def deliver(self, attempt: int, gateway: str) -> list[Change]:
+        """The agent has this attempt on disk; said twice, it is one event."""
+        if self.state.terminal or attempt != self.attempt or self.state is not CommandState.QUEUED:
+            return []
+        return [self.decide(CommandDelivered(attempt=attempt, gateway=gateway))]
+
+    def start(self, attempt: int, started_at: datetime | None, gateway: str) -> list[Change]:
+        """The agent began this attempt; what had to come before is implied."""
+        if self.state.terminal or attempt != self.attempt or self.state is CommandState.RUNNING:
+            return []
+        return [*self.deliver(attempt, gateway), self.decide(CommandStarted(attempt=attempt, started_at=started_at))]
+
+    def reject(self, attempt: int, code: str, detail: str) -> list[Change]:
+        """The agent refuses this attempt for good."""
+        if self.state.terminal or attempt != self.attempt:
+            return []
+        return [self.decide(CommandRejected(attempt=attempt, code=code, detail=detail))]
+
+    def finish(
+        self, attempt: int, outcome: CommandState, result: Result, *, at: datetime, gateway: str
+    ) -> Sequence[Change]:
+        """Record what an attempt came to.
+
+        Args:
+            attempt: which execution it was.
+            outcome: any terminal state but ``rejected``.
+            result: the agent's account of it.
+            at: now, for the wait before a next attempt.
+            gateway: who heard it, should the delivery itself not be on record yet.
+
+        Returns:
+            The events to record; none if this attempt's result is on record already.
+
+        Raises:
+            StaleAttemptError: no such attempt was ever begun.
+        """
+        if attempt in self.reported:
+            return []
+        if not 1 <= attempt <= self.attempt:
+            raise StaleAttemptError(f"Attempt {attempt} of this command was never begun; it is at {self.attempt}.")
+        if self.state.terminal or attempt < self.attempt:
+            return [self.decide(LateResultRecorded(attempt=attempt, outcome=outcome, result=result))]
+        before: list[Change] = []
+        if result.started_at is not None:
+            before = self.start(attempt, result.started_at, gateway)
+        else:
+            before = self.deliver(attempt, gateway)
+        return [*before, self._end(attempt, outcome, result, at)]
+
+    def _end(self, attempt: int, outcome: CommandState, result: Result, at: datetime) -> Change:
+        if outcome is CommandState.CANCELLED:
+            return self.decide(CommandCancelled(reason=self.cancel_reason, attempt=attempt, result=result))
+        if outcome is CommandState.EXPIRED:
+            opens_at = self._opens_again(at)
+            if opens_at is None:
+                return self.decide(CommandExpired(attempt=attempt))
+            return self.decide(
+                CommandRequeued(attempt=attempt + 1, outcome=outcome, not_before=opens_at, result=result)
+            )
+        next_at = self._next_try(attempt, outcome, at) if outcome in RETRYABLE else None
+        if next_at is not None:
+            return self.decide(CommandRequeued(attempt=attempt + 1, outcome=outcome, not_before=next_at, result=result))
+        try:
+            ending = _RESULT_EVENTS[outcome]
+        except KeyError:
+            raise InvalidValueError(f"outcome: an attempt cannot come to {outcome}.") from None
+        return self.decide(ending(attempt=attempt, result=result))
+
+    def _opens_again(self, at: datetime) -> datetime | None:
+        """When it may begin next, if its agent gave it back for its hours alone; None if it is over."""
+        hours = self.queued.hours
+        if hours is None or self.cancel_requested or at >= self.queued.expires_at:
+            return None
+        # The agent judges to the second: by our clock it may be a moment before the end of the hours.
+        opens_at = hours.opening(at + GIVEN_BACK)
+        return opens_at if opens_at < self.queued.expires_at else None
+
+    def _next_try(self, attempt: int, outcome: CommandState, at: datetime) -> datetime | None:
+        """When the retry policy wants another attempt, if it does."""
+        retry = self.queued.retry
+        next_at = at + timedelta(seconds=retry.backoff_s)
+        again = outcome in retry.on and attempt < retry.max_attempts and not self.cancel_requested
+        return next_at if again and next_at < self.queued.expires_at else None
+
+    def cancel(self, reason: str, *, in_flight: bool) -> list[Change]:
+        """End it if it surely never left; otherwise ask the agent.
+
+        Args:
+            reason: shown in its story.
+            in_flight: a gateway may have handed it over without having heard an answer.
+
+        Raises:
+            CommandEndedError: there is nothing left to cancel.
+        """
+        if self.state.terminal:
+            raise CommandEndedError(f"The command has already {self.state.replace('_', ' ')}; an ending never changes.")
+        if self.state is CommandState.QUEUED and not in_flight:
+            return [self.decide(CommandCancelled(reason=reason or self.cancel_reason))]
+        if self.cancel_requested:
+            return []
+        return [self.decide(CommandCancelRequested(reason=reason))]
+
+    def confirm_cancel(self) -> list[Change]:
+        """The agent answered that it does not have it and will never run it."""
+        if self.state.terminal:
+            return []
+        return [self.decide(CommandCancelled(reason=self.cancel_reason, attempt=self.attempt))]
+
+    def expire(self, at: datetime) -> list[Change]:
+        """End it if it waited too long. What an agent has on disk it judges itself."""
+        if self.state is not CommandState.QUEUED or at < self.queued.expires_at:
+            return []
+        return [self.decide(CommandExpired())]
+
+    def abandon(self, reason: str) -> list[Change]:
+        """Its agent is retired: what waits is cancelled, what was under way will not be heard of again."""
+        if self.state.terminal:
+            return []
+        if self.state is CommandState.QUEUED:
+            return [self.decide(CommandCancelled(reason=reason))]
+        return [self.decide(CommandInterrupted(attempt=self.attempt, result=Result(detail=reason)))]
+
+    def must_have_ended(self) -> None:
+        """Raise CommandNotEndedError while it is still open."""
+        if not self.state.terminal:
+            raise CommandNotEndedError
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def when(self, event: Event) -> None:
+        match event:
+            case CommandQueued():
+                self.queued = event
+                self.agent_id, self.client_id = event.agent_id, event.client_id
+                self.not_before = event.not_before
+            case CommandRequeued():
+                self.reported.add(self.attempt)
+                self.attempt = event.attempt
+                self.not_before = event.not_before
+            case CommandCancelRequested():
+                self.cancel_requested = True
+                self.cancel_reason = event.reason
+            case CommandSucceeded() | CommandFailed() | CommandTimedOut() | LateResultRecorded():
+                self.reported.add(event.attempt)
+            case CommandInterrupted():
+                # An abandoned command may still be heard of: its true result is then a late one.
+                if event.result.finished_at is not None or event.result.started_at is not None:
+                    self.reported.add(event.attempt)
+            case CommandCancelled():
+                if event.result is not None:
+                    self.reported.add(self.attempt)
+            case CommandDelivered() | CommandStarted() | CommandRejected() | CommandExpired():
+                pass
+            case _:
+                super().when(event)
+        self.state = state_after(event) or self.state
+
+
+class Stray(Aggregate):
+    """One attempt that an agent has made and the log knows nothing of.
+
+    It is a stream of its own, not its command's: a story needs its beginning, and what was ordered is not known.
+    """
+
+    agent_id: AgentId
+    client_id: ClientId
+
+    @classmethod
+    def of(cls, command_id: UUID, attempt: int) -> Self:
+        """The stream of an attempt, before it is replayed."""
+        return cls(derived_id("stray", command_id, str(attempt)))
+
+    def concerns(self) -> tuple[UUID | None, UUID | None]:
+        return self.agent_id, self.client_id
+
+    def record(self, recorded: StrayResultRecorded) -> list[Change]:
+        """Record what it came to; said twice, it is one event."""
+        return [] if self.exists else [self.decide(recorded)]
+
+    def when(self, event: Event) -> None:
+        match event:
+            case StrayResultRecorded():
+                self.agent_id, self.client_id = event.agent_id, event.client_id
+            case _:
+                super().when(event)

@@ -1,0 +1,230 @@
+"""What can be wrong with a request, each with a code that never changes.
+
+A domain error says what was wrong, where, and what to do. Adapters turn it into a problem document, a wire reply or a
+red line; none of them matches on its text.
+"""
+
+from typing import Any, ClassVar
+
+
+class DomainError(Exception):
+    """The request breaks a rule of the fleet."""
+
+    code: ClassVar[str] = "domain_error"
+    status: ClassVar[int] = 422
+    """The HTTP status that fits best; kept here so that each rule says it once."""
+
+    def __init__(self, detail: str | None = None, **extra: Any) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip()
+        self.extra = extra
+        super().__init__(self.detail)
+
+
+class NotFoundError(DomainError):
+    """There is nothing with that id here; list the collection to see what there is."""
+
+    code = "not_found"
+    status = 404
+
+
+class NameTakenError(DomainError):
+    """That name is already in use; choose another or rename the holder."""
+
+    code = "name_taken"
+    status = 409
+
+
+class StaleVersionError(DomainError):
+    """It was changed since you read it; read it again and repeat the update with its new ETag."""
+
+    code = "stale_version"
+    status = 412
+
+
+class InvalidValueError(DomainError):
+    """A value is outside of what is allowed."""
+
+    code = "invalid_value"
+    status = 422
+
+
+class AgentRetiredError(DomainError):
+    """The agent is retired and takes no more commands; enroll the machine again."""
+
+    code = "agent_retired"
+    status = 409
+
+
+class AgentSuspendedError(DomainError):
+    """The agent is suspended; resume it first."""
+
+    code = "agent_suspended"
+    status = 409
+
+
+class AgentNotSuspendedError(DomainError):
+    """The agent is not suspended, so there is nothing to resume."""
+
+    code = "agent_not_suspended"
+    status = 409
+
+
+class WrongPlatformError(DomainError):
+    """The script does not support the agent's platform."""
+
+    code = "wrong_platform"
+    status = 422
+
+
+class ScriptArchivedError(DomainError):
+    """The script is archived; restore it or choose another."""
+
+    code = "script_archived"
+    status = 409
+
+
+class UnknownRevisionError(DomainError):
+    """The script has no such revision."""
+
+    code = "unknown_revision"
+    status = 404
+
+
+class ExpiryInPastError(DomainError):
+    """The expiry lies in the past; leave it out for the default or name a later time."""
+
+    code = "expiry_in_past"
+    status = 422
+
+
+class ExpiryBeforeStartError(DomainError):
+    """The command would expire before it may start; move not_before or expires_at."""
+
+    code = "expiry_before_start"
+    status = 422
+
+
+class CommandEndedError(DomainError):
+    """The command has already ended, and an ending never changes."""
+
+    code = "command_ended"
+    status = 409
+
+
+class CommandNotEndedError(DomainError):
+    """The command has not ended yet; cancel it first or wait."""
+
+    code = "command_not_ended"
+    status = 409
+
+
+class StaleAttemptError(DomainError):
+    """The message speaks of another attempt than the command's present one."""
+
+    code = "stale_attempt"
+    status = 409
+
+
+class NotYourCommandError(DomainError):
+    """The command belongs to another agent."""
+
+    code = "not_your_command"
+    status = 403
+
+
+class EmptyRolloutError(DomainError):
+    """The rollout's target is nobody; plan it to see who was left out, and why."""
+
+    code = "rollout_empty"
+    status = 422
+
+
+class InvalidFilterError(DomainError):
+    """The filter over facts cannot be read."""
+
+    code = "invalid_filter"
+    status = 422
+
+
+class RolloutEndedError(DomainError):
+    """The rollout has ended already."""
+
+    code = "rollout_ended"
+    status = 409
+
+
+class RolloutPausedError(DomainError):
+    """The rollout is paused already."""
+
+    code = "rollout_paused"
+    status = 409
+
+
+class RolloutNotPausedError(DomainError):
+    """The rollout is not paused, so there is nothing to resume."""
+
+    code = "rollout_not_paused"
+    status = 409
+
+
+class RolloutNotOpenError(DomainError):
+    """Nobody joins the rollout, so there is nothing to close."""
+
+    code = "rollout_not_open"
+    status = 409
+
+
+class NoWaveLeftError(DomainError):
+    """The rollout has no further wave to release."""
+
+    code = "no_wave_left"
+    status = 409
+
+
+class NothingToRetryError(DomainError):
+    """No agent of the rollout has failed, or those that did are being retried already."""
+
+    code = "nothing_to_retry"
+    status = 409
+
+
+class TokenExpiredError(DomainError):
+    """The enrollment token has expired; make a new one."""
+
+    code = "token_expired"
+    status = 403
+
+
+class TokenUsedUpError(DomainError):
+    """The enrollment token was used as often as it may be; make a new one."""
+
+    code = "token_used_up"
+    status = 403
+
+
+class TokenRevokedError(DomainError):
+    """The enrollment token was revoked; make a new one."""
+
+    code = "token_revoked"
+    status = 403
+
+
+class UnknownTokenError(DomainError):
+    """No such enrollment token; copy it whole from where it was shown."""
+
+    code = "unknown_token"
+    status = 403
+
+
+class KeyRevokedError(DomainError):
+    """The API key is already revoked."""
+
+    code = "key_revoked"
+    status = 409
+
+
+class IdempotencyMismatchError(DomainError):
+    """The Idempotency-Key was used before with another request; use a fresh key for a new request."""
+
+    code = "idempotency_mismatch"
+    status = 422

@@ -1,0 +1,36 @@
+"""Identifiers as types, so that a checker tells a command from an agent.
+
+Every id is a UUID. New ones are version 7 (time-ordered, RFC 9562) and are made outside of the domain; derived ones
+are version 5 and are made here, so that doing the same thing twice names the same stream.
+"""
+
+from typing import NewType
+from uuid import UUID, uuid5
+
+ClientId = NewType("ClientId", UUID)
+SiteId = NewType("SiteId", UUID)
+AgentId = NewType("AgentId", UUID)
+ScriptId = NewType("ScriptId", UUID)
+CommandId = NewType("CommandId", UUID)
+TokenId = NewType("TokenId", UUID)
+ApiKeyId = NewType("ApiKeyId", UUID)
+
+_DERIVED_VERSION = 5
+_NAMESPACE = UUID("f1ee7109-0000-5000-8000-000000000001")
+
+
+def derived_id(*parts: str | UUID) -> UUID:
+    """Name a stream after what it is about.
+
+    Args:
+        parts: what identifies it, most general first; the same parts give the same id for ever.
+
+    Returns:
+        A version 5 UUID (RFC 9562).
+    """
+    return uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts))
+
+
+def is_derived(stream_id: UUID) -> bool:
+    """Whether an id came of `derived_id`: a rollout's commands have such, those that were asked for singly do not."""
+    return stream_id.version == _DERIVED_VERSION

@@ -1,0 +1,397 @@
+"""What gateway and agent say to each other: msgpack, defined here once, the same over NATS and over HTTP.
+
+Subjects (``<agent>`` is the agent's id, hyphenated):
+
+    fleet.<agent>.cmd              request to the agent: a signed `Delivery` or `CancelRequest`, or an `OutputWatch`
+    fleet.<agent>.up.<kind>        request to the gateways, answered after commit; <kind> is the message's ``kind``
+    fleet.<agent>.out.<command>    `OutputLive`, best effort, no answer
+    _INBOX_<agent>.>               the agent's own reply inbox
+
+Every message is a map with ``kind`` (what it is). Unknown fields are ignored; an unknown kind is answered with
+`Refused` (code ``unknown_kind``) and counted. `PROTOCOL` goes up only when an old peer could not understand a new one;
+each `Hello` names it.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+PROTOCOL = 1
+LET_IN_S = 12
+"""An agent waits at most so long for NATS to let it in; a gateway speaks for nobody who waited longer."""
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""NATS refuses more (its max_payload)."""
+CHUNK_BYTES = 512 * 1024
+"""Raw bytes of output in one `OutputChunk` before compression."""
+INLINE_OUTPUT_BYTES = 64 * 1024
+"""A stream of at most this many raw bytes travels inside its `ResultReport`."""
+TAIL_BYTES = 2048
+"""How much of a stream's end an event keeps."""
+MAX_OUTPUT_BYTES = 50 * 1024 * 1024
+"""Of one stream; what a script prints beyond is cut, and the result says so in ``detail``."""
+DELIVERY_WINDOW = 50
+"""How many commands one `Delivery` carries at the most."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """Anything that crosses between gateway and agent."""
+
+
+# -- what is to be done (inside the signed body of a Delivery) ----------------------------------------------------
+
+
+class ScriptWork(Message, frozen=True, kw_only=True, tag="script"):
+    """Run code. ``run_script`` and ``run_shell`` both arrive as this; nothing is left for the agent to look up."""
+
+    shell: str
+    body: str
+    args: list[str] = []
+    env: dict[str, str] = {}
+    timeout_s: int
+    run_as: str | None = None
+    inline: bool = False
+    """True for a shell line: it is handed to the shell as an argument rather than as a file."""
+
+
+class PingWork(Message, frozen=True, kw_only=True, tag="ping"):
+    pass
+
+
+class FactsWork(Message, frozen=True, kw_only=True, tag="collect_facts"):
+    pass
+
+
+Work = ScriptWork | PingWork | FactsWork
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One command on its way to its agent."""
+
+    command_id: UUID
+    attempt: int
+    lane: str
+    priority: int
+    position: int
+    """Of the event that queued it: with priority, the order within a lane."""
+    expires_at: datetime
+    age_ms: int
+    """How long it has waited since it was queued, when this was sent."""
+    work: bytes
+    """msgpack of a `Work`, kept apart so that a kind this agent does not know spoils only its own order."""
+    correlation_id: UUID
+
+
+class DeliveryBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the server signs."""
+
+    agent_id: UUID
+    sent_at: datetime
+    """The server's clock; the agent judges expiry by it, so that its own clock may be wrong."""
+    orders: list[Order]
+
+
+class Delivery(Message, frozen=True, kw_only=True, tag="delivery"):
+    """Commands in the order in which each lane must run them."""
+
+    body: bytes
+    """msgpack of a `DeliveryBody`."""
+    signature: bytes
+    """Ed25519 over ``b"fleetlog-delivery-1\\0" + body``, by the server's key."""
+
+
+SIGNING_CONTEXT = b"fleetlog-delivery-1\x00"
+CANCEL_CONTEXT = b"fleetlog-cancel-1\x00"
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The agent's word on one order."""
+
+    command_id: UUID
+    attempt: int
+    status: str
+    """``accepted`` (journaled on disk, now or before), ``rejected`` (for good), ``expired``, ``cancelled`` (a tombstone
+    was there first) or ``busy`` (journal full: try later)."""
+    code: str = ""
+    detail: str = ""
+
+
+class DeliveryReply(Message, frozen=True, kw_only=True, tag="delivery_reply"):
+    orders: list[Accepted]
+
+
+class CancelBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    agent_id: UUID
+    sent_at: datetime
+    command_ids: list[UUID]
+
+
+class CancelRequest(Message, frozen=True, kw_only=True, tag="cancel"):
+    """Drop these if they have not started, end them if they run, and never run them if they come later."""
+
+    body: bytes
+    signature: bytes
+    """Ed25519 over ``b"fleetlog-cancel-1\\0" + body``."""
+
+
+class CancelReply(Message, frozen=True, kw_only=True, tag="cancel_reply"):
+    """The agent's word on each.
+
+    ``dropped``: never ran and never will (a tombstone is on disk). ``ending``: its process tree is being ended; the
+    result follows with outcome ``cancelled``. ``ended``: its result is on its way or was acknowledged already.
+    """
+
+    statuses: dict[str, str]
+    """From command id (hyphenated) to status."""
+
+
+class OutputWatch(Message, frozen=True, kw_only=True, tag="watch"):
+    """Somebody watches this command from now on: send again, as `OutputLive`, what of its output is still held.
+
+    Answered with `Acknowledged`. Not signed: it makes the agent do nothing but repeat what it has sent.
+    """
+
+    command_id: UUID
+
+
+# -- what the agent reports ---------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
+    """I am here: on connect, on a timer, on demand."""
+
+    agent_version: str
+    protocol: int = PROTOCOL
+    boot_id: str = ""
+    sent_at: datetime
+    open_commands: int = 0
+    """How many commands its journal holds that have not ended."""
+    free_lanes: int = 0
+
+
+class HelloReply(Message, frozen=True, kw_only=True, tag="hello_reply"):
+    server_time: datetime
+    pending: int = 0
+    """How many commands wait for this agent; they follow on ``cmd`` (or in the HTTP answer)."""
+    hello_interval_s: float = 60.0
+    repeat: str = ""
+    """Names an occasion on which the server lost what it had acknowledged: it was restored from a backup. An agent that
+    has not heard of that one yet sends each result once more that was acknowledged at or after ``repeat_since``."""
+    repeat_since: datetime | None = None
+
+
+class FactsReport(Message, frozen=True, kw_only=True, tag="facts"):
+    facts: dict[str, Any]
+
+
+class StartedReport(Message, frozen=True, kw_only=True, tag="started"):
+    command_id: UUID
+    attempt: int
+    started_at: datetime
+
+
+class StreamReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One output stream of a result."""
+
+    size: int = 0
+    """Raw bytes."""
+    sha256: str = ""
+    """Of the raw bytes, in hex; empty for an empty stream."""
+    tail: bytes = b""
+    """Its last `TAIL_BYTES` bytes."""
+    inline: bytes | None = None
+    """All of it, zlib-compressed, where it is small; otherwise it was sent as `OutputChunk`s before."""
+
+
+class ResultReport(Message, frozen=True, kw_only=True, tag="result"):
+    """What an attempt came to. Repeated until it is answered with `Acknowledged`."""
+
+    command_id: UUID
+    attempt: int
+    outcome: str
+    """``succeeded | failed | timed_out | interrupted | cancelled | expired | rejected``"""
+    exit_code: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_ms: int = 0
+    stdout: StreamReport = StreamReport()
+    stderr: StreamReport = StreamReport()
+    detail: str = ""
+    code: str = ""
+    """Why it was rejected."""
+
+
+class OutputOffer(Message, frozen=True, kw_only=True, tag="offer"):
+    """Asks whether the server holds this output already; answered with `OutputWanted`."""
+
+    sha256: str
+    size: int
+
+
+class OutputWanted(Message, frozen=True, kw_only=True, tag="wanted"):
+    from_chunk: int
+    """The first chunk that the server does not have; -1 when it holds the whole."""
+
+
+class OutputChunk(Message, frozen=True, kw_only=True, tag="chunk"):
+    """A piece of an output larger than `INLINE_OUTPUT_BYTES`; acknowledged once it is committed."""
+
+    command_id: UUID
+    attempt: int
+    sha256: str
+    """Of the whole stream's raw bytes."""
+    size: int
+    """Of the whole stream, raw."""
+    index: int
+    """From 0; chunk i holds raw bytes from i * CHUNK_BYTES."""
+    data: bytes
+    """zlib-compressed."""
+
+
+class OutputLive(Message, frozen=True, kw_only=True, tag="live"):
+    """Output as it appears; may be lost, doubled or cut."""
+
+    command_id: UUID
+    attempt: int
+    stream: str
+    """``stdout | stderr``"""
+    offset: int
+    data: bytes
+
+
+class Acknowledged(Message, frozen=True, kw_only=True, tag="ack"):
+    """Committed in Postgres. ``detail`` says if it changed nothing (``duplicate`` or ``late``)."""
+
+    detail: str = ""
+
+
+class Refused(Message, frozen=True, kw_only=True, tag="refused"):
+    """It changed nothing. If ``permanent``, repeating it is of no use: the agent drops it and logs the reason."""
+
+    code: str
+    detail: str = ""
+    permanent: bool = True
+    retry_after_s: float | None = None
+
+
+FULL_CODES = frozenset({"overloaded", "too_many_messages"})
+"""Of a `Refused`: the server is there and has too much to do, on the whole or from this agent. What else is not
+permanent says that something is away, and is worth repeating as soon as the server is heard again."""
+
+Uplink = Hello | FactsReport | StartedReport | ResultReport | OutputOffer | OutputChunk
+UplinkReply = HelloReply | OutputWanted | Acknowledged | Refused
+Downlink = Delivery | CancelRequest | OutputWatch
+DownlinkReply = DeliveryReply | CancelReply | Acknowledged | Refused
+
+UPLINK_KINDS = frozenset({"hello", "facts", "started", "result", "offer", "chunk"})
+
+
+# -- the last resort: the same over HTTP --------------------------------------------------------------------------
+
+
+class HttpCheckIn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of ``POST /api/v1/agent/check-in``, signed like a delivery but by the agent (header below)."""
+
+    agent_id: UUID
+    sent_at: datetime
+    """The server's clock as the agent knows it; more than 5 minutes off is refused with the server's time."""
+    messages: list[bytes]
+    """Uplink messages, each answered by the reply at the same place."""
+    replies: list[bytes] = []
+    """`DeliveryReply` and `CancelReply` to what the answer before brought."""
+    wait_s: float = 0.0
+    """How long the server may hold the answer back until there is something to deliver; at most 50 s."""
+
+
+class HttpCheckInReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    server_time: datetime
+    replies: list[bytes] = []
+    requests: list[bytes] = []
+    """`Delivery` and `CancelRequest` messages; answer them in the next check-in."""
+    nats_urls: list[str] = []
+    """Where NATS is now, as in `EnrollReply`: an agent that enrolled before it moved comes here and finds it again."""
+    nats_ca: str | None = None
+
+
+NATS_CONTEXT = b"fleetlog-nats-1\x00"
+"""The agent signs this + the NATS server's nonce at each connect. A context of its own, so that a stolen broker cannot
+have it sign a check-in in the guise of a nonce."""
+HTTP_CONTEXT = b"fleetlog-http-1\x00"
+HTTP_SIGNATURE_HEADER = "Fleetlog-Signature"
+"""Hex of the agent's Ed25519 signature over `HTTP_CONTEXT` + body."""
+
+
+class EnrollRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """JSON body of ``POST /api/v1/enroll``."""
+
+    token: str
+    public_key: str
+    """Ed25519, hex."""
+    proof: str
+    """Hex of the agent's signature over ``b"fleetlog-enroll-1\\0" + token``: it does hold the private half."""
+    hostname: str
+    platform: str
+    arch: str
+    agent_version: str
+
+
+ENROLL_CONTEXT = b"fleetlog-enroll-1\x00"
+
+
+class EnrollReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    agent_id: UUID
+    server_public_key: str
+    """Ed25519, hex: what deliveries are checked against."""
+    nats_urls: list[str]
+    """``nats://`` or ``tls://`` first, ``ws://``/``wss://`` after; the agent tries them in turn, then HTTP."""
+    nats_ca: str | None = None
+    hello_interval_s: float = 60.0
+
+
+_encoder = msgspec.msgpack.Encoder()
+encode = _encoder.encode
+decode_uplink = msgspec.msgpack.Decoder(Uplink).decode
+decode_uplink_reply = msgspec.msgpack.Decoder(UplinkReply).decode
+decode_downlink = msgspec.msgpack.Decoder(Downlink).decode
+decode_downlink_reply = msgspec.msgpack.Decoder(DownlinkReply).decode
+decode_live = msgspec.msgpack.Decoder(OutputLive).decode
+decode_work = msgspec.msgpack.Decoder(Work).decode
+decode_delivery_body = msgspec.msgpack.Decoder(DeliveryBody).decode
+decode_cancel_body = msgspec.msgpack.Decoder(CancelBody).decode
+
+
+class _Kind(msgspec.Struct):
+    kind: str = ""
+
+
+_decode_kind = msgspec.msgpack.Decoder(_Kind).decode
+
+
+def kind_of(data: bytes) -> str:
+    """The ``kind`` of any message, to tell an unknown kind from a malformed message.
+
+    Raises:
+        msgspec.DecodeError: it is not a msgpack map, or its kind is not text.
+    """
+    return _decode_kind(data).kind
+
+
+def command_subject(agent_id: UUID) -> str:
+    return f"fleet.{agent_id}.cmd"
+
+
+def uplink_subject(agent_id: UUID, kind: str) -> str:
+    return f"fleet.{agent_id}.up.{kind}"
+
+
+def live_subject(agent_id: UUID, command_id: UUID) -> str:
+    return f"fleet.{agent_id}.out.{command_id}"
+
+
+def inbox_prefix(agent_id: UUID) -> str:
+    return f"_INBOX_{agent_id}"
+
+
+GATEWAY_QUEUE = "gateways"
+"""The queue group that shares ``fleet.*.up.*``."""
