@@ -1,0 +1,44 @@
+"""Credentials that Fleetlog mints: an id to find them by, and a secret that only their holder knows.
+
+    flk_<id: 32 hex digits>_<secret: 43 characters of URL-safe base64, 256 random bits>
+
+A secret with that much randomness cannot be guessed from a plain SHA-256, so that is what is kept; a slow hash is for
+what people choose themselves.
+"""
+
+import hashlib
+import secrets
+from uuid import UUID
+
+import msgspec
+
+KEY_PREFIX = "flk"
+TOKEN_PREFIX = "flt"  # noqa: S105 -- a prefix that says what kind of credential follows
+_ID_DIGITS = 32
+_MAX_LENGTH = 200
+
+
+class Credential(msgspec.Struct, frozen=True):
+    text: str
+    secret_sha256: str
+
+
+def mint(prefix: str, stream_id: UUID) -> Credential:
+    """Make the text of a new credential for the stream that will record its hash."""
+    secret = secrets.token_urlsafe(32)
+    return Credential(f"{prefix}_{stream_id.hex}_{secret}", hashlib.sha256(secret.encode()).hexdigest())
+
+
+def parse(prefix: str, text: str) -> tuple[UUID, str] | None:
+    """Split a credential into the stream's id and the secret's SHA-256 in hex; None if it is not one of this kind."""
+    if len(text) > _MAX_LENGTH:
+        return None
+    found, _, rest = text.partition("_")
+    digits, _, secret = rest.partition("_")
+    if found != prefix or len(digits) != _ID_DIGITS or not secret:
+        return None
+    try:
+        stream_id = UUID(hex=digits)
+    except ValueError:
+        return None
+    return stream_id, hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,160 @@
+"""The event log as the rest of Fleetlog sees it, whatever keeps it."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from domain.event import Change, Metadata, Recorded
+
+ATOMIC_EVENTS = 2_500
+"""So many changes in one `append_bulk` are recorded all or none; more are recorded in several transactions."""
+
+
+class EventLogError(Exception):
+    """The event log could not do what was asked."""
+
+    code = "event_log_error"
+
+
+class ConflictError(EventLogError):
+    """Somebody else appended to the stream first: load it again and decide again."""
+
+    code = "stream_conflict"
+
+
+class LogUnavailableError(EventLogError):
+    """The event log cannot be reached; nothing was recorded."""
+
+    code = "log_unavailable"
+
+
+class OutcomeUnknownError(EventLogError):
+    """The connection broke during the commit: it may or may not be recorded. Read the streams before trying again."""
+
+    code = "outcome_unknown"
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events to read. What is None does not restrict."""
+
+    agent_id: UUID | None = None
+    stream_id: UUID | None = None
+    client_ids: tuple[UUID, ...] | None = None
+    """Only events of these tenants; those of no tenant are then left out."""
+    types: tuple[str, ...] | None = None
+    """Type names without version, as ``CommandQueued``."""
+    actor: str | None = None
+    correlation_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+ALL = Selection()
+
+
+class InlineFold(Protocol):
+    """A projection that is current at commit: folded inside of the appending transaction."""
+
+    def apply(self, cursor: Any, recorded: Sequence[Recorded]) -> None:
+        """Write rows for these events.
+
+        Args:
+            cursor: a psycopg cursor inside of the appending transaction, after the events are inserted.
+            recorded: what the transaction appends, in the order of position.
+        """
+
+
+class EventLog(Protocol):
+    """Append-only. All methods are safe to call from many tasks at once."""
+
+    async def append(self, changes: Sequence[Change], metadata: Metadata) -> list[int]:
+        """Record changes, all or none, durably.
+
+        Concurrent calls of a process share one transaction (group commit); one's conflict does not fail the others.
+
+        Args:
+            changes: one to a few hundred, of one or more streams, in order.
+            metadata: the same for all of them.
+
+        Returns:
+            Their positions, in the order given. When it returns, they are on disk.
+
+        Raises:
+            ConflictError: a stream has moved on.
+            LogUnavailableError: nothing was recorded.
+            OutcomeUnknownError: see there.
+        """
+
+    async def append_each(self, items: Sequence[tuple[Sequence[Change], Metadata]]) -> list[list[int] | EventLogError]:
+        """As many calls of `append` at once, at less cost than a task for each.
+
+        Returns:
+            What each of them came to, in the order given: its positions, or what `append` would have raised. Where one
+            fails, the others are recorded all the same.
+        """
+
+    async def append_bulk(self, changes: Iterable[Change], metadata: Metadata) -> int:
+        """Record many changes by COPY, in transactions of a few thousand; encoding and copying overlap.
+
+        Up to `ATOMIC_EVENTS` changes are one transaction, like those of `append`.
+
+        Returns:
+            The position of the last.
+
+        Raises:
+            ConflictError: as above; chunks before the conflicting one stay recorded.
+        """
+
+    async def read_streams(self, stream_ids: Sequence[UUID], *, tolerant: bool = False) -> dict[UUID, list[Recorded]]:
+        """All events of some streams, oldest first; a stream without events is absent.
+
+        ``tolerant`` is as for `read`: for those who read several at once, and let none suffer for another.
+        """
+
+    async def read_heads(self, stream_ids: Sequence[UUID], *, tolerant: bool = False) -> dict[UUID, Recorded]:
+        """The last event of each of some streams; a stream without events is absent. ``tolerant`` is as above."""
+
+    async def read(
+        self,
+        selection: Selection = ALL,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1000,
+        backwards: bool = False,
+        tolerant: bool = False,
+    ) -> list[Recorded]:
+        """One page of the log.
+
+        Args:
+            selection: which events.
+            after: only positions above it (when reading backwards: only positions below it, 0 meaning from the end).
+            upto: only positions up to it.
+            limit: at most so many.
+            backwards: newest first.
+            tolerant: an event that cannot be decoded comes as `Undecodable`: for readers who show, and decide nothing.
+
+        Raises:
+            UndecodableEventError: one cannot be decoded.
+        """
+
+    async def head(self) -> int:
+        """The last position, 0 for an empty log."""
+
+    def follow(
+        self, after: int, selection: Selection = ALL, *, page: int = 1000, tolerant: bool = False
+    ) -> AsyncIterator[list[Recorded]]:
+        """Pages of the log as it grows, for ever; NOTIFY is a hint, a poll each second the guarantee.
+
+        Yields an empty page now and then when nothing comes, so that a caller can look at its own clock.
+        ``tolerant`` is as for `read`.
+        """
+
+    async def start(self) -> None:
+        """Open connections; waits for the database with back-off."""
+
+    async def stop(self) -> None:
+        """Commit what is under way and close."""

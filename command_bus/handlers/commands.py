@@ -1,0 +1,140 @@
+"""Handlers for what people ask of commands. What agents report of them is in `delivery`."""
+
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec import structs
+
+from command_bus.bus import Decision, id_answer
+from command_bus.context import Caller, Clock, InFlight, NewId
+from command_bus.event_log import EventLog
+from command_bus.handlers.scope import visible
+from command_bus.handlers.scripts import ScriptShelf
+from command_bus.intents.commands import CancelCommand, QueueCommand, RetryCommand, RunScript, RunShell
+from command_bus.intents.commands import Spec as WantedSpec
+from domain.agents import Agent, Platform
+from domain.commands import DEFAULT_EXPIRY, CollectFacts, Command, CommandQueued, CommandState, Ping, Spec
+from domain.commands import RunScript as PinnedScript
+from domain.errors import WrongPlatformError
+from domain.ids import AgentId, CommandId
+from domain.scripts import Revision, Shell
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    """What is to be run, with its revision fixed, and where it can be."""
+
+    spec: Spec
+    shell: Shell | None = None
+    revision: Revision | None = None
+    script: str = ""
+
+    def must_run_on(self, platform: Platform) -> None:
+        """Raise WrongPlatformError where it cannot run."""
+        if self.revision is not None and isinstance(self.spec, PinnedScript) and not self.revision.runs_on(platform):
+            supported = ", ".join(self.revision.platforms)
+            raise WrongPlatformError(
+                f"Revision {self.spec.revision} of {self.script!r} supports {supported}; the agent runs {platform}."
+            )
+        if self.shell is Shell.CMD and platform is not Platform.WINDOWS:
+            raise WrongPlatformError(f"The shell {self.shell} exists on windows alone; the agent runs {platform}.")
+
+
+async def pin(scripts: ScriptShelf, wanted: WantedSpec) -> Pinned:
+    """Fix the revision of a script: what is asked for now is what runs, whatever is revised later.
+
+    Raises:
+        NotFoundError, ScriptArchivedError, UnknownRevisionError: there is no such script or revision to run.
+    """
+    match wanted:
+        case RunScript():
+            script = await scripts.get(wanted.script_id)
+            number, revision = script.pinned(wanted.revision)
+            return Pinned(wanted.to_domain(number), revision.shell, revision, script.name)
+        case RunShell():
+            return Pinned(wanted.to_domain(), wanted.shell)
+        case other:
+            return Pinned(Ping() if other.kind == "ping" else CollectFacts())
+
+
+class CommandHandlers:
+    """Queue, cancel and retry.
+
+    Args:
+        log: the event log.
+        clock: now.
+        new_id: for new commands.
+        in_flight: which commands an agent may already have been handed.
+        default_expiry: how long a command waits at the most, where its intent does not say.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        new_id: NewId,
+        in_flight: InFlight,
+        default_expiry: timedelta = DEFAULT_EXPIRY,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._new_id = new_id
+        self._in_flight = in_flight
+        self._default_expiry = default_expiry
+        self._scripts = ScriptShelf(log)
+
+    async def queue(self, intent: QueueCommand, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        agent = await visible(self._log, caller, Agent, intent.agent_id)
+        agent.must_take_commands()
+        pinned = await pin(self._scripts, intent.spec)
+        pinned.must_run_on(agent.platform)
+        now = self._clock()
+        command = Command(self._new_id())
+        queued = CommandQueued(
+            agent_id=AgentId(agent.stream_id),
+            client_id=agent.client_id,
+            site_id=agent.site_id,
+            spec=pinned.spec,
+            lane=intent.lane,
+            priority=intent.priority,
+            not_before=intent.not_before,
+            expires_at=intent.expires_at or self._expiry(now, intent.not_before),
+            retry=intent.retry.to_domain(),
+            reason=intent.reason,
+        )
+        return Decision(changes=[command.queue(queued, now)], answer=id_answer(command.stream_id), subject=command)
+
+    def _expiry(self, now: datetime, not_before: datetime | None) -> datetime:
+        return max(now, not_before or now) + self._default_expiry
+
+    async def cancel(self, intent: CancelCommand, caller: Caller, stack: AsyncExitStack) -> Decision:
+        agent_id = (await visible(self._log, caller, Command, intent.command_id)).queued.agent_id
+        # From here until the decision is recorded no gateway can lease this agent's commands: what is not on its way
+        # now will never be (invariant 5). The stream is read again, since it may have moved before the hold.
+        in_flight = await stack.enter_async_context(self._in_flight.hold(agent_id))
+        command = await visible(self._log, caller, Command, intent.command_id)
+        changes = command.cancel(intent.reason, in_flight=command.stream_id in in_flight)
+        state = "cancelled" if command.state is CommandState.CANCELLED else "cancel_requested"
+        return Decision(changes=changes, answer=id_answer(command.stream_id) | {"state": state}, subject=command)
+
+    async def retry(self, intent: RetryCommand, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        before = await visible(self._log, caller, Command, intent.command_id)
+        before.must_have_ended()
+        old = before.queued
+        agent = await visible(self._log, structs.replace(caller, if_match=None), Agent, old.agent_id)
+        agent.must_take_commands()
+        now = self._clock()
+        command = Command(self._new_id())
+        queued = CommandQueued(
+            agent_id=old.agent_id,
+            client_id=agent.client_id,
+            site_id=agent.site_id,
+            spec=old.spec,
+            lane=old.lane,
+            priority=old.priority,
+            expires_at=intent.expires_at or self._expiry(now, None),
+            retry=old.retry,
+            reason=intent.reason or old.reason,
+            retry_of=CommandId(before.stream_id),
+        )
+        return Decision(changes=[command.queue(queued, now)], answer=id_answer(command.stream_id), subject=command)

@@ -1,0 +1,221 @@
+"""Handlers for what people ask of rollouts. What follows by itself is in `command_bus.rollouts`."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from command_bus.bus import Decision, id_answer
+from command_bus.context import Caller, Clock, NewId
+from command_bus.event_log import EventLog
+from command_bus.handlers.commands import Pinned, pin
+from command_bus.handlers.scope import match_version
+from command_bus.handlers.scripts import ScriptShelf
+from command_bus.intents.rollouts import (
+    AbortRollout,
+    CloseRollout,
+    PauseRollout,
+    PlanRollout,
+    ReleaseRollout,
+    ResumeRollout,
+    RetryRollout,
+    StartRollout,
+)
+from command_bus.repository import load_existing
+from domain.commands import DEFAULT_EXPIRY, Command, CommandQueued
+from domain.errors import NotFoundError, WrongPlatformError
+from domain.event import Change
+from domain.ids import AgentId, ClientId, SiteId
+from domain.rollout_candidates import NOT_MEANT, Candidate, why_left_out
+from domain.rollout_terms import Joins, Order, Target, sizes
+from domain.rollouts import Rollout, RolloutStarted, check
+
+SHOWN = 500
+"""Of each list in a plan."""
+
+
+class RolloutReads(Protocol):
+    """What a rollout's decisions need of the read models."""
+
+    async def candidates(
+        self, target: Target, client_ids: frozenset[ClientId] | None, *, timezone: bool = False
+    ) -> tuple[Sequence[Candidate], Sequence[UUID], int]:
+        """The agents that a target names, of those that a caller sees; the ids in it that name nothing; as of when."""
+
+    async def failed(self, rollout_id: UUID) -> Sequence[tuple[AgentId, int]]:
+        """Agents whose last command failed, and the round it was of."""
+
+
+class _Drafted(msgspec.Struct, frozen=True):
+    """An intent whose target is resolved."""
+
+    started: RolloutStarted
+    chosen: list[Candidate]
+    left_out: list[tuple[Candidate, str]]
+
+
+class RolloutHandlers:
+    """Plan, start, pause, resume, release, abort, retry.
+
+    Args:
+        log: the event log.
+        clock: now.
+        new_id: for new rollouts.
+        reads: who is meant, and who failed.
+        default_expiry: how long a command waits at the most, where its intent does not say.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        new_id: NewId,
+        reads: RolloutReads,
+        default_expiry: timedelta = DEFAULT_EXPIRY,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._new_id = new_id
+        self._reads = reads
+        self._default_expiry = default_expiry
+        self._scripts = ScriptShelf(log)
+
+    async def start(self, intent: StartRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        drafted = await self._drafted(intent, caller)
+        rollout = Rollout(self._new_id())
+        # A list of a hundred thousand takes a second to draw up: the loop has others to serve meanwhile.
+        changes = await asyncio.to_thread(rollout.start, drafted.started, [_place(one) for one in drafted.chosen])
+        answer = id_answer(rollout.stream_id) | {"targeted": len(drafted.chosen)}
+        return Decision(changes=changes, answer=answer, subject=rollout)
+
+    async def plan(self, intent: PlanRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        drafted = await self._drafted(intent, caller)
+        answer: dict[str, Any] = {
+            "targeted": len(drafted.chosen),
+            "waves": list(sizes(len(drafted.chosen), drafted.started.waves)),
+            "open_until": drafted.started.joins.until.isoformat() if drafted.started.joins is not None else None,
+            "excluded": drafted.started.excluded,
+            "agents": [str(one.agent_id) for one in drafted.chosen[:SHOWN]],
+            "left_out": [{"agent_id": str(one.agent_id), "reason": why} for one, why in drafted.left_out[:SHOWN]],
+        }
+        return Decision(changes=[], answer=answer)
+
+    async def _drafted(self, intent: StartRollout, caller: Caller) -> _Drafted:
+        pinned = await pin(self._scripts, intent.spec)
+        target = intent.target.to_domain()
+        expiry = timedelta(seconds=intent.expires_in_s) if intent.expires_in_s is not None else self._default_expiry
+        order = Order(
+            spec=pinned.spec,
+            lane=intent.lane,
+            priority=intent.priority,
+            not_before=intent.not_before,
+            expires_in_s=int(expiry.total_seconds()),
+            retry=intent.retry.to_domain(),
+            hours=intent.hours.to_domain() if intent.hours is not None else None,
+        )
+        started = RolloutStarted(
+            name=intent.name,
+            target=target,
+            order=order,
+            client_ids=(),
+            targeted=0,
+            waves=tuple(wave.to_domain() for wave in intent.waves),
+            wave_sizes=(),
+            limits=intent.limits.to_domain(),
+            guard=intent.guard.to_domain() if intent.guard is not None else None,
+            reason=intent.reason,
+        )
+        check(started)
+        self._must_be_queueable(order)
+        candidates, unknown, position = await self._reads.candidates(
+            target, caller.client_ids, timezone=order.needs_timezone
+        )
+        if unknown:
+            raise NotFoundError(f"target: there is no client, site or agent {unknown[0]}.")
+        chosen, left_out = [], []
+        for one in candidates:
+            reason = why_not(target, order, one, pinned)
+            if reason is None:
+                chosen.append(one)
+            else:
+                left_out.append((one, reason))
+        # Who plans wants to see first those that are left out without having been meant to.
+        left_out.sort(key=lambda one: one[1] in NOT_MEANT)
+        excluded = dict(sorted(Counter(why for _, why in left_out).items()))
+        joins = None
+        if intent.joins_within_s is not None:
+            until = self._clock() + timedelta(seconds=intent.joins_within_s)
+            seen = tuple(sorted(caller.client_ids)) if caller.client_ids is not None else None
+            joins = Joins(until=until, after=position, clients=seen)
+        return _Drafted(msgspec.structs.replace(started, excluded=excluded, joins=joins), chosen, left_out)
+
+    def _must_be_queueable(self, order: Order) -> None:
+        """Refuse now what could not be queued later, agent after agent."""
+        now = self._clock()
+        nobody = self._new_id()
+        hours = order.hours_of("UTC")
+        not_before, expires_at = order.times(now, hours)
+        Command(nobody).queue(
+            CommandQueued(
+                agent_id=AgentId(nobody),
+                client_id=ClientId(nobody),
+                site_id=SiteId(nobody),
+                spec=order.spec,
+                lane=order.lane,
+                priority=order.priority,
+                not_before=not_before,
+                expires_at=expires_at,
+                retry=order.retry,
+                hours=hours,
+            ),
+            now,
+        )
+
+    async def pause(self, intent: PauseRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.pause(intent.reason)])
+
+    async def resume(self, intent: ResumeRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.resume(intent.reason)])
+
+    async def release(self, intent: ReleaseRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.release(intent.reason)])
+
+    async def close(self, intent: CloseRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.close(intent.reason)])
+
+    async def abort(self, intent: AbortRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.abort(intent.reason)])
+
+    async def retry(self, intent: RetryRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        # Who has failed stays so; what the read model does not know yet can be retried later.
+        failed = await self._reads.failed(intent.rollout_id)
+        return await self._changed(intent.rollout_id, caller, lambda rollout: rollout.retry(failed, intent.reason))
+
+    async def _changed(self, rollout_id: UUID, caller: Caller, decide: Callable[[Rollout], list[Change]]) -> Decision:
+        rollout = await load_existing(self._log, Rollout, rollout_id, "rollout")
+        sees_all = caller.client_ids is None or (rollout.client_ids and set(rollout.client_ids) <= caller.client_ids)
+        if not sees_all:
+            raise NotFoundError(f"There is no rollout {rollout_id}.")
+        match_version(rollout, caller)
+        return Decision(changes=decide(rollout), answer=id_answer(rollout_id), subject=rollout)
+
+
+def _place(one: Candidate) -> tuple[AgentId, ClientId, SiteId]:
+    return one.agent_id, one.client_id, one.site_id
+
+
+def why_not(target: Target, order: Order, one: Candidate, pinned: Pinned) -> str | None:
+    """Why an agent that the target names gets no command."""
+    reason = why_left_out(target, order, one)
+    if reason is not None:
+        return reason
+    try:
+        pinned.must_run_on(one.platform)
+    except WrongPlatformError as error:
+        return error.code
+    return None

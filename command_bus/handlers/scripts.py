@@ -1,0 +1,91 @@
+"""Handlers for scripts, and the shelf that keeps the ones in use at hand."""
+
+from collections import OrderedDict
+from contextlib import AsyncExitStack
+from uuid import UUID
+
+from command_bus.bus import Decision, id_answer
+from command_bus.context import Caller, NewId
+from command_bus.event_log import EventLog
+from command_bus.handlers.clients import rename_claim
+from command_bus.handlers.scope import match_version
+from command_bus.intents.scripts import ArchiveScript, CreateScript, RenameScript, RestoreScript, ReviseScript
+from command_bus.repository import load_existing
+from domain.errors import NotFoundError
+from domain.event import Change
+from domain.scripts import Script
+
+SHELF_SIZE = 256
+
+
+class ScriptShelf:
+    """Scripts, replayed once per version: a script of many long revisions is costly to replay for each command.
+
+    Callers must not change what they are given.
+    """
+
+    def __init__(self, log: EventLog, size: int = SHELF_SIZE) -> None:
+        self._log = log
+        self._size = size
+        self._known: OrderedDict[UUID, Script] = OrderedDict()
+
+    async def get(self, script_id: UUID) -> Script:
+        """The script as it stands now.
+
+        Raises:
+            NotFoundError: there is none with that id.
+        """
+        head = (await self._log.read_heads([script_id])).get(script_id)
+        if head is None:
+            raise NotFoundError(f"There is no script {script_id}.")
+        script = self._known.get(script_id)
+        if script is None or script.version != head.originator_version:
+            script = await load_existing(self._log, Script, script_id, "script")
+            self._known[script_id] = script
+        self._known.move_to_end(script_id)
+        while len(self._known) > self._size:
+            self._known.popitem(last=False)
+        return script
+
+
+class ScriptHandlers:
+    def __init__(self, log: EventLog, new_id: NewId) -> None:
+        self._log = log
+        self._new_id = new_id
+
+    async def create(self, intent: CreateScript, _caller: Caller, _stack: AsyncExitStack) -> Decision:
+        script = Script(self._new_id())
+        changes = [script.create(intent.name, intent.description), script.revise(intent.content.to_domain())]
+        changes += await rename_claim(self._log, "script", None, "", script.name, script.stream_id)
+        return _decided(script, changes)
+
+    async def revise(self, intent: ReviseScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        script = await self._script(intent.script_id, caller)
+        return _decided(script, [script.revise(intent.content.to_domain())])
+
+    async def rename(self, intent: RenameScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        script = await self._script(intent.script_id, caller)
+        before = script.name
+        name = script.name if intent.name is None else intent.name
+        description = script.description if intent.description is None else intent.description
+        changes = [script.rename(name, description)]
+        changes += await rename_claim(self._log, "script", None, before, script.name, script.stream_id)
+        return _decided(script, changes)
+
+    async def archive(self, intent: ArchiveScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        script = await self._script(intent.script_id, caller)
+        return _decided(script, [script.archive()])
+
+    async def restore(self, intent: RestoreScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        script = await self._script(intent.script_id, caller)
+        return _decided(script, [script.restore()])
+
+    async def _script(self, script_id: UUID, caller: Caller) -> Script:
+        script = await load_existing(self._log, Script, script_id, "script")
+        match_version(script, caller)
+        return script
+
+
+def _decided(script: Script, changes: list[Change]) -> Decision:
+    answer = id_answer(script.stream_id) | {"revision": len(script.revisions)}
+    return Decision(changes=changes, answer=answer, subject=script)

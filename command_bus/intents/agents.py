@@ -1,0 +1,55 @@
+"""Intents about agents."""
+
+from typing import ClassVar
+from uuid import UUID
+
+from pydantic import Field
+
+from command_bus.bus import Intent
+from domain.api_keys import Role
+
+Reason = Field(default="", max_length=2000, description="Why; shown in the agent's story.")
+
+
+class MoveAgent(Intent):
+    """Move an agent to another site, of the same or another client."""
+
+    agent_id: UUID
+    site_id: UUID
+
+
+class RenameAgent(Intent):
+    """Give an agent a name of its own; its hostname stays what the machine says."""
+
+    agent_id: UUID
+    name: str = Field(max_length=200)
+
+
+class TagAgent(Intent):
+    """Set an agent's tags, all of them."""
+
+    agent_id: UUID
+    tags: list[str] = Field(max_length=64)
+
+
+class SuspendAgent(Intent):
+    """Shut an agent out for a while: its connection ends, its commands wait."""
+
+    agent_id: UUID
+    reason: str = Reason
+
+
+class ResumeAgent(Intent):
+    """Let a suspended agent in again."""
+
+    agent_id: UUID
+    reason: str = Reason
+
+
+class RetireAgent(Intent):
+    """Take an agent out for good: its key is void, its waiting commands are cancelled."""
+
+    needs: ClassVar[Role] = Role.ADMIN
+
+    agent_id: UUID
+    reason: str = Reason

@@ -1,0 +1,123 @@
+"""Intents about commands."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+from command_bus.bus import Intent
+from command_bus.intents.scripts import Args, Env, RunAs, Timeout
+from command_bus.intents.times import Moment
+from domain import commands as domain
+from domain.ids import ScriptId
+from domain.scripts import DEFAULT_TIMEOUT_S, Shell
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunScript(_Spec):
+    """Run a script. The revision is pinned when the command is queued: the newest unless one is named."""
+
+    kind: Literal["run_script"] = "run_script"
+    script_id: UUID
+    revision: Annotated[int, Strict(), Field(ge=1)] | None = None
+    args: Args | None = Field(default=None, description="Instead of the revision's own.")
+    env: Env = Field(default={}, description="Added to the revision's own, and stronger.")
+    timeout_s: Timeout | None = None
+    run_as: RunAs = None
+
+    def to_domain(self, revision: int) -> domain.RunScript:
+        return domain.RunScript(
+            script_id=ScriptId(self.script_id),
+            revision=revision,
+            args=tuple(self.args) if self.args is not None else None,
+            env=self.env,
+            timeout_s=self.timeout_s,
+            run_as=self.run_as,
+        )
+
+
+class RunShell(_Spec):
+    """Run one line in a shell."""
+
+    kind: Literal["run_shell"] = "run_shell"
+    shell: Shell
+    line: str = Field(min_length=1, max_length=domain.MAX_LINE_BYTES)
+    env: Env = {}
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
+    run_as: RunAs = None
+
+    def to_domain(self) -> domain.RunShell:
+        return domain.RunShell(
+            shell=self.shell, line=self.line, env=self.env, timeout_s=self.timeout_s, run_as=self.run_as
+        )
+
+
+class Ping(_Spec):
+    """Do nothing, durably: proves that the whole path works."""
+
+    kind: Literal["ping"] = "ping"
+
+
+class CollectFacts(_Spec):
+    """Gather the machine's facts now."""
+
+    kind: Literal["collect_facts"] = "collect_facts"
+
+
+Spec = Annotated[RunScript | RunShell | Ping | CollectFacts, Field(discriminator="kind")]
+
+
+class Retry(BaseModel):
+    """When an attempt deserves another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_attempts: Annotated[int, Strict(), Field(ge=1, le=domain.MAX_ATTEMPTS)] = 1
+    on: list[Literal["failed", "timed_out", "interrupted"]] = []
+    backoff_s: Annotated[int, Strict(), Field(ge=0, le=604_800)] = 60
+
+    def to_domain(self) -> domain.RetryPolicy:
+        return domain.RetryPolicy(
+            max_attempts=self.max_attempts,
+            on=tuple(domain.CommandState(outcome) for outcome in dict.fromkeys(self.on)),
+            backoff_s=self.backoff_s,
+        )
+
+
+class QueueCommand(Intent):
+    """Queue one command for one agent, online or not."""
+
+    agent_id: UUID
+    spec: Spec
+    lane: str = Field(
+        default=domain.DEFAULT_LANE,
+        pattern=r"^[A-Za-z0-9_-]{1,40}$",
+        description="Commands of one lane run one at a time; lanes run side by side.",
+    )
+    priority: Annotated[int, Strict(), Field(ge=0, le=domain.MAX_PRIORITY)] = Field(
+        default=domain.DEFAULT_PRIORITY, description="0 goes first, 9 last."
+    )
+    not_before: Moment | None = Field(default=None, description="It is not delivered before this time.")
+    expires_at: Moment | None = Field(
+        default=None, description="It is not delivered from this time on; null means the default after queueing."
+    )
+    retry: Retry = Retry()
+    reason: str = Field(default="", max_length=2000, description="Why; shown in the command's story.")
+
+
+class CancelCommand(Intent):
+    """End a command that waits; ask its agent if it may have it already."""
+
+    command_id: UUID
+    reason: str = Field(default="", max_length=2000)
+
+
+class RetryCommand(Intent):
+    """Queue an ended command once more, as a new command that names the old one."""
+
+    command_id: UUID
+    expires_at: Moment | None = None
+    reason: str = Field(default="", max_length=2000)

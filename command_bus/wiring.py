@@ -1,0 +1,80 @@
+"""Which handler answers which intent."""
+
+from datetime import timedelta
+
+from command_bus.bus import CommandBus
+from command_bus.context import Clock, InFlight, NewId
+from command_bus.event_log import EventLog
+from command_bus.handlers.agents import AgentHandlers
+from command_bus.handlers.api_keys import ApiKeyHandlers
+from command_bus.handlers.clients import ClientHandlers
+from command_bus.handlers.commands import CommandHandlers
+from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
+from command_bus.handlers.scripts import ScriptHandlers
+from command_bus.handlers.tokens import TokenHandlers
+from command_bus.ids import new_id, utc_now
+from command_bus.intents import agents, api_keys, clients, commands, rollouts, scripts, tokens
+from domain.commands import DEFAULT_EXPIRY
+
+
+def make_bus(
+    log: EventLog,
+    in_flight: InFlight,
+    reads: RolloutReads,
+    *,
+    clock: Clock = utc_now,
+    fresh_id: NewId = new_id,
+    default_expiry: timedelta = DEFAULT_EXPIRY,
+) -> CommandBus:
+    """A bus with all handlers.
+
+    Args:
+        log: where decisions are recorded.
+        in_flight: which commands an agent may already have been handed.
+        reads: whom a rollout is for, and who of them failed.
+        clock: now.
+        fresh_id: a fresh version 7 UUID.
+        default_expiry: how long a command waits at the most, where its intent does not say.
+    """
+    client = ClientHandlers(log, fresh_id)
+    agent = AgentHandlers(log)
+    script = ScriptHandlers(log, fresh_id)
+    command = CommandHandlers(log, clock, fresh_id, in_flight, default_expiry)
+    rollout = RolloutHandlers(log, clock, fresh_id, reads, default_expiry)
+    token = TokenHandlers(log, clock, fresh_id)
+    key = ApiKeyHandlers(log, clock, fresh_id)
+    return CommandBus(
+        log,
+        {
+            clients.CreateClient: client.create_client,
+            clients.RenameClient: client.rename_client,
+            clients.CreateSite: client.create_site,
+            clients.RenameSite: client.rename_site,
+            agents.MoveAgent: agent.move,
+            agents.RenameAgent: agent.rename,
+            agents.TagAgent: agent.tag,
+            agents.SuspendAgent: agent.suspend,
+            agents.ResumeAgent: agent.resume,
+            agents.RetireAgent: agent.retire,
+            scripts.CreateScript: script.create,
+            scripts.ReviseScript: script.revise,
+            scripts.RenameScript: script.rename,
+            scripts.ArchiveScript: script.archive,
+            scripts.RestoreScript: script.restore,
+            commands.QueueCommand: command.queue,
+            commands.CancelCommand: command.cancel,
+            commands.RetryCommand: command.retry,
+            rollouts.StartRollout: rollout.start,
+            rollouts.PlanRollout: rollout.plan,
+            rollouts.PauseRollout: rollout.pause,
+            rollouts.ResumeRollout: rollout.resume,
+            rollouts.ReleaseRollout: rollout.release,
+            rollouts.CloseRollout: rollout.close,
+            rollouts.AbortRollout: rollout.abort,
+            rollouts.RetryRollout: rollout.retry,
+            tokens.CreateEnrollmentToken: token.create,
+            tokens.RevokeEnrollmentToken: token.revoke,
+            api_keys.CreateApiKey: key.create,
+            api_keys.RevokeApiKey: key.revoke,
+        },
+    )
