@@ -1,0 +1,304 @@
+"""Agents as a list shows them: identity, place, presence and what the machine is."""
+
+from datetime import datetime
+from typing import Any, ClassVar, LiteralString, Self
+from uuid import UUID
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from domain.agents import (
+    AgentConnected,
+    AgentDisconnected,
+    AgentEnrolled,
+    AgentFactsReported,
+    AgentMoved,
+    AgentRenamed,
+    AgentResumed,
+    AgentRetired,
+    AgentState,
+    AgentSuspended,
+    AgentTagged,
+    Platform,
+)
+from domain.event import Event, Recorded
+from projections import sql
+from projections.errors import FoldError
+from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
+from projections.projection import Batch, Cells, Projection, TableBatch
+
+
+class AgentRow(msgspec.Struct, frozen=True):
+    agent_id: UUID
+    client_id: UUID
+    site_id: UUID
+    name: str
+    hostname: str
+    platform: Platform
+    arch: str
+    agent_version: str
+    public_key: str
+    tags: tuple[str, ...]
+    state: AgentState
+    online: bool
+    connected_at: datetime | None
+    disconnected_at: datetime | None
+    address: str
+    transport: str
+    gateway: str
+    os: str
+    logged_in_user: str
+    facts_at: datetime | None
+    enrolled_at: datetime
+    version: int
+    sort_key: str
+    client: str | None
+    """The client's name; None while the clients projection is behind."""
+    site: str | None
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        cells = list(row)
+        cells[5], cells[9], cells[10] = Platform(row[5]), tuple(row[9]), AgentState(row[10])
+        return cls(*cells)
+
+
+class AgentDetail(AgentRow, frozen=True):
+    """With all that it told of itself: kilobytes, so lists leave that where it is."""
+
+    facts: dict[str, Any]
+
+
+class AgentCounts(msgspec.Struct, frozen=True):
+    total: int
+    online: int
+    suspended: int
+    retired: int
+
+
+def _summary(facts: dict[str, Any]) -> Cells:
+    """What a list shows of the facts. They come from a machine, so nothing is taken for granted."""
+
+    def text(*names: str) -> str | None:
+        values = (facts.get(name) for name in names)
+        return next((value for value in values if isinstance(value, str) and value), None)
+
+    cells: Cells = {"os": text("os", "os_name") or "", "logged_in_user": text("logged_in_user") or ""}
+    agent_version, hostname = text("agent_version"), text("hostname")
+    if agent_version is not None:
+        cells["agent_version"] = agent_version
+    if hostname is not None:
+        cells |= {"hostname": hostname, "host_key": hostname.casefold()}
+    return cells
+
+
+class Agents(Projection):
+    name: ClassVar[str] = "agents"
+    folds: ClassVar[tuple[type[Event], ...]] = (
+        AgentEnrolled,
+        AgentMoved,
+        AgentRenamed,
+        AgentTagged,
+        AgentSuspended,
+        AgentResumed,
+        AgentRetired,
+        AgentConnected,
+        AgentDisconnected,
+        AgentFactsReported,
+    )
+
+    def fold(self, batch: Batch, recorded: Recorded) -> None:
+        agents = batch["agents"]
+        match recorded.event:
+            case AgentConnected() | AgentDisconnected() | AgentFactsReported():
+                self._fold_telling(agents, recorded)
+            case AgentEnrolled() as enrolled:
+                agents.insert(recorded.originator_id, **self._enrolled(enrolled, recorded))
+            case event:
+                cells = self._changed(event)
+                agents.update(
+                    recorded.originator_id,
+                    **cells,
+                    version=recorded.originator_version,
+                    position=recorded.position,
+                )
+
+    @staticmethod
+    def _fold_telling(agents: TableBatch, recorded: Recorded) -> None:
+        """Presence and facts are streams of their own: the agent is named beside the event, and its version stays."""
+        agent_id = recorded.agent_id
+        if agent_id is None:
+            raise FoldError(f"{recorded.topic} at {recorded.position} names no agent.")
+        match recorded.event:
+            case AgentConnected() as event:
+                agents.update(
+                    agent_id,
+                    online=True,
+                    connected_at=recorded.recorded_at,
+                    gateway=event.gateway,
+                    address=event.address,
+                    transport=event.transport,
+                    position=recorded.position,
+                )
+            case AgentDisconnected():
+                at = recorded.recorded_at
+                agents.update(agent_id, online=False, disconnected_at=at, position=recorded.position)
+            case AgentFactsReported(facts=facts):
+                told = _summary(facts)
+                at = recorded.recorded_at
+                agents.update(agent_id, facts=facts, facts_at=at, position=recorded.position, **told)
+
+    @staticmethod
+    def _enrolled(event: AgentEnrolled, recorded: Recorded) -> Cells:
+        return {
+            "client_id": event.client_id,
+            "site_id": event.site_id,
+            "name": event.hostname,
+            "sort_key": event.hostname.casefold(),
+            "hostname": event.hostname,
+            "host_key": event.hostname.casefold(),
+            "platform": event.platform,
+            "arch": event.arch,
+            "agent_version": event.agent_version,
+            "public_key": event.public_key,
+            "tags": (),
+            "state": AgentState.ACTIVE,
+            "online": False,
+            "connected_at": None,
+            "disconnected_at": None,
+            "address": "",
+            "transport": "",
+            "gateway": "",
+            "os": "",
+            "logged_in_user": "",
+            "facts": {},
+            "facts_at": None,
+            "enrolled_at": recorded.recorded_at,
+            "version": recorded.originator_version,
+            "position": recorded.position,
+        }
+
+    @staticmethod
+    def _changed(event: Event) -> Cells:
+        match event:
+            case AgentMoved(site_id=site_id, client_id=client_id):
+                return {"site_id": site_id, "client_id": client_id}
+            case AgentRenamed(name=name):
+                return {"name": name, "sort_key": name.casefold()}
+            case AgentTagged(tags=tags):
+                return {"tags": tags}
+            case AgentSuspended():
+                return {"state": AgentState.SUSPENDED}
+            case AgentResumed():
+                return {"state": AgentState.ACTIVE}
+            case AgentRetired():
+                return {"state": AgentState.RETIRED}
+            case _:
+                raise FoldError(f"{type(event).__name__} is not folded into agents.")
+
+
+_SQL = sql.load("agents")
+_ROW: LiteralString = f"{_SQL['columns']} FROM agents"
+_DETAIL: LiteralString = f"{_SQL['columns']}, facts FROM agents"
+_BY_NAME = Order("agents.name", "sort_key, agent_id", (str, UUID))
+_BY_ID = Order("agents.id", "agent_id", (UUID,))
+_SPECIAL: LiteralString = "\\%_"
+
+
+def _pattern(text: str) -> str:
+    """Text as it stands, anywhere: LIKE's own signs lose their meaning, and NUL is in no row."""
+    folded = text.casefold().replace("\x00", "\ufffd")
+    return "%" + "".join(f"\\{sign}" if sign in _SPECIAL else sign for sign in folded) + "%"
+
+
+async def list_agents(
+    connection: Connection,
+    *,
+    client_ids: Tenants,
+    client_id: UUID | None = None,
+    site_id: UUID | None = None,
+    tags: tuple[str, ...] = (),
+    state: AgentState | None = None,
+    platform: Platform | None = None,
+    online: bool | None = None,
+    text: str | None = None,
+    sort: str = "name",
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page[AgentRow]:
+    """Agents that fit all that is given.
+
+    Args:
+        connection: to the database.
+        client_ids: the tenants that the caller sees.
+        client_id: only of this client.
+        site_id: only of this site.
+        tags: only those that have all of them.
+        state: only in this state.
+        platform: only on this platform.
+        online: only those that are (not) connected.
+        text: part of its name or hostname, in any case.
+        sort: by ``name`` or by ``id``.
+        cursor: of the page before, with the same sort.
+        limit: at most so many.
+    """
+    query = Query(_ROW)
+    query.tenants("client_id", client_ids)
+    if client_id is not None:
+        query.where("client_id = %s", client_id)
+    if site_id is not None:
+        query.where("site_id = %s", site_id)
+    if tags:
+        query.where("tags @> %s", Jsonb(list(tags)))
+    if state is not None:
+        # The literal lets a plan see that the partial index of unusual states serves.
+        query.where("state = %s" if state is AgentState.ACTIVE else "state <> 'active' AND state = %s", state.value)
+    if platform is not None:
+        query.where("platform = %s", platform.value)
+    if online is not None:
+        query.where("online" if online else "NOT online")
+    if text:
+        query.where("(sort_key LIKE %s OR host_key LIKE %s)", _pattern(text), _pattern(text))
+    by_id = sort == "id"
+    return await query.page(
+        connection,
+        AgentRow.from_row,
+        _BY_ID if by_id else _BY_NAME,
+        cursor=cursor,
+        limit=limit,
+        key=lambda row: (row.agent_id,) if by_id else (row.sort_key, row.agent_id),
+        # Names are read in their index alone: rows are wide, and text that is common may begin late in the alphabet.
+        keys="agent_id FROM agents" if text else None,
+    )
+
+
+async def get_agent(connection: Connection, agent_id: UUID, *, client_ids: Tenants) -> AgentRow | None:
+    """One agent, or None if there is none that the caller sees."""
+    query = Query(_ROW)
+    query.where("agent_id = %s", agent_id)
+    query.tenants("client_id", client_ids)
+    return await query.one(connection, AgentRow.from_row)
+
+
+async def get_agent_detail(connection: Connection, agent_id: UUID, *, client_ids: Tenants) -> AgentDetail | None:
+    """As `get_agent`, with its facts."""
+    query = Query(_DETAIL)
+    query.where("agent_id = %s", agent_id)
+    query.tenants("client_id", client_ids)
+    return await query.one(connection, AgentDetail.from_row)
+
+
+async def agent_of_key(connection: Connection, public_key: str) -> AgentRow | None:
+    """The newest agent that enrolled with this key: for gateways, which see all tenants."""
+    query = Query(_ROW)
+    query.where("public_key = %s", public_key)
+    rows = await query.all(connection, AgentRow.from_row, "ORDER BY enrolled_at DESC, agent_id DESC LIMIT 1")
+    return rows[0] if rows else None
+
+
+async def count_agents(connection: Connection, *, client_ids: Tenants) -> AgentCounts:
+    """How many there are, for status."""
+    query = Query(_SQL["counts"])
+    query.tenants("client_id", client_ids)
+    counts = await query.one(connection, lambda row: AgentCounts(*row))
+    return counts or AgentCounts(0, 0, 0, 0)

@@ -1,0 +1,54 @@
+-- name: tables
+CREATE TABLE agents (
+    agent_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    site_id uuid NOT NULL,
+    name text NOT NULL,
+    sort_key text COLLATE "C" NOT NULL, -- the name, casefolded
+    hostname text NOT NULL,
+    host_key text COLLATE "C" NOT NULL, -- casefolded, as sort_key is
+    platform text NOT NULL,
+    arch text NOT NULL,
+    agent_version text NOT NULL,
+    public_key text NOT NULL,
+    tags jsonb NOT NULL,
+    state text NOT NULL,
+    online boolean NOT NULL,
+    connected_at timestamptz,
+    disconnected_at timestamptz,
+    address text NOT NULL,
+    transport text NOT NULL,
+    gateway text NOT NULL,
+    os text NOT NULL,
+    logged_in_user text NOT NULL,
+    facts jsonb NOT NULL,
+    facts_at timestamptz,
+    enrolled_at timestamptz NOT NULL,
+    version bigint NOT NULL,
+    position bigint NOT NULL, -- of the last event about it, presence and facts included
+    PRIMARY KEY (agent_id)
+);
+
+-- name: indexes
+CREATE INDEX agents_name_idx ON agents (sort_key, agent_id) INCLUDE (host_key);
+CREATE INDEX agents_text_idx ON agents USING gin (sort_key public.gin_trgm_ops, host_key public.gin_trgm_ops);
+CREATE INDEX agents_client_idx ON agents (client_id, sort_key, agent_id);
+CREATE INDEX agents_site_idx ON agents (site_id, sort_key, agent_id);
+CREATE INDEX agents_tags_idx ON agents USING gin (tags jsonb_path_ops);
+CREATE INDEX agents_platform_idx ON agents (platform, sort_key, agent_id);
+CREATE INDEX agents_online_idx ON agents (online, sort_key, agent_id);
+CREATE INDEX agents_unusual_idx ON agents (state, sort_key, agent_id) WHERE state <> 'active';
+CREATE INDEX agents_position_idx ON agents (position);
+CREATE INDEX agents_key_idx ON agents (public_key);
+
+-- name: columns
+SELECT agent_id, client_id, site_id, name, hostname, platform, arch, agent_version, public_key, tags, state, online,
+    connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at, enrolled_at,
+    version, sort_key,
+    (SELECT name FROM clients WHERE clients.client_id = agents.client_id) AS client,
+    (SELECT name FROM sites WHERE sites.site_id = agents.site_id) AS site
+
+-- name: counts
+SELECT count(*), count(*) FILTER (WHERE online), count(*) FILTER (WHERE state = 'suspended'),
+    count(*) FILTER (WHERE state = 'retired')
+FROM agents

@@ -1,0 +1,40 @@
+"""What can go wrong between the log and its read models."""
+
+from domain.errors import DomainError
+
+
+class ProjectionError(Exception):
+    """A projection cannot do what was asked."""
+
+    code = "projection_error"
+
+
+class UnknownProjectionError(ProjectionError):
+    """There is no projection of that name; `fleetlog projections list` names them."""
+
+    code = "unknown_projection"
+
+
+class FoldError(ProjectionError):
+    """An event does not fit the rows that the events before it left."""
+
+    code = "fold_error"
+
+
+class RebuildRunningError(ProjectionError):
+    """The projection is being rebuilt already; wait for that to end."""
+
+    code = "rebuild_running"
+
+
+class PositionTimeoutError(ProjectionError):
+    """The projection did not reach the position in time: it is behind, stopped, or no projector runs."""
+
+    code = "position_timeout"
+
+
+class InvalidCursorError(DomainError):
+    """The cursor was not made by this list with this order; begin again without one."""
+
+    code = "invalid_cursor"
+    status = 400

@@ -1,0 +1,281 @@
+"""The pending queues: the commands of each agent that have not ended, in order.
+
+Folded inside of the appending transaction, so that a gateway that looks after a commit sees what was committed.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import tuple_row
+
+from domain.commands import (
+    ENDINGS,
+    CommandCancelled,
+    CommandCancelRequested,
+    CommandDelivered,
+    CommandExpired,
+    CommandFailed,
+    CommandInterrupted,
+    CommandQueued,
+    CommandRejected,
+    CommandRequeued,
+    CommandStarted,
+    CommandState,
+    CommandSucceeded,
+    CommandTimedOut,
+    state_after,
+)
+from domain.event import Event, Recorded
+from domain.hours import encode_hours
+from domain.ids import AgentId
+from projections import sql
+from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
+from projections.projection import Batch, Cells, Projection
+from schema.arrays import uuids
+
+_encode = msgspec.json.Encoder().encode
+
+
+class PendingRow(msgspec.Struct, frozen=True):
+    command_id: UUID
+    agent_id: UUID
+    client_id: UUID
+    lane: str
+    priority: int
+    position: int
+    """Of the event that queued it: with priority, its place in the queue."""
+    state: CommandState
+    attempt: int
+    not_before: datetime | None
+    expires_at: datetime
+    cancel_requested: bool
+    queued_at: datetime
+    correlation_id: UUID
+    spec: bytes
+    """JSON of `domain.commands.Spec`."""
+    version: int
+    hours: str | None = None
+    """JSON of `domain.hours.Hours`."""
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        cells = list(row)
+        cells[6] = CommandState(row[6])
+        return cls(*cells)
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """A command that its agent is to be asked to drop."""
+
+    agent_id: UUID
+    command_id: UUID
+    position: int
+    """Of the request."""
+
+
+class QueueCounts(msgspec.Struct, frozen=True):
+    queued: int = 0
+    delivered: int = 0
+    running: int = 0
+
+    @property
+    def open(self) -> int:
+        return self.queued + self.delivered + self.running
+
+
+class Depths(msgspec.Struct, frozen=True):
+    """All queues together, for status."""
+
+    queued: int
+    delivered: int
+    running: int
+    agents: int
+    """With anything pending."""
+    oldest_at: datetime | None
+    """When the oldest of them was queued."""
+
+
+class Pending(Projection):
+    name: ClassVar[str] = "pending"
+    inline: ClassVar[bool] = True
+    strict: ClassVar[bool] = False
+    """A damaged queue must not keep a result from being recorded (invariant 6); `verify` finds the damage."""
+    ends: ClassVar[frozenset[type[Event]]] = ENDINGS
+    folds: ClassVar[tuple[type[Event], ...]] = (
+        CommandQueued,
+        CommandDelivered,
+        CommandStarted,
+        CommandRequeued,
+        CommandCancelRequested,
+        CommandSucceeded,
+        CommandFailed,
+        CommandTimedOut,
+        CommandInterrupted,
+        CommandRejected,
+        CommandCancelled,
+        CommandExpired,
+    )
+
+    def fold(self, batch: Batch, recorded: Recorded) -> None:
+        event, key = recorded.event, recorded.originator_id
+        pending = batch["pending"]
+        if isinstance(event, CommandQueued):
+            pending.insert(
+                key,
+                agent_id=event.agent_id,
+                client_id=event.client_id,
+                lane=event.lane,
+                priority=event.priority,
+                position=recorded.position,
+                state=CommandState.QUEUED,
+                attempt=1,
+                not_before=event.not_before,
+                expires_at=event.expires_at,
+                cancel_requested=False,
+                cancel_position=None,
+                queued_at=recorded.recorded_at,
+                correlation_id=recorded.correlation_id,
+                spec=_encode(event.spec),
+                version=recorded.originator_version,
+                hours=encode_hours(event.hours).decode() if event.hours is not None else None,
+            )
+            return
+        if type(event) in ENDINGS:
+            pending.delete(key)
+            return
+        cells: Cells = {"version": recorded.originator_version}
+        state = state_after(event)
+        if state is not None:
+            cells["state"] = state
+        if isinstance(event, CommandRequeued):
+            cells |= {"attempt": event.attempt, "not_before": event.not_before}
+        elif isinstance(event, CommandCancelRequested):
+            cells |= {"cancel_requested": True, "cancel_position": recorded.position}
+        pending.update(key, **cells)
+
+
+_SQL = sql.load("pending")
+_FIRST = UUID(int=0)
+_AS_DELIVERED = Order("pending", "priority, position", (int, int))
+
+
+async def list_pending(
+    connection: Connection,
+    agent_id: UUID,
+    *,
+    client_ids: Tenants,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page[PendingRow]:
+    """One agent's queue, in the order in which it will be delivered."""
+    query = Query(_SQL["select"])
+    query.where("agent_id = %s", agent_id)
+    query.tenants("client_id", client_ids)
+    return await query.page(
+        connection,
+        PendingRow.from_row,
+        _AS_DELIVERED,
+        cursor=cursor,
+        limit=limit,
+        key=lambda row: (row.priority, row.position),
+    )
+
+
+# -- for gateways and the scheduler: they serve all tenants -------------------------------------------------------
+
+
+async def _all(connection: Connection, name: str, arguments: dict[str, Any]) -> list[tuple[Any, ...]]:
+    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+        await cursor.execute(_SQL[name], arguments)
+        return await cursor.fetchall()
+
+
+async def pending_for(
+    connection: Connection, agent_ids: Sequence[UUID], *, now: datetime, window: int, open_hours: Sequence[str] = ()
+) -> list[PendingRow]:
+    """What may be delivered to some agents now.
+
+    Args:
+        connection: to the database; may be inside of a transaction.
+        agent_ids: whose.
+        now: judges ``not_before`` and expiry (invariant 5).
+        window: how many commands an agent may have at once; what it has already is taken off.
+        open_hours: of the commands that have hours, only those that have these.
+
+    Returns:
+        Queued rows without a request to cancel, agent by agent in the order given, each agent's by priority, position.
+    """
+    arguments = {"agent_ids": uuids(agent_ids), "now": now, "window": window, "open_hours": list(open_hours)}
+    return [PendingRow.from_row(row) for row in await _all(connection, "deliverable", arguments)]
+
+
+async def agents_with_new(connection: Connection, after_position: int, limit: int = 1000) -> list[tuple[UUID, int]]:
+    """Agents for which something was queued after a position.
+
+    Args:
+        connection: to the database.
+        after_position: go on from here.
+        limit: look at no more than so many commands.
+
+    Returns:
+        (agent, position of the newest of its commands that were looked at), the largest position last: go on after it.
+        Empty when there is nothing new.
+    """
+    return [
+        (row[0], row[1]) for row in await _all(connection, "agents_with_new", {"after": after_position, "limit": limit})
+    ]
+
+
+async def agents_due(connection: Connection, *, now: datetime, since: datetime) -> list[UUID]:
+    """Agents that have a command whose ``not_before`` passed after ``since`` and until ``now``."""
+    return [row[0] for row in await _all(connection, "agents_due", {"now": now, "since": since})]
+
+
+async def hours_waited_for(connection: Connection) -> list[str]:
+    """Every hours that a command waits for."""
+    return [row[0] for row in await _all(connection, "hours_waited_for", {})]
+
+
+async def agents_in_hours(connection: Connection, hours: Sequence[str]) -> list[UUID]:
+    """Agents with a command that has one of these hours."""
+    return [row[0] for row in await _all(connection, "agents_in_hours", {"hours": list(hours)})]
+
+
+async def agents_with_pending(connection: Connection, after: UUID = _FIRST, limit: int = 1000) -> list[UUID]:
+    """Agents with anything pending, by id: for a gateway that starts, or sweeps."""
+    return [row[0] for row in await _all(connection, "agents_with_pending", {"after": after, "limit": limit})]
+
+
+async def cancels(connection: Connection, after_position: int = 0, limit: int = 1000) -> list[Cancel]:
+    """Requests to cancel that are recorded after a position and still open, oldest first."""
+    return [Cancel(*row) for row in await _all(connection, "cancels", {"after": after_position, "limit": limit})]
+
+
+async def cancels_of(connection: Connection, agent_ids: Sequence[UUID]) -> list[Cancel]:
+    """Open requests to cancel commands of these agents, oldest first."""
+    return [Cancel(*row) for row in await _all(connection, "cancels_of", {"agent_ids": uuids(agent_ids)})]
+
+
+async def counts(connection: Connection, agent_ids: Sequence[UUID]) -> dict[UUID, QueueCounts]:
+    """How much is pending for each; an agent with nothing is absent."""
+    rows = await _all(connection, "counts", {"agent_ids": uuids(agent_ids)})
+    return {agent_id: QueueCounts(*numbers) for agent_id, *numbers in rows}
+
+
+async def expired(connection: Connection, now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
+    """(command, agent) of queued commands whose time is up, longest ago first."""
+    return [(row[0], AgentId(row[1])) for row in await _all(connection, "expired", {"now": now, "limit": limit})]
+
+
+async def orphaned(connection: Connection, limit: int) -> list[tuple[UUID, AgentId]]:
+    """(command, agent) of open commands of retired agents."""
+    return [(row[0], AgentId(row[1])) for row in await _all(connection, "orphaned", {"limit": limit})]
+
+
+async def queue_depths(connection: Connection) -> Depths:
+    """How much is pending in all."""
+    (row,) = await _all(connection, "depths", {})
+    return Depths(*row)

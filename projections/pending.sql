@@ -1,0 +1,110 @@
+-- name: tables
+CREATE TABLE pending (
+    command_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    lane text NOT NULL,
+    priority smallint NOT NULL,
+    position bigint NOT NULL, -- of CommandQueued
+    state text NOT NULL, -- queued, delivered or running
+    attempt integer NOT NULL,
+    not_before timestamptz,
+    expires_at timestamptz NOT NULL,
+    cancel_requested boolean NOT NULL,
+    cancel_position bigint, -- of CommandCancelRequested
+    queued_at timestamptz NOT NULL,
+    correlation_id uuid NOT NULL,
+    spec bytea NOT NULL, -- JSON of domain.commands.Spec
+    version bigint NOT NULL, -- of the command's stream
+    hours text, -- JSON of domain.hours.Hours, with the machine's time zone: it begins only within these
+    PRIMARY KEY (command_id)
+);
+
+-- name: indexes
+CREATE INDEX pending_agent_idx ON pending (agent_id, priority, position);
+CREATE INDEX pending_position_idx ON pending (position);
+CREATE INDEX pending_not_before_idx ON pending (not_before) WHERE not_before IS NOT NULL;
+CREATE INDEX pending_expiry_idx ON pending (expires_at) WHERE state = 'queued';
+CREATE INDEX pending_cancel_idx ON pending (cancel_position) WHERE cancel_requested;
+CREATE INDEX pending_hours_idx ON pending (hours, agent_id) WHERE hours IS NOT NULL;
+CREATE INDEX pending_state_idx ON pending (state, agent_id);
+
+-- name: select
+SELECT command_id, agent_id, client_id, lane, priority, position, state, attempt, not_before, expires_at,
+    cancel_requested, queued_at, correlation_id, spec, version, hours
+FROM pending
+
+-- name: deliverable
+-- For many agents at once; each agent costs one short index range, whatever the others' queues hold.
+SELECT found.command_id, found.agent_id, found.client_id, found.lane, found.priority, found.position, found.state,
+    found.attempt, found.not_before, found.expires_at, found.cancel_requested, found.queued_at, found.correlation_id,
+    found.spec, found.version, found.hours
+FROM unnest(%(agent_ids)s::uuid[]) WITH ORDINALITY AS wanted (agent_id, place)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS held FROM pending AS p
+    WHERE p.agent_id = wanted.agent_id AND p.state IN ('delivered', 'running')
+) AS there
+CROSS JOIN LATERAL (
+    SELECT * FROM pending AS p
+    WHERE p.agent_id = wanted.agent_id AND p.state = 'queued' AND NOT p.cancel_requested
+        AND (p.not_before IS NULL OR p.not_before <= %(now)s) AND p.expires_at > %(now)s
+        AND (p.hours IS NULL OR p.hours = ANY(%(open_hours)s::text[]))
+    ORDER BY p.priority, p.position
+    LIMIT greatest(0, %(window)s - there.held)
+) AS found
+ORDER BY wanted.place, found.priority, found.position
+
+-- name: agents_with_new
+SELECT agent_id, max(position) FROM (
+    SELECT agent_id, position FROM pending
+    WHERE position > %(after)s ORDER BY position LIMIT %(limit)s
+) AS page
+GROUP BY agent_id ORDER BY 2
+
+-- name: agents_due
+SELECT DISTINCT agent_id FROM pending
+WHERE not_before > %(since)s AND not_before <= %(now)s AND state = 'queued'
+
+-- name: hours_waited_for
+-- From one value to the next by the index, however many commands share it.
+WITH RECURSIVE found (hours) AS (
+    (SELECT hours FROM pending WHERE hours IS NOT NULL ORDER BY hours LIMIT 1)
+    UNION ALL
+    SELECT (SELECT p.hours FROM pending AS p WHERE p.hours > found.hours ORDER BY p.hours LIMIT 1)
+    FROM found WHERE found.hours IS NOT NULL
+)
+SELECT hours FROM found WHERE hours IS NOT NULL
+
+-- name: agents_in_hours
+SELECT DISTINCT agent_id FROM pending WHERE hours = ANY(%(hours)s::text[])
+
+-- name: agents_with_pending
+SELECT DISTINCT agent_id FROM pending WHERE agent_id > %(after)s ORDER BY agent_id LIMIT %(limit)s
+
+-- name: cancels
+SELECT agent_id, command_id, cancel_position FROM pending
+WHERE cancel_requested AND cancel_position > %(after)s ORDER BY cancel_position LIMIT %(limit)s
+
+-- name: cancels_of
+SELECT agent_id, command_id, cancel_position FROM pending
+WHERE agent_id = ANY(%(agent_ids)s::uuid[]) AND cancel_requested ORDER BY cancel_position
+
+-- name: counts
+SELECT agent_id, count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'delivered'),
+    count(*) FILTER (WHERE state = 'running')
+FROM pending WHERE agent_id = ANY(%(agent_ids)s::uuid[]) GROUP BY agent_id
+
+-- name: expired
+SELECT command_id, agent_id FROM pending
+WHERE state = 'queued' AND expires_at <= %(now)s ORDER BY expires_at LIMIT %(limit)s
+
+-- name: orphaned
+SELECT pending.command_id, pending.agent_id FROM agents JOIN pending USING (agent_id)
+WHERE agents.state = 'retired' LIMIT %(limit)s
+
+-- name: depths
+-- Only an index is read, and it is as large as the queue, not as history.
+SELECT count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'delivered'),
+    count(*) FILTER (WHERE state = 'running'), count(DISTINCT agent_id),
+    (SELECT queued_at FROM pending ORDER BY position LIMIT 1)
+FROM pending

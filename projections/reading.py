@@ -1,0 +1,210 @@
+"""The log as projections read it: by position, in binary, each event decoded once whoever folds it."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, LiteralString
+
+import msgspec
+import psycopg
+
+from domain.codec import DECODERS, UndecodableEventError, decode
+from domain.event import Recorded
+from projections.projection import Cursor, type_of
+from schema import archived
+from schema.archive import Row
+from schema.archived import Reading
+
+# In the order of Recorded's fields, with the body in the event's place.
+_COLUMNS: LiteralString = (
+    "notification_id, originator_id, originator_version, topic, state, recorded_at, actor, correlation_id,"
+    " causation_id, agent_id, client_id"
+)
+_PAGE = archived.with_mark(
+    f"SELECT {_COLUMNS} FROM fleetlog.events WHERE notification_id > %(after)s AND notification_id <= %(upto)s"  # noqa: S608
+    " ORDER BY notification_id LIMIT %(limit)s"
+)
+# By the type's name and not the topic, so that a version that this program does not know is met and not passed over.
+_RANGE: LiteralString = (
+    f"SELECT {_COLUMNS} FROM fleetlog.events WHERE notification_id > %s AND notification_id <= %s"  # noqa: S608
+    " AND split_part(topic, '/', 1) = ANY(%s) ORDER BY notification_id"
+)
+# What ended by an event that this program knows is passed over; by any other it is met, as above. What is archived has
+# ended, so the archive need not be asked.
+_UNENDED: LiteralString = (
+    f"SELECT {_COLUMNS} FROM fleetlog.events AS e WHERE notification_id <= %(upto)s"  # noqa: S608
+    " AND split_part(topic, '/', 1) = ANY(%(types)s) AND NOT EXISTS (SELECT FROM fleetlog.events AS ending"
+    " WHERE ending.originator_id = e.originator_id AND ending.topic = ANY(%(ended_by)s)"
+    " AND ending.notification_id <= %(upto)s) ORDER BY notification_id"
+)
+END = 2**63 - 1
+
+
+class Bad(msgspec.Struct, frozen=True):
+    """An event that cannot be read."""
+
+    position: int
+    topic: str
+    error: str
+
+
+def read_page(cursor: Cursor, after: int, limit: int, upto: int = END) -> list[Row]:
+    """The next events, all types, archived or not. The cursor must be binary."""
+    arguments = {"after": after, "upto": upto, "limit": limit, "archived_after": after}
+    rows, marks = archived.split(cursor.execute(_PAGE, arguments).fetchall())
+    if not marks:
+        return rows
+    high = rows[-1][0] if len(rows) == limit else min(upto, marks[0][2])
+    old = _from_archive(cursor, archived.page(lambda _: True, low=after + 1, high=high, limit=limit))
+    return archived.merged(rows, old)[:limit]
+
+
+def read_range(cursor: Cursor, after: int, upto: int, types: Collection[str]) -> list[Row]:
+    """The events of some types between two positions, archived or not."""
+    rows = cursor.execute(_RANGE, (after, upto, list(types))).fetchall()
+    old = _from_archive(cursor, archived.between(after, upto))
+    return archived.merged(rows, [row for row in old if type_of(row[3]) in types]) if old else rows
+
+
+def _from_archive(cursor: Cursor, reading: Reading) -> list[Row]:
+    question, rows = archived.answer(reading, None)
+    while question is not None:
+        question, rows = archived.answer(reading, cursor.execute(*question).fetchall())
+    return rows
+
+
+def read_unended(
+    connection: psycopg.Connection[Any], upto: int, types: Collection[str], ended_by: Collection[str], size: int
+) -> Iterator[list[Row]]:
+    """The events of some types up to a position, of those streams alone that had not ended by then; in parts."""
+    with connection.transaction(), connection.cursor(name="unended", binary=True) as cursor:
+        # All of it is wanted, not its first rows soon: the planner takes a cursor for the latter unless it is told, and
+        # asks an index once for each event of the log.
+        connection.execute("SET LOCAL cursor_tuple_fraction = 1")
+        cursor.execute(_UNENDED, {"upto": upto, "types": list(types), "ended_by": list(ended_by)})
+        while rows := cursor.fetchmany(size):
+            yield rows
+
+
+def decode_all(rows: Iterable[Row]) -> list[Recorded]:
+    """Decode events.
+
+    Raises:
+        UndecodableEventError: at the first that cannot be read.
+    """
+    decoders, found = DECODERS, []
+    for (
+        position,
+        stream_id,
+        version,
+        topic,
+        state,
+        at,
+        actor,
+        correlation_id,
+        causation_id,
+        agent_id,
+        client_id,
+    ) in rows:
+        try:
+            event = decoders[topic](state)
+        except (KeyError, msgspec.DecodeError):
+            event = decode(topic, state)  # lifts an older version, or says what is wrong
+        found.append(
+            Recorded(
+                position,
+                stream_id,
+                version,
+                topic,
+                event,
+                at,
+                actor,
+                correlation_id,
+                causation_id,
+                agent_id,
+                client_id,
+            )
+        )
+    return found
+
+
+class Page(msgspec.Struct, frozen=True):
+    """The next events of the log after a position."""
+
+    after: int
+    positions: list[int]
+    """Of all of them, folded by anybody or not."""
+    items: list[Recorded | Bad]
+    """Those of the types asked for."""
+
+
+def decode_page(after: int, rows: Sequence[Row], types: Collection[str]) -> Page:
+    """Decode the events of these types, setting aside those that cannot be read."""
+    wanted: dict[str, bool] = {}
+    for topic in {row[3] for row in rows}:
+        wanted[topic] = type_of(topic) in types
+    asked = [row for row in rows if wanted[row[3]]]
+    items: list[Recorded | Bad] = []
+    try:
+        items += decode_all(asked)
+    except UndecodableEventError:
+        items = [_decode_one(row) for row in asked]
+    return Page(after, [row[0] for row in rows], items)
+
+
+def _decode_one(row: Row) -> Recorded | Bad:
+    try:
+        return decode_all([row])[0]
+    except UndecodableEventError as error:
+        return Bad(row[0], row[3], str(error))
+
+
+class ReadAhead:
+    """Reads the page after the one that is being folded, over a connection of its own, while the server writes.
+
+    Whatever is recorded after a position and visible stays so, in its place. A page that was read before its turn is
+    therefore what would be read then, or the beginning of it.
+
+    Args:
+        conninfo: as the application connects.
+        types: of the events to decode.
+    """
+
+    def __init__(self, conninfo: str, types: Collection[str]) -> None:
+        self._conninfo = conninfo
+        self._types = types
+        self._executor = ThreadPoolExecutor(1, "projector-reader")
+        self._connection: psycopg.Connection[Any] | None = None
+        self._next: tuple[int, int, Future[Page]] | None = None
+
+    def begin(self, after: int, limit: int) -> None:
+        """Start to read the page after a position."""
+        self._next = (after, limit, self._executor.submit(self._read, after, limit))
+
+    def take(self, after: int, limit: int) -> Page | None:
+        """The page begun, if it is the one asked for.
+
+        Raises:
+            psycopg.Error: as reading it did.
+        """
+        begun, self._next = self._next, None
+        return begun[2].result() if begun is not None and begun[:2] == (after, limit) else None
+
+    def rest(self) -> None:
+        """There is nothing to read ahead for a while: give the connection back."""
+        if self._next is not None or self._connection is not None:
+            self._executor.submit(self._disconnect).result()
+
+    def close(self) -> None:
+        self.rest()
+        self._executor.shutdown()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _read(self, after: int, limit: int) -> Page:
+        if self._connection is None:
+            self._connection = psycopg.connect(self._conninfo, autocommit=True)
+        with self._connection.cursor(binary=True) as cursor:
+            return decode_page(after, read_page(cursor, after, limit), self._types)

@@ -1,0 +1,210 @@
+"""Rebuild a projection from the log while its tables stay in use, and put the new ones in their place at once.
+
+The new tables grow in a schema of their own, from the same DDL and the same fold. What is left at the end is folded
+while nobody can change the live tables: a following projection is held by its tracking row, which the projector locks
+for each page; an inline one by the log's lock, which every append takes. So no event is missed and none is folded
+twice, and that short transaction ends with the new tables in the place of the old. Killed before its commit, a rebuild
+has changed nothing but its own schema, which the next one clears.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Any, LiteralString
+
+import msgspec
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from domain.catalog import topic_of
+from projections import tracking
+from projections.catalog import LIVE, SHADOW, named
+from projections.errors import ProjectionError, RebuildRunningError
+from projections.garbage import no_collection
+from projections.projection import Cursor, Projection
+from projections.reading import decode_all, read_range, read_unended
+from schema.archive import Row
+
+CHUNK = 10_000
+"""Positions per read."""
+GATHERED = 100_000
+"""Events folded in memory before their rows are written: most commands are whole by then, and are written once."""
+CLOSE = 2_000
+"""So near to the head, the rest is folded within the swap."""
+_LOCK_TIMEOUT: LiteralString = "SET LOCAL lock_timeout TO '2s'"
+_TRIES = 30
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """What a rebuild did."""
+
+    name: str
+    position: int
+    events: int
+    """How many were read."""
+
+
+Connection = psycopg.Connection[Any]
+
+
+def rebuild(conninfo: str, name: str, *, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
+    """Rebuild one projection with no downtime.
+
+    Args:
+        conninfo: as the application connects.
+        name: which.
+        progress: told now and then the position reached and the log's head.
+
+    Raises:
+        UnknownProjectionError: there is none of that name.
+        RebuildRunningError: somebody else is at it.
+        UndecodableEventError, FoldError: the log holds an event that it cannot fold; the live tables stay.
+    """
+    projection = named(name)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        return rebuild_with(connection, projection, progress=progress)
+
+
+def rebuild_with(
+    connection: Connection, projection: Projection, *, progress: Callable[[int, int], None] | None = None
+) -> Rebuilt:
+    """As `rebuild`, over a connection of the application's role that is in autocommit mode and for this alone."""
+    with _sole(connection, projection):
+        _clear(connection, projection)
+        connection.execute(SQL("SET search_path TO {}").format(Identifier(SHADOW)))
+        connection.execute(projection.ddl)
+        head = _head(connection)
+        events = fold_range(connection, projection, 0, head, progress)
+        connection.execute(projection.indexes)
+        for table in projection.tables:
+            connection.execute(SQL("ANALYZE {}").format(Identifier(table.name)))
+        position = head
+        while (head := _head(connection)) > position + CLOSE:
+            events += fold_range(connection, projection, position, head, progress)
+            position = head
+        position, rest = _swap(connection, projection, position)
+    return Rebuilt(projection.name, position, events + rest)
+
+
+@contextmanager
+def _sole(connection: Connection, projection: Projection) -> Iterator[None]:
+    key = f"fleetlog rebuild {projection.name}"
+    got = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (key,)).fetchone()
+    if got != (True,):
+        raise RebuildRunningError(f"{projection.name} is being rebuilt already; wait for that to end.")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
+
+
+def _clear(connection: Connection, projection: Projection) -> None:
+    """Drop what a rebuild that was killed left."""
+    for table in projection.tables:
+        connection.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(SHADOW, table.name)))
+
+
+def _head(connection: Connection) -> int:
+    with connection.cursor() as cursor:
+        return tracking.log_head(cursor)
+
+
+def fold_range(
+    connection: Connection,
+    projection: Projection,
+    after: int,
+    upto: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Fold the events of a range of positions into the tables that the search path shows.
+
+    Returns:
+        How many events the projection read.
+    """
+    events = gathered = 0
+    batch = projection.begin()
+    with no_collection(), connection.cursor() as cursor:
+        for position, rows in _chunks(connection, projection, after, upto):
+            batch.fold(decode_all(rows))
+            events += len(rows)
+            gathered += len(rows)
+            if gathered >= GATHERED:
+                batch.flush(cursor)
+                batch, gathered = projection.begin(), 0
+            if progress is not None:
+                progress(position, upto)
+        batch.flush(cursor)
+    return events
+
+
+def _chunks(connection: Connection, projection: Projection, after: int, upto: int) -> Iterator[tuple[int, list[Row]]]:
+    """Ranges of the log, read by a second connection ahead of the fold, so that server and fold overlap."""
+    if upto - after <= CHUNK or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        # Little to read, or a snapshot to read from: then over the connection at hand.
+        yield from _chunks_of(connection, projection, after, upto)
+        return
+    conninfo = psycopg.conninfo.make_conninfo(connection.info.dsn, password=connection.info.password)
+    # The reader is given one range at a time, so it is never more than two ahead and ends with its executor.
+    with (
+        psycopg.connect(conninfo, autocommit=True) as reader,
+        closing(_chunks_from(reader, projection, after, upto)) as ranges,
+        ThreadPoolExecutor(1, "rebuild-reader") as executor,
+    ):
+        ahead = deque([executor.submit(next, ranges, None), executor.submit(next, ranges, None)])
+        while (chunk := ahead.popleft().result()) is not None:
+            ahead.append(executor.submit(next, ranges, None))
+            yield chunk
+
+
+def _chunks_from(
+    connection: Connection, projection: Projection, after: int, upto: int
+) -> Generator[tuple[int, list[Row]], None, None]:
+    if after > 0 or not projection.ends:
+        yield from _chunks_of(connection, projection, after, upto)
+        return
+    # From an empty table: of what has come and gone by then, there is nothing to write. So the queues are rebuilt at
+    # the cost of what is in them, however long the history. `verify` reads all of it, and so checks this too.
+    ended_by = [topic_of(event_type) for event_type in projection.ends]
+    for rows in read_unended(connection, upto, projection.types, ended_by, CHUNK):
+        yield rows[-1][0], rows
+
+
+def _chunks_of(
+    connection: Connection, projection: Projection, after: int, upto: int
+) -> Iterator[tuple[int, list[Row]]]:
+    with connection.cursor(binary=True) as cursor:
+        while after < upto:
+            end = min(after + CHUNK, upto)
+            yield end, read_range(cursor, after, end, projection.types)
+            after = end
+
+
+def _swap(connection: Connection, projection: Projection, position: int) -> tuple[int, int]:
+    """Fold the rest and put the new tables in the place of the old; returns where they stand and how many it folded."""
+    for _ in range(_TRIES):
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                # A reader that is long at it must not make everybody queue up behind our wait: give up and try again.
+                cursor.execute(_LOCK_TIMEOUT)
+                return _swap_once(connection, cursor, projection, position)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            continue
+    raise ProjectionError(f"{projection.name}: its tables were in use all the time; the live ones stay as they were.")
+
+
+def _swap_once(connection: Connection, cursor: Cursor, projection: Projection, position: int) -> tuple[int, int]:
+    # The log's lock before any table's, and the tracking row before any table, as appends and the projector do it.
+    if projection.inline:
+        cursor.execute("SELECT fleetlog.lock_events()")
+    cursor.execute(SQL("SET LOCAL search_path TO {}, {}").format(Identifier(SHADOW), Identifier(LIVE)))
+    (tracked,) = tracking.lock(cursor, [projection.name]).values()
+    goal = max(position, tracking.log_head(cursor) if projection.inline else tracked.position)
+    rest = fold_range(connection, projection, position, goal)
+    for table in projection.tables:
+        cursor.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(LIVE, table.name)))
+        cursor.execute(SQL("ALTER TABLE {} SET SCHEMA {}").format(Identifier(SHADOW, table.name), Identifier(LIVE)))
+    tracking.replaced(cursor, projection.name, position=goal, digest=projection.digest)
+    tracking.notify(cursor, {projection.name: goal})
+    return goal, rest

@@ -1,0 +1,584 @@
+"""Rollouts: what was asked of many, and how far each of them is.
+
+Each agent of a rollout has one row that counts, from the moment the list is frozen; so the counts always add up to the
+number targeted. The commands' ids are derived, and that alone tells a rollout's commands from others here: a fold
+reads no row. The list is folded before the rollout itself appears (its events come in that order), so nobody sees a
+rollout that is half there.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import tuple_row
+from psycopg.types.json import Jsonb
+
+from domain.agents import AgentState, Platform
+from domain.commands import (
+    ENDINGS,
+    OUTCOMES,
+    CommandCancelled,
+    CommandCancelRequested,
+    CommandDelivered,
+    CommandExpired,
+    CommandFailed,
+    CommandInterrupted,
+    CommandQueued,
+    CommandRejected,
+    CommandRequeued,
+    CommandStarted,
+    CommandState,
+    CommandSucceeded,
+    CommandTimedOut,
+    state_after,
+)
+from domain.event import Event, Recorded
+from domain.ids import AgentId, ClientId, SiteId, is_derived
+from domain.rollout_candidates import Candidate, Joined, wanted_facts
+from domain.rollout_terms import Joins, Target
+from domain.rollouts import (
+    FAILURES,
+    Entry,
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutClosed,
+    RolloutCompleted,
+    RolloutGrown,
+    RolloutPaused,
+    RolloutResumed,
+    RolloutRetried,
+    RolloutStarted,
+    RolloutState,
+    RolloutTargeted,
+    RolloutWaveFinished,
+    RolloutWaveReleased,
+    Tally,
+    command_id,
+)
+from projections import sql
+from projections.errors import FoldError
+from projections.pages import BY_POSITION, DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
+from projections.projection import Batch, Cells, Projection
+
+WAITING = "waiting"
+SKIPPED = "skipped"
+STATES: tuple[str, ...] = (WAITING, *(state.value for state in CommandState), SKIPPED)
+"""What an agent's part of a rollout can be in."""
+MAX_OUTCOMES = 200
+_encode = msgspec.json.Encoder().encode
+
+
+class RolloutRow(msgspec.Struct, frozen=True):
+    rollout_id: UUID
+    position: int
+    name: str
+    state: RolloutState
+    client_ids: list[str]
+    target: dict[str, Any]
+    command: bytes
+    """JSON of `domain.rollouts.Order`."""
+    targeted: int
+    excluded: dict[str, int]
+    waves: list[dict[str, Any]]
+    wave_sizes: list[int]
+    limits: dict[str, Any]
+    guard: dict[str, Any] | None
+    wave: int
+    wave_finished: bool
+    continues_at: datetime | None
+    open_until: datetime | None
+    reason: str
+    detail: str
+    requester: str
+    correlation_id: UUID
+    started_at: datetime
+    ended_at: datetime | None
+    version: int
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        cells = list(row)
+        cells[3] = RolloutState(row[3])
+        return cls(*cells)
+
+
+class MemberRow(msgspec.Struct, frozen=True):
+    """One agent's part."""
+
+    agent_id: UUID
+    agent: str | None
+    client_id: UUID
+    site_id: UUID
+    command_id: UUID
+    """The one that counts, or that it will get."""
+    wave: int
+    round: int
+    state: str
+    cancel_requested: bool
+    exit_code: int | None
+    stdout_sha256: str | None
+    detail: str
+    ended_at: datetime | None
+
+
+class OutcomeRow(msgspec.Struct, frozen=True):
+    """Agents to whom the same happened."""
+
+    state: CommandState | None
+    exit_code: int | None
+    stdout_sha256: str | None
+    agents: int
+    example: UUID
+    """One of their commands."""
+    tail: str | None
+    """The end of what it printed."""
+
+
+class SiteRow(msgspec.Struct, frozen=True):
+    """How far a rollout is at one site, as that was when the list was made."""
+
+    site_id: UUID
+    client_id: UUID
+    client: str | None
+    site: str | None
+    counts: dict[str, int]
+
+
+class Rollouts(Projection):
+    name: ClassVar[str] = "rollouts"
+    strict: ClassVar[bool] = False
+    """Other derived commands than those of rollouts are changes of rows that are not there."""
+    folds: ClassVar[tuple[type[Event], ...]] = (
+        RolloutTargeted,
+        RolloutStarted,
+        RolloutGrown,
+        RolloutClosed,
+        RolloutAdvanced,
+        RolloutWaveFinished,
+        RolloutWaveReleased,
+        RolloutPaused,
+        RolloutResumed,
+        RolloutAborted,
+        RolloutCompleted,
+        RolloutRetried,
+        CommandQueued,
+        CommandDelivered,
+        CommandStarted,
+        CommandRequeued,
+        CommandSucceeded,
+        CommandFailed,
+        CommandTimedOut,
+        CommandInterrupted,
+        CommandRejected,
+        CommandCancelRequested,
+        CommandCancelled,
+        CommandExpired,
+    )
+
+    def fold(self, batch: Batch, recorded: Recorded) -> None:
+        event, stream_id = recorded.event, recorded.originator_id
+        match event:
+            case RolloutTargeted(entries=entries):
+                _listed(batch, stream_id, entries)
+            case RolloutStarted():
+                batch["rollouts"].insert(stream_id, **_started(event, recorded))
+            case (
+                RolloutGrown()
+                | RolloutClosed()
+                | RolloutAdvanced()
+                | RolloutWaveFinished()
+                | RolloutWaveReleased()
+                | RolloutPaused()
+                | RolloutResumed()
+                | RolloutAborted()
+                | RolloutCompleted()
+                | RolloutRetried()
+            ):
+                cells = _changed(batch, event, recorded)
+                batch["rollouts"].update(stream_id, version=recorded.originator_version, **cells)
+            case _:
+                # Most commands are nobody's rollout: their ids are of version 7.
+                if is_derived(stream_id):
+                    batch["rollout_commands"].update(stream_id, **_moved(event, recorded.recorded_at))
+
+
+def _listed(batch: Batch, rollout_id: UUID, entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        batch["rollout_commands"].insert(
+            command_id(rollout_id, entry.agent_id, entry.round),
+            rollout_id=rollout_id,
+            agent_id=entry.agent_id,
+            client_id=entry.client_id,
+            site_id=entry.site_id,
+            wave=entry.wave,
+            round=entry.round,
+            latest=True,
+            state=WAITING,
+            cancel_requested=False,
+            exit_code=None,
+            stdout_sha256=None,
+            detail="",
+            ended_at=None,
+        )
+
+
+def _started(event: RolloutStarted, recorded: Recorded) -> Cells:
+    return {
+        "position": recorded.position,
+        "name": event.name,
+        "state": RolloutState.RUNNING,
+        "client_ids": event.client_ids,
+        "target": event.target,
+        "command": _encode(event.order),
+        "targeted": event.targeted,
+        "excluded": event.excluded,
+        "waves": event.waves,
+        "wave_sizes": event.wave_sizes,
+        "limits": event.limits,
+        "guard": event.guard,
+        "wave": 0,
+        "wave_finished": False,
+        "continues_at": None,
+        "open_until": event.joins.until if event.joins is not None else None,
+        "reason": event.reason,
+        "detail": "",
+        "requester": recorded.actor,
+        "correlation_id": recorded.correlation_id,
+        "started_at": recorded.recorded_at,
+        "ended_at": None,
+        "version": recorded.originator_version,
+    }
+
+
+def _changed(  # noqa: C901, PLR0911, PLR0912 - a table of cases
+    batch: Batch, event: Event, recorded: Recorded
+) -> Cells:
+    rollout_id, at = recorded.originator_id, recorded.recorded_at
+    match event:
+        case RolloutAdvanced(skipped=skipped):
+            for skip in skipped:
+                skipped_id = command_id(rollout_id, skip.agent_id, skip.round)
+                batch["rollout_commands"].update(skipped_id, state=SKIPPED, detail=skip.reason)
+            return {}
+        case RolloutRetried(entries=entries):
+            for entry in entries:
+                before = command_id(rollout_id, entry.agent_id, entry.round - 1)
+                batch["rollout_commands"].update(before, latest=False)
+            _listed(batch, rollout_id, entries)
+            return {"state": RolloutState.RUNNING, "ended_at": None, "detail": event.reason}
+        case RolloutGrown(entries=entries):
+            _listed(batch, rollout_id, entries)
+            return {"targeted": event.targeted, "wave_sizes": event.wave_sizes, "client_ids": event.client_ids}
+        case RolloutClosed():
+            return {"open_until": None}
+        case RolloutWaveFinished(continues_at=continues_at):
+            return {"wave_finished": True, "continues_at": continues_at}
+        case RolloutWaveReleased(wave=wave):
+            return {"wave": wave, "wave_finished": False, "continues_at": None}
+        case RolloutPaused(reason=reason):
+            return {"state": RolloutState.PAUSED, "detail": reason}
+        case RolloutResumed(reason=reason):
+            return {"state": RolloutState.RUNNING, "detail": reason}
+        case RolloutAborted(reason=reason):
+            return {"state": RolloutState.ABORTED, "detail": reason, "ended_at": at}
+        case RolloutCompleted():
+            return {"state": RolloutState.COMPLETED, "detail": "", "ended_at": at}
+        case _:
+            raise FoldError(f"{type(event).__name__} is not folded into rollouts.")
+
+
+def _moved(event: Event, at: datetime) -> Cells:
+    """What an event of its command does to an agent's part."""
+    if isinstance(event, CommandCancelRequested):
+        return {"cancel_requested": True}
+    cells: Cells = {"state": state_after(event)}
+    if type(event) in ENDINGS:
+        cells["ended_at"] = at
+    match event:
+        case CommandSucceeded(result=result) | CommandFailed(result=result) | CommandTimedOut(result=result):
+            cells |= {"exit_code": result.exit_code, "stdout_sha256": result.stdout.sha256 or None}
+        case CommandInterrupted(result=result):
+            cells |= {"exit_code": result.exit_code, "stdout_sha256": result.stdout.sha256 or None}
+        case _:
+            pass
+    return cells
+
+
+_SQL = sql.load("rollouts")
+_BY_AGENT = Order("rollouts.agents", "agent_id", (UUID,))
+_BY_SITE = Order("rollouts.sites", "site_id", (UUID,))
+
+
+def _visible(query: Query, client_ids: Tenants) -> None:
+    """A rollout is seen by those who see all of the clients that it is for (invariant 8)."""
+    if client_ids is not None:
+        # One that is open to all, and is nobody's yet, is seen by those alone who see all.
+        query.where("client_ids <@ %s AND client_ids <> '[]'", Jsonb([str(one) for one in client_ids]))
+
+
+async def list_rollouts(
+    connection: Connection,
+    *,
+    client_ids: Tenants,
+    state: RolloutState | None = None,
+    client_id: UUID | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page[RolloutRow]:
+    """Rollouts that fit all that is given, newest first.
+
+    Args:
+        connection: to the database.
+        client_ids: the tenants that the caller sees.
+        state: only in this state.
+        client_id: only those that reach agents of this client.
+        cursor: of the page before.
+        limit: at most so many.
+    """
+    query = Query(_SQL["select"])
+    _visible(query, client_ids)
+    if state is not None:
+        query.where("state = %s", state.value)
+    if client_id is not None:
+        query.where("client_ids @> %s", Jsonb([str(client_id)]))
+    return await query.page(
+        connection, RolloutRow.from_row, BY_POSITION, cursor=cursor, limit=limit, key=lambda row: (row.position,)
+    )
+
+
+async def get_rollout(connection: Connection, rollout_id: UUID, *, client_ids: Tenants) -> RolloutRow | None:
+    """One rollout, or None if there is none that the caller sees."""
+    query = Query(_SQL["select"])
+    query.where("rollout_id = %s", rollout_id)
+    _visible(query, client_ids)
+    return await query.one(connection, RolloutRow.from_row)
+
+
+async def _all(connection: Connection, name: str, arguments: dict[str, Any]) -> list[tuple[Any, ...]]:
+    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+        await cursor.execute(_SQL[name], arguments)
+        return await cursor.fetchall()
+
+
+async def count_states(connection: Connection, rollout_id: UUID) -> dict[int, dict[str, int]]:
+    """How many agents of each wave are in each state, where there are any. Whether it may be seen is judged before."""
+    counts: dict[int, dict[str, int]] = {}
+    for wave, state, total in await _all(connection, "counts", {"rollout_id": rollout_id}):
+        counts.setdefault(wave, {})[state] = total
+    return counts
+
+
+async def count_recent(connection: Connection, rollout_id: UUID, *, since: datetime, until: datetime) -> int:
+    """How many of its agents ended in that time. Whether it may be seen is judged before."""
+    ((ended,),) = await _all(connection, "recent", {"rollout_id": rollout_id, "since": since, "until": until})
+    return int(ended)
+
+
+async def list_sites(
+    connection: Connection, rollout_id: UUID, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[SiteRow]:
+    """How far it is at each site, by the site's id. Whether it may be seen is judged before."""
+    query = Query(_SQL["sites"])
+    query.where("rollout_id = %s", rollout_id)
+    return await query.page(
+        connection, lambda row: SiteRow(*row), _BY_SITE, cursor=cursor, limit=limit, key=lambda row: (row.site_id,)
+    )
+
+
+async def list_members(
+    connection: Connection,
+    rollout_id: UUID,
+    *,
+    states: Sequence[str] = (),
+    wave: int | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page[MemberRow]:
+    """The agents of a rollout, by id. Whether it may be seen is judged before."""
+    query = Query(_SQL["members"])
+    query.where("rollout_id = %s AND latest", rollout_id)
+    if len(states) == 1:
+        query.where("state = %s", states[0])
+    elif states:
+        query.where("state = ANY(%s)", list(states))
+    if wave is not None:
+        query.where("wave = %s", wave)
+    return await query.page(
+        connection, lambda row: MemberRow(*row), _BY_AGENT, cursor=cursor, limit=limit, key=lambda row: (row.agent_id,)
+    )
+
+
+async def list_outcomes(
+    connection: Connection,
+    rollout_id: UUID,
+    limit: int = MAX_OUTCOMES,
+    *,
+    by_ending: bool = True,
+    by_output: bool = True,
+) -> list[OutcomeRow]:
+    """How its commands ended, those alike together, the most frequent first.
+
+    Args:
+        connection: to the database.
+        rollout_id: of the rollout; whether it may be seen is judged before.
+        limit: at most so many kinds of outcome.
+        by_ending: alike are only those with the same state and exit code.
+        by_output: alike are only those that printed the same.
+    """
+    alike = {"by_ending": by_ending, "by_output": by_output}
+    rows = await _all(connection, "outcomes", {"rollout_id": rollout_id, "limit": limit} | alike)
+    return [OutcomeRow(CommandState(row[0]) if row[0] else None, *row[1:]) for row in rows]
+
+
+# -- for those who decide: they see all tenants, or say whom they see -----------------------------------------------
+
+
+class RolloutReader:
+    """What the command bus asks of the read models about rollouts.
+
+    Args:
+        connect: lends a connection.
+        catch_up: returns once these projections are where the log was when it was called. Without it they are read as
+            they are.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractAsyncContextManager[Connection]],
+        catch_up: Callable[[Collection[str]], Awaitable[None]] | None = None,
+    ) -> None:
+        self._connect = connect
+        self._catch_up = catch_up
+
+    async def candidates(
+        self, target: Target, client_ids: frozenset[ClientId] | None, *, timezone: bool = False
+    ) -> tuple[list[Candidate], list[UUID], int]:
+        """The agents that a target names, of those that a caller sees; the ids in it that name nothing; as of when."""
+        include, exclude = target.include, target.exclude
+        named = {
+            "clients": [*include.clients, *exclude.clients],
+            "sites": [*include.sites, *exclude.sites],
+            "agents": [*include.agents, *exclude.agents],
+        }
+        scope = _scope(client_ids)
+        await self._seen("clients", "agents")
+        async with self._snapshot() as connection:
+            ((position,),) = await _all(connection, "agents_position", {})
+            unknown = [row[0] for row in await _all(connection, "unknown", named | scope)]
+            rows = [] if unknown else await _all(connection, "candidates", _wanted(target, timezone=timezone) | scope)
+        return [_candidate(row) for row in rows], unknown, position
+
+    async def joined(
+        self, target: Target, joins: Joins, *, after: int, until: datetime | None, limit: int, timezone: bool = False
+    ) -> Joined:
+        """Agents that a target names, and to whom something happened after a position.
+
+        Args:
+            target: of a rollout.
+            joins: whose agents may be.
+            after: the position.
+            until: only what was recorded before this moment; None: all so far.
+            limit: at most so many.
+            timezone: read what they tell of it, too.
+        """
+        async with self._snapshot() as connection:
+            ((upto,),) = await _all(connection, "agents_position", {})
+            last = upto
+            if until is not None:
+                ((last,),) = await _all(connection, "position_before", {"until": until})
+            arguments = {"after": after, "upto": min(upto, last), "limit": limit}
+            found = _wanted(target, timezone=timezone) | _scope(joins.clients) | arguments
+            rows = await _all(connection, "joined", found)
+        candidates = [_candidate(row) for row in rows]
+        if len(rows) == limit:
+            return Joined(candidates, rows[-1][-1], False)
+        return Joined(candidates, max(after, min(upto, last)), upto >= last)
+
+    async def failed(self, rollout_id: UUID) -> list[tuple[AgentId, int]]:
+        """Agents whose last command failed, and the round it was of."""
+        await self._seen("rollouts")
+        rows = await self._rows("failed", rollout_id=rollout_id, failed=_FAILED)
+        return [(AgentId(row[0]), row[1]) for row in rows]
+
+    async def running(self) -> list[UUID]:
+        """Rollouts that run, oldest first."""
+        return [row[0] for row in await self._rows("running")]
+
+    async def tally(self, rollout_id: UUID, unanswered_since: datetime | None = None) -> Tally:
+        """What became of a rollout's commands, those that were retried included.
+
+        Args:
+            rollout_id: of the rollout.
+            unanswered_since: count the agents that have not answered since then; while the read models are behind,
+                none.
+        """
+        unanswered = 0
+        async with self._connect() as connection:
+            arguments = {"rollout_id": rollout_id, "terminal": _TERMINAL, "failed": _FAILED}
+            ((ended, failed, timed_out),) = await _all(connection, "tally", arguments)
+            if unanswered_since is not None:
+                silent = {"rollout_id": rollout_id, "since": unanswered_since}
+                ((unanswered,),) = await _all(connection, "unanswered", silent)
+        return Tally(ended=ended, failed=failed, timed_out=timed_out, unanswered=unanswered)
+
+    async def to_take_back(self, limit: int) -> list[tuple[UUID, AgentId]]:
+        """(command, agent) of aborted rollouts that are queued still."""
+        return [(row[0], AgentId(row[1])) for row in await self._rows("to_take_back", limit=limit)]
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[Connection]:
+        """All that is read in it is of one moment."""
+        async with self._connect() as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield connection
+
+    async def _seen(self, *names: str) -> None:
+        """A machine that was enrolled, tagged or moved a moment ago is meant as it is now."""
+        if self._catch_up is not None:
+            await self._catch_up(names)
+
+    async def _rows(self, name: str, **arguments: Any) -> list[tuple[Any, ...]]:
+        async with self._connect() as connection:
+            return await _all(connection, name, arguments)
+
+
+_TERMINAL = sorted(state.value for state in OUTCOMES)
+_FAILED = sorted(state.value for state in FAILURES)
+
+
+def _scope(client_ids: Collection[ClientId] | None) -> dict[str, Any]:
+    return {"all": client_ids is None, "tenants": list(client_ids or ())}
+
+
+def _wanted(target: Target, *, timezone: bool) -> dict[str, Any]:
+    include, exclude = target.include, target.exclude
+    return {
+        "everything": include.everything,
+        "clients": list(include.clients),
+        "sites": list(include.sites),
+        "agents": list(include.agents),
+        "tags": list(include.tags),
+        "without_clients": list(exclude.clients),
+        "without_sites": list(exclude.sites),
+        "without_agents": list(exclude.agents),
+        "without_tags": list(exclude.tags),
+        "without_platforms": [platform.value for platform in exclude.platforms],
+        "without_online": exclude.online,
+        "facts": list(wanted_facts(target, timezone=timezone)),
+    }
+
+
+def _candidate(row: tuple[Any, ...]) -> Candidate:
+    return Candidate(
+        agent_id=AgentId(row[0]),
+        client_id=ClientId(row[1]),
+        site_id=SiteId(row[2]),
+        platform=Platform(row[3]),
+        state=AgentState(row[4]),
+        online=row[5],
+        excluded=row[6],
+        facts=row[7] or {},
+    )

@@ -1,0 +1,175 @@
+"""Each event as one plain English line, for an administrator who reads a machine's story."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from domain import agents, api_keys, clients, commands, idempotency, names, restores, rollouts, scripts, sites, tokens
+from domain.commands import CollectFacts, Ping, Result, RunScript, RunShell, Spec
+from domain.event import Event, Recorded, Undecodable
+
+SHOWN_CHARACTERS = 80
+MINUTE_S = 60
+
+_LINES: dict[type[Event], Callable[[Any], str]] = {}
+
+
+def describe(recorded: Recorded) -> str:
+    """Say what happened; one line, whatever the event holds."""
+    line = _LINES.get(type(recorded.event))
+    if isinstance(recorded.event, Undecodable):
+        text = f"An event that this version cannot read: {_shown(recorded.event.error)}"
+    else:
+        text = line(recorded.event) if line is not None else f"{type(recorded.event).__name__}."
+    # What came from a machine or a person may hold line breaks or control characters of a terminal.
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _shown(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= SHOWN_CHARACTERS else flat[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _because(reason: str) -> str:
+    return f": {_shown(reason)}" if reason else ""
+
+
+def _at(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment is not None else "at once"
+
+
+def _spec(spec: Spec) -> str:
+    match spec:
+        case RunScript():
+            return f"run revision {spec.revision} of script {spec.script_id}"
+        case RunShell():
+            return f"run in {spec.shell}: {_shown(spec.line)}"
+        case Ping():
+            return "ping"
+        case CollectFacts():
+            return "collect facts"
+
+
+def _took(result: Result) -> str:
+    seconds = result.duration_ms / 1000
+    return f"{seconds:.1f} s" if seconds < MINUTE_S else f"{seconds / MINUTE_S:.1f} min"
+
+
+def _came_to(what: str) -> Callable[[Any], str]:
+    def line(event: Any) -> str:
+        result: Result = event.result
+        code = f" with exit code {result.exit_code}" if result.exit_code is not None else ""
+        nth = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+        return f"Command {what}{code} after {_took(result)}{nth}{_because(result.detail)}."
+
+    return line
+
+
+def _queued(event: commands.CommandQueued) -> str:
+    when = f", not before {_at(event.not_before)}" if event.not_before is not None else ""
+    lane = "" if event.lane == commands.DEFAULT_LANE else f" in lane {event.lane}"
+    return f"Command queued{lane}{when}: {_spec(event.spec)}{f' ({_shown(event.reason)})' if event.reason else ''}."
+
+
+def _requeued(event: commands.CommandRequeued) -> str:
+    ended = event.outcome.replace("_", " ")
+    return f"Attempt {event.attempt - 1} {ended}; attempt {event.attempt} follows {_at(event.not_before)}."
+
+
+def _key(event: api_keys.ApiKeyCreated) -> str:
+    seen = "all clients" if event.client_ids is None else f"{len(event.client_ids)} clients"
+    return f"API key {_shown(event.name)!r} created as {event.role}, for {seen}."
+
+
+def _advanced(event: rollouts.RolloutAdvanced) -> str:
+    skipped = f", {len(event.skipped)} of them skipped" if event.skipped else ""
+    return f"The next {event.count} agents have their command{skipped}."
+
+
+def _rollout(event: rollouts.RolloutStarted) -> str:
+    what = f"{_shown(event.name)!r} started for {event.targeted} agents in {len(event.wave_sizes)} waves"
+    return f"Rollout {what}: {_spec(event.order.spec)}{f' ({_shown(event.reason)})' if event.reason else ''}."
+
+
+def _wave_finished(event: rollouts.RolloutWaveFinished) -> str:
+    next_ = f"begins {_at(event.continues_at)}" if event.continues_at is not None else "waits to be released"
+    return f"Wave {event.wave + 1} finished; the next one {next_}."
+
+
+_LINES |= {
+    clients.ClientCreated: lambda event: f"Client {_shown(event.name)!r} created.",
+    clients.ClientRenamed: lambda event: f"Client renamed to {_shown(event.name)!r}.",
+    sites.SiteCreated: lambda event: f"Site {_shown(event.name)!r} created.",
+    sites.SiteRenamed: lambda event: f"Site renamed to {_shown(event.name)!r}.",
+    agents.AgentEnrolled: lambda event: (
+        f"Agent enrolled from {_shown(event.hostname)} ({event.platform}, {_shown(event.arch)})."
+    ),
+    agents.AgentMoved: lambda event: f"Agent moved to site {event.site_id}.",
+    agents.AgentRenamed: lambda event: f"Agent renamed to {_shown(event.name)!r}.",
+    agents.AgentTagged: lambda event: f"Agent tagged: {_shown(', '.join(event.tags)) or 'no tags'}.",
+    agents.AgentSuspended: lambda event: f"Agent suspended{_because(event.reason)}.",
+    agents.AgentResumed: lambda event: f"Agent resumed{_because(event.reason)}.",
+    agents.AgentRetired: lambda event: f"Agent retired{_because(event.reason)}.",
+    agents.AgentConnected: lambda event: (
+        f"Agent came online by {event.transport}{f' from {_shown(event.address)}' if event.address else ''}."
+    ),
+    agents.AgentDisconnected: lambda event: f"Agent went offline{_because(event.reason)}.",
+    agents.AgentFactsReported: lambda event: f"Agent reported {len(event.facts)} facts.",
+    scripts.ScriptCreated: lambda event: f"Script {_shown(event.name)!r} created.",
+    scripts.ScriptRenamed: lambda event: f"Script renamed to {_shown(event.name)!r}.",
+    scripts.ScriptRevised: lambda event: (
+        f"Script revision {event.revision} recorded ({event.content.shell}, {len(event.content.body.encode())} bytes)."
+    ),
+    scripts.ScriptArchived: lambda _: "Script archived.",
+    scripts.ScriptRestored: lambda _: "Script restored.",
+    commands.CommandQueued: _queued,
+    commands.CommandDelivered: lambda event: f"Command delivered: the agent has it on disk (attempt {event.attempt}).",
+    commands.CommandStarted: lambda event: f"Command started (attempt {event.attempt}).",
+    commands.CommandRequeued: _requeued,
+    commands.CommandSucceeded: _came_to("succeeded"),
+    commands.CommandFailed: _came_to("failed"),
+    commands.CommandTimedOut: _came_to("was cut by its timeout"),
+    commands.CommandInterrupted: _came_to("was interrupted"),
+    commands.CommandRejected: lambda event: (
+        f"Command refused by the agent: {_shown(event.code)}{_because(event.detail)}."
+    ),
+    commands.CommandCancelRequested: lambda event: f"Cancellation asked of the agent{_because(event.reason)}.",
+    commands.CommandCancelled: lambda event: f"Command cancelled{_because(event.reason)}.",
+    commands.CommandExpired: lambda _: "Command expired before it could run.",
+    commands.LateResultRecorded: lambda event: (
+        f"Late result of attempt {event.attempt}: {event.outcome.replace('_', ' ')}; the ending stands."
+    ),
+    commands.StrayResultRecorded: lambda event: (
+        f"Result of a command that the log lost when it was restored, attempt {event.attempt}: "
+        f"{event.outcome.replace('_', ' ')}."
+    ),
+    restores.LogRestored: lambda event: f"Log restored from a backup of {_at(event.made_at)}.",
+    rollouts.RolloutTargeted: lambda event: f"{len(event.entries)} agents listed for a rollout.",
+    rollouts.RolloutStarted: _rollout,
+    rollouts.RolloutGrown: lambda event: f"{len(event.entries)} more agents join a rollout.",
+    rollouts.RolloutClosed: lambda event: f"Rollout closed: nobody joins any more{_because(event.reason)}.",
+    rollouts.RolloutAdvanced: _advanced,
+    rollouts.RolloutWaveFinished: _wave_finished,
+    rollouts.RolloutWaveReleased: lambda event: f"Wave {event.wave + 1} released{_because(event.reason)}.",
+    rollouts.RolloutPaused: lambda event: (
+        f"Rollout paused{' by its guard' if event.tripped else ''}{_because(event.reason)}."
+    ),
+    rollouts.RolloutResumed: lambda event: f"Rollout resumed{_because(event.reason)}.",
+    rollouts.RolloutAborted: lambda event: (
+        f"Rollout aborted{' by its guard' if event.tripped else ''}{_because(event.reason)}."
+    ),
+    rollouts.RolloutCompleted: lambda _: "Rollout completed: every command has ended.",
+    rollouts.RolloutRetried: lambda event: (
+        f"{len(event.entries)} agents that failed get another command{_because(event.reason)}."
+    ),
+    tokens.EnrollmentTokenCreated: lambda event: (
+        f"Enrollment token created: {event.max_uses} uses until {_at(event.expires_at)}{_because(event.note)}."
+    ),
+    tokens.EnrollmentTokenUsed: lambda event: f"Enrollment token used by agent {event.agent_id}.",
+    tokens.EnrollmentTokenRevoked: lambda event: f"Enrollment token revoked{_because(event.reason)}.",
+    api_keys.ApiKeyCreated: _key,
+    api_keys.ApiKeyRevoked: lambda event: f"API key revoked{_because(event.reason)}.",
+    names.NameClaimed: lambda event: f"Name {_shown(event.name)!r} taken for a {event.kind}.",
+    names.NameReleased: lambda _: "Name released.",
+    idempotency.IntentAccepted: lambda event: f"Request {_shown(event.intent)} accepted under a key of its own.",
+}
