@@ -1,0 +1,92 @@
+"""Fleetlog's own connections to NATS."""
+
+import asyncio
+import base64
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from gateways.agents import metrics
+from gateways.agents.keys import Key
+from gateways.agents.patience import PatientClient
+
+_log = structlog.get_logger()
+_RECONNECT_S = 0.2
+_CONNECT_S = 5
+_PENDING_BYTES = 64 * 1024 * 1024
+LONGEST_WAIT_S = 2.0
+
+
+class _KeyClient(PatientClient):
+    """A client that shows a key: nats-py can do so from a seed in a file only, and then wants a further package."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__()
+        self._public_nkey = key.user_nkey
+
+
+async def connect(
+    urls: Sequence[str],
+    key: Key,
+    name: str,
+    *,
+    on_reconnect: Callable[[], Awaitable[None]] | None = None,
+    on_dropped: Callable[[], None] | None = None,
+) -> Client:
+    """Connect, waiting for the server with back-off, and stay connected: it reconnects for ever.
+
+    Args:
+        urls: of the servers; any of them will do.
+        key: one that the server's configuration names.
+        name: shown in the server's list of connections.
+        on_reconnect: called after each time the connection came back.
+        on_dropped: called for each message that found its queue here full.
+    """
+    client = _KeyClient(key)
+    wait_s = 0.05
+
+    async def on_error(error: Exception) -> None:
+        if isinstance(error, nats.errors.SlowConsumerError):
+            metrics.DROPPED.inc()
+            if on_dropped is not None:
+                on_dropped()
+        _log.debug("nats_error", error=str(error) or type(error).__name__, connection=name)
+
+    async def on_disconnected() -> None:
+        _log.warning("nats_disconnected", connection=name)
+
+    async def on_reconnected() -> None:
+        _log.info("nats_reconnected", connection=name)
+        if on_reconnect is not None:
+            await on_reconnect()
+
+    while True:
+        try:
+            await client.connect(
+                list(urls),
+                name=name,
+                # The token only makes nats-py answer the server's challenge; the key is what counts.
+                token="fleetlog",  # noqa: S106
+                signature_cb=lambda nonce: base64.b64encode(key.sign(nonce.encode())),
+                connect_timeout=_CONNECT_S,
+                max_reconnect_attempts=-1,
+                # Before the agents: whoever of them asks to be let in while no gateway is there asks in vain.
+                reconnect_time_wait=_RECONNECT_S,  # type: ignore[arg-type]  # it is slept for; a float will do
+                ping_interval=10,
+                max_outstanding_pings=3,
+                pending_size=_PENDING_BYTES,
+                error_cb=on_error,
+                disconnected_cb=on_disconnected,
+                reconnected_cb=on_reconnected,
+            )
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            _log.info("nats_waiting", error=str(error) or type(error).__name__, connection=name)
+            await client.close()
+            client = _KeyClient(key)
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311 -- spreads retries, hides nothing
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+        else:
+            return client

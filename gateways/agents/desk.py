@@ -1,0 +1,95 @@
+"""What handling agents takes, whichever way they come: the parts that the gateway and the HTTP check-in share."""
+
+from collections.abc import Callable, Sequence
+
+from command_bus.context import Clock, NewId
+from command_bus.event_log import EventLog
+from command_bus.handlers.delivery import Deliveries
+from command_bus.handlers.presence import PresenceHandler
+from command_bus.postgres import AsyncPool
+from domain.ids import AgentId
+from gateways.agents.directory import Directory
+from gateways.agents.hints import Hints
+from gateways.agents.keys import ServerKeys
+from gateways.agents.leases import Leases
+from gateways.agents.orders import Orders
+from gateways.agents.restored import Restored
+from gateways.agents.steps import Steps, nothing
+from gateways.agents.uplink import Uplink
+
+
+class Desk:
+    """One process's parts.
+
+    Args:
+        log: the event log.
+        pool: to the database.
+        keys: the fleet's.
+        name: of the process, in events and leases.
+        leases: whose leases deliveries are made under.
+        clock: now.
+        new_id: a fresh version 7 UUID.
+        on_ended: an agent was suspended or retired.
+        on_pending: these agents may have something new.
+        on_urgent: these do, and somebody asked for just that.
+        on_contact: these said hello and have something pending.
+        seen: one was heard of.
+        uplink_group: so many results go into one commit at the most.
+        restored: the last restore of the log, if there was any.
+        steps: see `gateways.agents.steps`.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        pool: AsyncPool,
+        keys: ServerKeys,
+        name: str,
+        leases: Leases,
+        clock: Clock,
+        new_id: NewId,
+        *,
+        on_ended: Callable[[AgentId], None],
+        on_pending: Callable[[Sequence[AgentId]], None],
+        on_urgent: Callable[[Sequence[AgentId]], None],
+        on_contact: Callable[[Sequence[AgentId]], None],
+        seen: Callable[[AgentId], None],
+        uplink_group: int = 500,
+        restored: Restored | None = None,
+        steps: Steps = nothing,
+    ) -> None:
+        self.directory = Directory(log)
+        self.deliveries = Deliveries(log, clock)
+        self.presence = PresenceHandler(log, new_id)
+        self.orders = Orders(log, keys.delivery, clock)
+        self.leases = leases
+        self._on_ended = on_ended
+        self.hints = Hints(
+            log,
+            pool,
+            clock,
+            leases.hours,
+            on_agent_changed=self._agent_changed,
+            on_pending=on_pending,
+            on_urgent=on_urgent,
+        )
+        self.uplink = Uplink(
+            log,
+            pool,
+            self.directory,
+            self.deliveries,
+            self.presence,
+            name,
+            clock,
+            on_contact=on_contact,
+            on_room=on_pending,
+            seen=seen,
+            group=uplink_group,
+            restored=restored,
+            steps=steps,
+        )
+
+    def _agent_changed(self, agent_id: AgentId, ended: bool) -> None:
+        self.directory.forget(agent_id)
+        if ended:
+            self._on_ended(agent_id)

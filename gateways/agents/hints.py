@@ -1,0 +1,125 @@
+"""Follows the log for what a gateway must look at. Everything here is a hint: the queue and the leases decide."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import structlog
+
+from command_bus.context import Clock
+from command_bus.event_log import EventLog, EventLogError, Selection
+from command_bus.postgres import AsyncPool
+from domain.agents import AgentMoved, AgentResumed, AgentRetired, AgentSuspended
+from domain.commands import CommandCancelRequested, CommandQueued, CommandRequeued
+from domain.ids import AgentId, is_derived
+from gateways.agents.open_hours import OpenHours
+from gateways.cancelling import end
+from projections.pending import agents_due, agents_in_hours, agents_with_pending
+
+_log = structlog.get_logger()
+_AGENT_EVENTS = (AgentMoved, AgentResumed, AgentRetired, AgentSuspended)
+_COMMAND_EVENTS = (CommandQueued, CommandRequeued, CommandCancelRequested)
+_TYPES = tuple(event_type.__name__ for event_type in (*_AGENT_EVENTS, *_COMMAND_EVENTS))
+DUE_EVERY_S = 0.5
+OVERLAP = timedelta(seconds=5)
+"""A command may be requeued for a moment that has passed by the time its row can be seen."""
+SWEEP_EVERY_S = 60.0
+
+
+class Hints:
+    """Tells of agents that changed, and of agents that may have something to be sent.
+
+    Args:
+        log: followed from its end.
+        pool: to the database.
+        clock: judges ``not_before``.
+        hours: tells which have opened.
+        on_agent_changed: an agent's state or tenant is another now; ``ended`` if it may not be connected any more.
+        on_pending: these agents may have something new.
+        on_urgent: these do, and somebody asked for just that, singly; ``on_pending`` is told of rollouts' commands.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        pool: AsyncPool,
+        clock: Clock,
+        hours: OpenHours,
+        *,
+        on_agent_changed: Callable[[AgentId, bool], None],
+        on_pending: Callable[[Sequence[AgentId]], None],
+        on_urgent: Callable[[Sequence[AgentId]], None],
+    ) -> None:
+        self._log = log
+        self._pool = pool
+        self._clock = clock
+        self._hours = hours
+        self._on_agent_changed = on_agent_changed
+        self._on_pending = on_pending
+        self._on_urgent = on_urgent
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Follow from the end of the log; what was before is found by the sweep."""
+        after = await self._log.head()
+        self._tasks = [
+            asyncio.create_task(self._follow(after), name="hints-follow"),
+            asyncio.create_task(self._keep(self._due_for_ever), name="hints-due"),
+            asyncio.create_task(self._keep(self._sweep_for_ever), name="hints-sweep"),
+        ]
+
+    async def stop(self) -> None:
+        await end(self._tasks)
+
+    async def _follow(self, after: int) -> None:
+        async for page in self._log.follow(after, Selection(types=_TYPES), tolerant=True):
+            pending: dict[AgentId, None] = {}
+            urgent: dict[AgentId, None] = {}
+            for recorded in page:
+                if recorded.agent_id is None:
+                    continue
+                agent_id = AgentId(recorded.agent_id)
+                if isinstance(recorded.event, _COMMAND_EVENTS):
+                    (pending if is_derived(recorded.originator_id) else urgent)[agent_id] = None
+                else:
+                    self._on_agent_changed(agent_id, isinstance(recorded.event, AgentSuspended | AgentRetired))
+                    if isinstance(recorded.event, AgentResumed):
+                        pending[agent_id] = None
+            if urgent:
+                self._on_urgent(list(urgent))
+            if pending:
+                self._on_pending(list(pending))
+
+    async def _due_for_ever(self) -> None:
+        since = self._clock() - OVERLAP
+        while True:
+            await asyncio.sleep(DUE_EVERY_S)
+            now = self._clock()
+            async with self._pool.connection() as connection:
+                due = await agents_due(connection, now=now, since=since)
+                if opened := await self._hours.opened(connection, now):
+                    due += await agents_in_hours(connection, opened)
+            since = now - OVERLAP
+            if due:
+                self._on_pending([AgentId(agent_id) for agent_id in due])
+
+    async def _sweep_for_ever(self) -> None:
+        """Every agent with anything pending, page by page: whatever a hint missed is found here."""
+        while True:
+            async with self._pool.connection() as connection:
+                found = await agents_with_pending(connection)
+            while found:
+                self._on_pending([AgentId(agent_id) for agent_id in found])
+                async with self._pool.connection() as connection:
+                    found = await agents_with_pending(connection, found[-1])
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def _keep(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+            except (psycopg.OperationalError, EventLogError) as error:
+                _log.info("hints_waiting", error=str(error).strip())
+                await asyncio.sleep(1.0)

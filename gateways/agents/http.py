@@ -1,0 +1,423 @@
+"""Enrollment, and the HTTP check-in: the last resort where only HTTPS gets out, with the same messages as over NATS.
+
+All state is in Postgres, so any process may take a check-in, whoever took the one before. Deliveries are made under
+leases that all these processes hold in common (`leases.HTTP`); the agent polls one at a time, so a poll that takes the
+lease again means that the answer before it was lost, and what was in it goes out once more.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from command_bus.context import Clock, NewId
+from command_bus.event_log import EventLog, EventLogError
+from command_bus.handlers.enrollment import Enrollment
+from command_bus.handlers.presence import Arrival
+from command_bus.ids import new_id as fresh_id
+from command_bus.ids import utc_now
+from command_bus.postgres import AsyncPool
+from domain.errors import DomainError
+from domain.ids import AgentId
+from gateways.agents import metrics
+from gateways.agents.auth_callout import BadProofError, verify
+from gateways.agents.delivery import STATUSES, cancelled_by, wanting
+from gateways.agents.desk import Desk
+from gateways.agents.directory import Entry, UnknownAgentError
+from gateways.agents.keys import ServerKeys, wait_for_keys
+from gateways.agents.leases import HTTP, Leases
+from gateways.agents.presence import touch
+from gateways.agents.restored import last_restore
+from gateways.agents.uplink import HELLO_INTERVAL_S, MalformedError
+from gateways.cancelling import end
+from gateways.rest.admission import BodyBudget, retry_after
+from gateways.rest.auth import FailureLimit
+from gateways.rest.bodies import receive_body
+from gateways.rest.errors import ApiError, OverloadedError, StartingError, TooManyFailuresError, TooManyRequestsError
+from gateways.rest.problems import problem_response
+from schema import wire
+
+_log = structlog.get_logger()
+MAX_ENROLL_BYTES = 16 * 1024
+MAX_CHECK_IN_BYTES = 4 * 1024 * 1024
+BODIES_BYTES = 64 * 1024 * 1024
+"""Of all check-ins that are being received."""
+MAX_POLL_BYTES = 8 * 1024
+BODY_S = 30.0
+MAX_CHECK_INS = 4_000
+"""Long polls and others at once in one process; more agents than that want another, or NATS."""
+MAX_CHECK_INS_OF_ONE = 16
+"""Of one agent: it has one long poll, and eight results on their way."""
+MAX_MESSAGES = 64
+MAX_WAIT_S = 50.0
+MAX_SKEW = timedelta(minutes=5)
+LOOK_EVERY_S = 5.0
+PRESENT_FOR_S = 30.0
+"""Once an arrival is recorded it is not looked at again for so long."""
+SEEN_EVERY_S = 1.0
+FAILURE_BURST = 20
+FAILURE_EVERY_S = 3.0
+_decode_enroll = msgspec.json.Decoder(wire.EnrollRequest).decode
+_decode_check_in = msgspec.msgpack.Decoder(wire.HttpCheckIn).decode
+
+
+class ClockSkewError(ApiError):
+    """The check-in's time is more than five minutes off; set the clock by the answer's server time and try again."""
+
+    code = "clock_skew"
+    status = 403
+
+
+class AgentHttp:
+    """Serves agents over HTTP in one API process.
+
+    Args:
+        log: the event log, started by its owner, as the pool is opened.
+        pool: to the database.
+        database_url: the same, for reading the fleet's keys.
+        agent_nats_urls: where agents reach NATS; told to each that enrolls.
+        name: of the process, in events.
+        clock: now.
+        new_id: a fresh version 7 UUID.
+        lease_s: how long an agent may take to answer before a gateway tries over NATS.
+        nats_ca: certificate authority of the NATS servers, PEM, where it is not a public one.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        pool: AsyncPool,
+        database_url: str,
+        agent_nats_urls: Sequence[str],
+        name: str,
+        *,
+        clock: Clock = utc_now,
+        new_id: NewId = fresh_id,
+        lease_s: float = 60.0,
+        nats_ca: str | None = None,
+    ) -> None:
+        self._log = log
+        self._pool = pool
+        self._database_url = database_url
+        self._nats_urls = list(agent_nats_urls)
+        self._name = name
+        self._clock = clock
+        self._new_id = new_id
+        self._nats_ca = nats_ca
+        self._leases = Leases(pool, HTTP, clock, lease_s=lease_s)
+        self._enrollment = Enrollment(log, clock, new_id)
+        self._failures = FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
+        self._keys: ServerKeys | None = None
+        self._desk: Desk | None = None
+        self._waiters: dict[AgentId, set[asyncio.Event]] = {}
+        self._present: dict[AgentId, float] = {}
+        self._seen: set[AgentId] = set()
+        self._seen_task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._bodies = BodyBudget(BODIES_BYTES)
+        self._under_way: Counter[AgentId] = Counter()
+        self._check_ins = 0
+
+    def routes(self) -> list[BaseRoute]:
+        """With their paths below ``/api/v1``."""
+        return [
+            Route("/enroll", self.enroll, methods=["POST"]),
+            Route("/agent/check-in", self.check_in, methods=["POST"]),
+        ]
+
+    async def start(self) -> None:
+        keys = await wait_for_keys(self._database_url)
+        self._desk = Desk(
+            self._log,
+            self._pool,
+            keys,
+            self._name,
+            self._leases,
+            self._clock,
+            self._new_id,
+            on_ended=lambda agent_id: self._wake((agent_id,)),
+            on_pending=self._wake,
+            on_urgent=self._wake,
+            on_contact=lambda _: None,
+            seen=self._seen.add,
+            restored=await last_restore(self._log),
+        )
+        await self._desk.hints.start()
+        self._seen_task = asyncio.create_task(self._flush_seen(), name="http-seen")
+        self._keys = keys
+
+    def leave(self) -> None:
+        """End the long polls at once; their agents come again, to whoever is there."""
+        self._stopping = True
+        self._wake(list(self._waiters))
+
+    async def stop(self) -> None:
+        self.leave()
+        if self._seen_task is not None:
+            await end((self._seen_task,))
+        if self._desk is not None:
+            await self._desk.hints.stop()
+            await self._desk.uplink.drain()
+
+    # -- enrollment ------------------------------------------------------------------------------------------------
+
+    async def enroll(self, request: Request) -> Response:
+        """``POST /enroll``: a token for an identity."""
+        try:
+            answer = await self._enroll(request)
+        except DomainError as error:
+            metrics.ENROLLED.labels(error.code).inc()
+            raise
+        metrics.ENROLLED.labels("ok").inc()
+        return answer
+
+    async def _enroll(self, request: Request) -> Response:
+        keys = self._keys
+        if keys is None:
+            raise StartingError
+        address = self._admit(request)
+        try:
+            with ExitStack() as held:
+                asked = _decode_enroll(await receive_body(request, MAX_ENROLL_BYTES, self._bodies, BODY_S, held))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise MalformedError(f"Not an enrollment request: {error}") from error
+        try:
+            _check_enroll_proof(asked)
+            enrolled = await self._enrollment.enroll(asked)
+        except DomainError as error:
+            self._failures.failed(address)
+            _log.warning("enrollment_refused", code=error.code, address=address)
+            raise
+        _log.info("enrolled", agent_id=str(enrolled.agent_id), site_id=str(enrolled.site_id), address=address)
+        reply = wire.EnrollReply(
+            agent_id=enrolled.agent_id,
+            server_public_key=keys.delivery.public_hex,
+            nats_urls=self._nats_urls,
+            nats_ca=self._nats_ca,
+            hello_interval_s=HELLO_INTERVAL_S,
+        )
+        return Response(msgspec.json.encode(reply), 201, media_type="application/json")
+
+    def _admit(self, request: Request) -> str:
+        """The caller's address, unless it failed too often.
+
+        Raises:
+            TooManyFailuresError: it must wait.
+        """
+        address = request.client.host if request.client is not None else ""
+        wait_s = self._failures.wait_s(address)
+        if wait_s > 0:
+            raise TooManyFailuresError(
+                "Too many refused attempts came from this address; wait before the next.",
+                headers={"Retry-After": str(int(wait_s) + 1)},
+            )
+        return address
+
+    # -- check-in --------------------------------------------------------------------------------------------------
+
+    async def check_in(self, request: Request) -> Response:
+        """``POST /agent/check-in``: what the agent has to say, and what there is for it."""
+        try:
+            return await self._check_in(request)
+        except DomainError as error:
+            metrics.REFUSED.labels(error.code).inc()
+            if isinstance(error, ClockSkewError):
+                return problem_response(request, error, server_time=self._clock())  # for the agent to set itself by
+            raise
+
+    async def _check_in(self, request: Request) -> Response:
+        desk = self._desk
+        if desk is None or self._keys is None:
+            raise StartingError
+        if self._check_ins >= MAX_CHECK_INS:
+            raise OverloadedError(headers=retry_after(5.0))
+        self._check_ins += 1
+        try:
+            with ExitStack() as held:
+                return await self._received(request, desk, held)
+        finally:
+            self._check_ins -= 1
+
+    async def _received(self, request: Request, desk: Desk, held: ExitStack) -> Response:
+        address = self._admit(request)
+        body = await receive_body(request, MAX_CHECK_IN_BYTES, self._bodies, BODY_S, held)
+        try:
+            asked = _decode_check_in(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise MalformedError(f"Not a check-in: {error}") from error
+        if len(asked.messages) > MAX_MESSAGES or len(asked.replies) > MAX_MESSAGES:
+            raise MalformedError(f"At most {MAX_MESSAGES} messages and as many replies fit into a check-in.")
+        try:
+            entry = await self._identify(desk, asked, body, request.headers.get(wire.HTTP_SIGNATURE_HEADER, ""))
+        except (BadProofError, UnknownAgentError):
+            self._failures.failed(address)
+            raise
+        if self._under_way[entry.agent_id] >= MAX_CHECK_INS_OF_ONE:
+            raise TooManyRequestsError("This agent has too many check-ins under way.", headers=retry_after(1.0))
+        self._under_way[entry.agent_id] += 1
+        try:
+            return await self._answer(desk, entry, asked, address)
+        finally:
+            self._under_way[entry.agent_id] -= 1
+            if not self._under_way[entry.agent_id]:
+                del self._under_way[entry.agent_id]
+
+    async def _answer(self, desk: Desk, entry: Entry, asked: wire.HttpCheckIn, address: str) -> Response:
+        await self._note_presence(desk, entry, address)
+        for reply in asked.replies:
+            await self._on_reply(desk, entry, reply)
+        replies = await asyncio.gather(
+            *(desk.uplink.handle(entry.agent_id, message, HTTP) for message in asked.messages)
+        )
+        # Uplink messages travel beside the long poll; were they answered with orders too, each order would come twice.
+        polls = not asked.messages or asked.wait_s > 0
+        # What it brought is kept as long as it waits: who brought much is not kept waiting.
+        longest_s = MAX_WAIT_S if sum(map(len, asked.messages)) <= MAX_POLL_BYTES else 0.0
+        requests = await self._requests(desk, entry, min(max(asked.wait_s, 0.0), longest_s)) if polls else []
+        answer = wire.HttpCheckInReply(
+            server_time=self._clock(),
+            replies=list(replies),
+            requests=requests,
+            nats_urls=self._nats_urls,
+            nats_ca=self._nats_ca,
+        )
+        return Response(wire.encode(answer), media_type="application/msgpack")
+
+    async def _identify(self, desk: Desk, asked: wire.HttpCheckIn, body: bytes, signature: str) -> Entry:
+        """Whose check-in it is.
+
+        Sent again by somebody else within the five minutes, it changes nothing: every message in it may come twice.
+        That nobody reads the answers is up to TLS.
+
+        Raises:
+            UnknownAgentError, BadProofError, ClockSkewError, AgentSuspendedError, AgentRetiredError: see there.
+        """
+        entry = await desk.directory.get(asked.agent_id)
+        if entry is None:
+            raise UnknownAgentError
+        try:
+            raw = bytes.fromhex(signature)
+        except ValueError:
+            raise BadProofError from None
+        verify(entry.public_key, raw, wire.HTTP_CONTEXT + body)
+        if asked.sent_at.tzinfo is None or abs(self._clock() - asked.sent_at) > MAX_SKEW:
+            raise ClockSkewError
+        entry.must_be_active()
+        return entry
+
+    async def _note_presence(self, desk: Desk, entry: Entry, address: str) -> None:
+        self._seen.add(entry.agent_id)
+        now = time.monotonic()
+        if self._present.get(entry.agent_id, 0.0) > now:
+            return
+        arrival = Arrival(agent_id=entry.agent_id, client_id=entry.client_id, address=address, transport=HTTP)
+        await desk.presence.connected([arrival], self._name)
+        self._present = {agent_id: until for agent_id, until in self._present.items() if until > now}
+        self._present[entry.agent_id] = now + PRESENT_FOR_S
+
+    async def _on_reply(self, desk: Desk, entry: Entry, data: bytes) -> None:
+        """Record an answer to what the check-in before brought, and then let go of what is known now."""
+        try:
+            reply: wire.DownlinkReply = wire.decode_downlink_reply(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            metrics.UNANSWERED.labels("malformed").inc()
+            _log.warning("agent_answer_unreadable", agent_id=str(entry.agent_id), error=str(error))
+            return
+        if isinstance(reply, wire.DeliveryReply):
+            await desk.deliveries.accepted(entry.agent_id, reply.orders, self._name)
+            for one in reply.orders:
+                metrics.ORDERS.labels(one.status if one.status in STATUSES else "other").inc()
+            await self._leases.answered(entry.agent_id, [one.command_id for one in reply.orders])
+        elif isinstance(reply, wire.CancelReply):
+            dropped = cancelled_by(reply, _ids(reply.statuses))
+            await desk.deliveries.cancelled(entry.agent_id, dropped, self._name)
+            await self._leases.answered(entry.agent_id, list(dropped))
+        elif isinstance(reply, wire.Refused):
+            metrics.UNANSWERED.labels("refused").inc()
+            _log.warning("agent_refused", agent_id=str(entry.agent_id), code=reply.code, detail=reply.detail)
+
+    async def _requests(self, desk: Desk, entry: Entry, wait_s: float) -> list[bytes]:
+        """What there is for the agent, as soon as there is any."""
+        deadline = time.monotonic() + wait_s
+        woken = asyncio.Event()
+        self._waiters.setdefault(entry.agent_id, set()).add(woken)
+        try:
+            while True:
+                woken.clear()
+                found = await self._look(desk, entry.agent_id)
+                left_s = deadline - time.monotonic()
+                if found or left_s <= 0 or self._stopping:
+                    return found
+                try:
+                    async with asyncio.timeout(min(left_s, LOOK_EVERY_S)):
+                        await woken.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            waiters = self._waiters[entry.agent_id]
+            waiters.discard(woken)
+            if not waiters:
+                del self._waiters[entry.agent_id]
+
+    async def _look(self, desk: Desk, agent_id: AgentId) -> list[bytes]:
+        await desk.directory.active(agent_id)
+        if not await wanting(self._pool, [agent_id], self._clock(), self._leases.hours):
+            return []
+        found: list[bytes] = []
+        for handover in await self._leases.take([agent_id], again=True):
+            if handover.cancels:
+                found.append(desk.orders.cancel(agent_id, handover.cancels))
+            if handover.orders:
+                packed = desk.orders.pack(agent_id, handover.orders, await desk.orders.prepare(handover.orders))
+                if packed.rejected:
+                    await desk.deliveries.accepted(agent_id, packed.rejected, self._name)
+                if packed.rows:
+                    found.append(packed.message)
+        return found
+
+    def _wake(self, agent_ids: Sequence[AgentId]) -> None:
+        for agent_id in agent_ids:
+            for event in self._waiters.get(agent_id, ()):
+                event.set()
+
+    async def _flush_seen(self) -> None:
+        while True:
+            await asyncio.sleep(SEEN_EVERY_S)
+            seen = set(self._seen)
+            if not seen:
+                continue
+            try:
+                await touch(self._pool, seen, self._name)
+            except (psycopg.OperationalError, EventLogError) as error:
+                _log.info("presence_waiting", error=str(error).strip())
+            else:
+                self._seen -= seen
+
+
+def _check_enroll_proof(asked: wire.EnrollRequest) -> None:
+    """Raise BadProofError unless the machine holds the private half of the key that it brings."""
+    try:
+        public_key, proof = bytes.fromhex(asked.public_key), bytes.fromhex(asked.proof)
+    except ValueError:
+        raise BadProofError("public_key and proof are hex.") from None
+    verify(public_key, proof, wire.ENROLL_CONTEXT + asked.token.encode(errors="surrogatepass"))
+
+
+def _ids(texts: dict[str, str]) -> list[UUID]:
+    found = []
+    for text in texts:
+        try:
+            found.append(UUID(text))
+        except ValueError:
+            continue
+    return found

@@ -1,0 +1,259 @@
+"""Who delivers to an agent just now, and which commands may be on their way to it.
+
+One row for each agent, not for each command: so never do two gateways deliver to one agent, and the order within its
+lanes holds (invariant 4). A lease ends when its holder settles it, or when its time is up.
+
+``command_ids`` outlasts the lease: a command whose delivery was never answered stays in it until an agent has said
+something about it, whoever asks. Only while a queued command is not in it may it be cancelled without asking the agent
+(invariant 5), and `Holds` sees to it that nobody adds one meanwhile.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+
+from command_bus.context import Clock
+from command_bus.postgres import AsyncPool
+from domain.ids import AgentId
+from gateways.agents.open_hours import OpenHours
+from projections.pending import PendingRow, cancels_of, pending_for
+from schema import wire
+from schema.arrays import uuids
+
+_log = structlog.get_logger()
+HTTP = "http"
+"""Holder of the leases of agents that check in over HTTP, in whichever process they do."""
+
+LONGEST_LEASE_S = 3600.0
+"""The most that may be configured."""
+
+# A lease that lasts longer than one can was taken before the server's clock was put back: nobody may wait for it.
+# SKIP LOCKED: a row is locked for a moment by another gateway, or by a handler that cancels; the agent is looked at
+# again soon. The insert is for agents that were never delivered to.
+_TAKE = """
+WITH free AS (
+    SELECT agent_id, command_ids <> '{}' AND expires_at > '-infinity' AS ran_out FROM fleetlog.leases
+    WHERE agent_id = ANY(%(agent_ids)s::uuid[])
+        AND (expires_at <= clock_timestamp() OR expires_at > clock_timestamp() + make_interval(secs => %(longest_s)s)
+            OR (%(again)s AND gateway = %(gateway)s))
+    FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE fleetlog.leases AS l SET gateway = %(gateway)s, fence = l.fence + 1,
+        expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    FROM free WHERE l.agent_id = free.agent_id
+    RETURNING l.agent_id, l.fence, l.command_ids, free.ran_out
+), fresh AS (
+    INSERT INTO fleetlog.leases (agent_id, gateway, fence, expires_at, command_ids)
+    SELECT wanted.agent_id, %(gateway)s, 1, clock_timestamp() + make_interval(secs => %(lease_s)s), '{}'
+    FROM unnest(%(agent_ids)s::uuid[]) AS wanted (agent_id)
+    WHERE NOT EXISTS (SELECT 1 FROM fleetlog.leases AS l WHERE l.agent_id = wanted.agent_id)
+    ON CONFLICT DO NOTHING
+    RETURNING agent_id, fence, command_ids, false
+)
+SELECT * FROM taken UNION ALL SELECT * FROM fresh
+"""
+_STILL_QUEUED = "SELECT command_id FROM pending WHERE command_id = ANY(%s::uuid[]) AND state = 'queued'"
+# What each agent's lease holds comes as the text of an array beside it: joined, it would be compared with every agent.
+_SET = """
+UPDATE fleetlog.leases AS l SET
+    command_ids = wanted.held::uuid[],
+    expires_at = CASE WHEN wanted.done THEN '-infinity' ELSE l.expires_at END
+FROM unnest(%(agent_ids)s::uuid[], %(fences)s::bigint[], %(done)s::boolean[], %(held)s::text[])
+    AS wanted (agent_id, fence, done, held)
+WHERE l.agent_id = wanted.agent_id AND l.fence = wanted.fence
+"""
+_ANSWERED = """
+UPDATE fleetlog.leases AS l SET expires_at = '-infinity', command_ids = coalesce((
+    SELECT array_agg(c) FROM unnest(l.command_ids) AS c WHERE c <> ALL(%(known)s::uuid[])
+), '{}')
+WHERE agent_id = %(agent_id)s AND gateway = %(gateway)s
+"""
+_LEFT_BEHIND = """
+SELECT agent_id FROM fleetlog.leases
+WHERE command_ids <> '{}' AND expires_at > '-infinity'
+    AND (expires_at <= clock_timestamp() OR expires_at > clock_timestamp() + make_interval(secs => %(longest_s)s))
+LIMIT %(limit)s
+"""
+
+
+class Handover(msgspec.Struct, frozen=True):
+    """What a lease entitles its holder to send to one agent."""
+
+    agent_id: AgentId
+    fence: int
+    orders: list[PendingRow]
+    """In order; never more than the agent has room for."""
+    cancels: list[UUID]
+    """Commands that the agent is to be asked to drop."""
+    command_ids: frozenset[UUID]
+    """All that are, or may be, on their way from now on."""
+    uncertain: frozenset[UUID]
+    """Those of them that were sent before and not answered."""
+    took_over: bool
+    """The holder before did not settle."""
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """The end of a lease."""
+
+    agent_id: AgentId
+    fence: int
+    unknown: frozenset[UUID]
+    """Commands of which it is still not known whether the agent has them."""
+
+
+class Leases:
+    """Takes and settles leases for one gateway.
+
+    Args:
+        pool: to the database.
+        gateway: who takes them.
+        clock: judges ``not_before`` and expiry. The leases' own deadlines go by the database's clock alone.
+        lease_s: how long one lasts if it is not settled; longer than any wait for an agent's answer.
+        window: how many commands an agent may have at once.
+    """
+
+    def __init__(
+        self, pool: AsyncPool, gateway: str, clock: Clock, *, lease_s: float = 30.0, window: int = wire.DELIVERY_WINDOW
+    ) -> None:
+        self._pool = pool
+        self._gateway = gateway
+        self._clock = clock
+        self.lease_s = lease_s
+        self._window = window
+        self.hours = OpenHours()
+
+    async def take(self, agent_ids: Sequence[UUID], *, again: bool = False) -> list[Handover]:
+        """Lease agents and read what is to be sent to them.
+
+        Args:
+            agent_ids: whose; those that another gateway holds are left out.
+            again: also take what this gateway holds already: the peer has shown that it does not wait for an answer.
+
+        Returns:
+            One for each agent that was free. Those with nothing to send are released already.
+        """
+        async with self._pool.connection() as connection, connection.transaction():
+            taken = await self._lock(connection, agent_ids, again=again)
+            if not taken:
+                return []
+            # A statement of its own, after the rows are locked: it sees what whoever held them before has committed,
+            # so that a command cancelled under a hold is not read here as still queued.
+            handovers = await self._read(connection, taken)
+            await self._set(
+                connection,
+                [(one.agent_id, one.fence, one.command_ids, not (one.orders or one.cancels)) for one in handovers],
+            )
+        return handovers
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """End leases; those that were overtaken are left alone."""
+        async with self._pool.connection() as connection:
+            await self._set(connection, [(one.agent_id, one.fence, one.unknown, True) for one in settlements])
+
+    async def answered(self, agent_id: UUID, known: Sequence[UUID]) -> None:
+        """End this gateway's lease on an agent, whichever it is, now that the agent has spoken of these commands."""
+        arguments = {"agent_id": agent_id, "known": list(known), "gateway": self._gateway}
+        async with self._pool.connection() as connection:
+            await connection.execute(_ANSWERED, arguments)
+
+    async def left_behind(self, limit: int = 500) -> list[AgentId]:
+        """Agents whose lease ran out with commands of unknown fate."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_LEFT_BEHIND, {"limit": limit, "longest_s": LONGEST_LEASE_S})
+            return [AgentId(row[0]) for row in await cursor.fetchall()]
+
+    async def _lock(
+        self, connection: psycopg.AsyncConnection[Any], agent_ids: Sequence[UUID], *, again: bool
+    ) -> list[tuple[UUID, int, list[UUID], bool]]:
+        arguments = {
+            "agent_ids": uuids(agent_ids),
+            "gateway": self._gateway,
+            "lease_s": self.lease_s,
+            "longest_s": LONGEST_LEASE_S,
+            "again": again,
+        }
+        return await (await connection.execute(_TAKE, arguments)).fetchall()
+
+    async def _read(
+        self, connection: psycopg.AsyncConnection[Any], taken: list[tuple[UUID, int, list[UUID], bool]]
+    ) -> list[Handover]:
+        agent_ids = [row[0] for row in taken]
+        orders: dict[UUID, list[PendingRow]] = {}
+        now = self._clock()
+        open_hours = await self.hours.open(connection, now)
+        for row in await pending_for(connection, agent_ids, now=now, window=self._window, open_hours=open_hours):
+            orders.setdefault(row.agent_id, []).append(row)
+        cancels: dict[UUID, list[UUID]] = {}
+        for cancel in await cancels_of(connection, agent_ids):
+            cancels.setdefault(cancel.agent_id, []).append(cancel.command_id)
+        before = [command_id for row in taken for command_id in row[2]]
+        queued: set[UUID] = set()
+        if before:
+            queued = {row[0] for row in await (await connection.execute(_STILL_QUEUED, [uuids(before)])).fetchall()}
+        return [
+            Handover(
+                AgentId(agent_id),
+                fence,
+                orders.get(agent_id, []),
+                cancels.get(agent_id, []),
+                frozenset(queued.intersection(held)) | {row.command_id for row in orders.get(agent_id, ())},
+                frozenset(queued.intersection(held)),
+                ran_out,
+            )
+            for agent_id, fence, held, ran_out in taken
+        ]
+
+    async def _set(
+        self, connection: psycopg.AsyncConnection[Any], rows: Sequence[tuple[UUID, int, frozenset[UUID], bool]]
+    ) -> None:
+        arguments = {
+            "agent_ids": uuids(row[0] for row in rows),
+            "fences": [row[1] for row in rows],
+            "done": [row[3] for row in rows],
+            "held": [uuids(row[2]) for row in rows],
+        }
+        await connection.execute(_SET, arguments)
+
+
+_ENSURE = """
+INSERT INTO fleetlog.leases (agent_id, gateway, fence, expires_at, command_ids) VALUES (%s, '', 0, '-infinity', '{}')
+ON CONFLICT DO NOTHING
+"""
+
+
+class Holds:
+    """Implements `command_bus.context.InFlight`."""
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self._pool = pool
+
+    @contextlib.asynccontextmanager
+    async def hold(self, agent_id: AgentId) -> AsyncIterator[frozenset[UUID]]:
+        """Keep every gateway from leasing this agent's commands while the context is open.
+
+        The row stays locked while the caller appends over another connection. Should this connection break meanwhile,
+        a gateway may hand the command over before the append is committed: then it left before its cancellation was
+        acknowledged, which invariant 5 allows, and its result is recorded as a late one.
+        """
+        async with self._pool.connection() as connection:
+            # Committed by itself, so that no gateway's own insert of the row waits for the caller.
+            await connection.execute(_ENSURE, [agent_id])
+            await connection.execute("BEGIN")
+            try:
+                cursor = await connection.execute(
+                    "SELECT command_ids FROM fleetlog.leases WHERE agent_id = %s FOR UPDATE", [agent_id]
+                )
+                row = await cursor.fetchone()
+                yield frozenset(row[0] if row is not None else ())
+            finally:
+                try:
+                    await connection.execute("ROLLBACK")
+                except psycopg.OperationalError as error:
+                    # The server lets go of the lock with the connection; what the caller appended stands.
+                    _log.info("hold_lost", agent_id=str(agent_id), error=str(error).strip())

@@ -1,0 +1,193 @@
+"""From rows of the queue to signed messages that leave nothing for the agent to look up."""
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from command_bus.context import Clock
+from command_bus.event_log import EventLog
+from command_bus.repository import UnreadableStoryError, must_be_readable
+from domain.commands import CollectFacts, Ping, RunScript, RunShell, Spec
+from domain.hours import decode_hours
+from domain.ids import AgentId
+from domain.scripts import Revision, Script
+from gateways.agents.keys import Key
+from projections.pending import PendingRow
+from schema import wire
+
+_log = structlog.get_logger()
+MAX_REVISIONS = 2000
+"""Kept in memory; a revision never changes, so none is ever stale."""
+MAX_BODY_BYTES = wire.MAX_MESSAGE_BYTES - 4096
+"""Of one delivery, signature and envelope aside."""
+_decode_spec = msgspec.json.Decoder(Spec).decode
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """One delivery, ready to be sent."""
+
+    message: bytes
+    rows: list[PendingRow]
+    """What it carries, in order."""
+    rejected: list[wire.Accepted]
+    """What could not be put into any delivery, in the words that the agent would use."""
+    stuck: bool = False
+    """It ends before a command that this server cannot make an order of. Nothing overtakes that, to keep the order."""
+
+
+class Orders:
+    """Makes deliveries.
+
+    Args:
+        log: scripts are read from it.
+        key: the fleet's delivery key.
+        clock: the server's time, by which agents judge age and expiry.
+    """
+
+    def __init__(self, log: EventLog, key: Key, clock: Clock) -> None:
+        self._log = log
+        self._key = key
+        self._clock = clock
+        self._revisions: OrderedDict[tuple[UUID, int], Revision] = OrderedDict()
+
+    async def prepare(self, rows: Sequence[PendingRow]) -> dict[UUID, Spec]:
+        """Read these commands' specs, and the scripts that they run, by one read for all.
+
+        Returns:
+            A spec for each command but those that this server cannot read, or whose script it cannot: a newer server
+            wrote them, and one such is to make the others.
+        """
+        specs: dict[UUID, Spec] = {}
+        for row in rows:
+            try:
+                specs[row.command_id] = _decode_spec(row.spec)
+            except msgspec.MsgspecError as error:
+                _log.error("spec_unreadable", command_id=str(row.command_id), error=str(error))
+        wanted = {(spec.script_id, spec.revision) for spec in specs.values() if isinstance(spec, RunScript)}
+        missing = {script_id for script_id, revision in wanted if (script_id, revision) not in self._revisions}
+        if missing:
+            unreadable = await self._read(missing)
+            for command_id, spec in list(specs.items()):
+                if isinstance(spec, RunScript) and spec.script_id in unreadable:
+                    del specs[command_id]
+        for pinned in wanted & self._revisions.keys():
+            self._revisions.move_to_end(pinned)
+        while len(self._revisions) > max(MAX_REVISIONS, len(wanted)):
+            self._revisions.popitem(last=False)
+        return specs
+
+    async def _read(self, script_ids: Collection[UUID]) -> set[UUID]:
+        """Remember all revisions of these scripts; returns those that cannot be read."""
+        streams = await self._log.read_streams(list(script_ids), tolerant=True)
+        unreadable = set()
+        for script_id, recorded in streams.items():
+            try:
+                must_be_readable(recorded)
+            except UnreadableStoryError as error:
+                _log.error("script_unreadable", script_id=str(script_id), error=error.detail)
+                unreadable.add(script_id)
+                continue
+            script = Script.load(script_id, (one.event for one in recorded))
+            for number, content in enumerate(script.revisions, start=1):
+                self._revisions[script_id, number] = content
+        return unreadable
+
+    def pack(self, agent_id: AgentId, rows: Sequence[PendingRow], specs: dict[UUID, Spec]) -> Packed:
+        """Put as many rows as fit, in order, into one signed delivery. Call `prepare` for them first."""
+        now = self._clock()
+        orders: list[wire.Order] = []
+        carried: list[PendingRow] = []
+        rejected: list[wire.Accepted] = []
+        room = MAX_BODY_BYTES
+        stuck = False
+        for row in rows:
+            spec = specs.get(row.command_id)
+            if spec is None:
+                stuck = True
+                break
+            work = self._work(spec)
+            if work is None or len(work) > MAX_BODY_BYTES - 1024:
+                code, detail = ("no_revision", "The script revision is not on record.") if work is None else _TOO_LARGE
+                rejected.append(
+                    wire.Accepted(
+                        command_id=row.command_id, attempt=row.attempt, status="rejected", code=code, detail=detail
+                    )
+                )
+                continue
+            room -= len(work) + 512
+            if room < 0:
+                # The rest follows in the next one, after this was accepted: order is kept.
+                break
+            orders.append(_order(row, work, now))
+            carried.append(row)
+        body = wire.encode(wire.DeliveryBody(agent_id=agent_id, sent_at=now, orders=orders))
+        signature = self._key.sign(wire.SIGNING_CONTEXT + body)
+        return Packed(wire.encode(wire.Delivery(body=body, signature=signature)), carried, rejected, stuck)
+
+    def cancel(self, agent_id: AgentId, command_ids: Sequence[UUID]) -> bytes:
+        """A signed request to drop commands."""
+        body = wire.encode(wire.CancelBody(agent_id=agent_id, sent_at=self._clock(), command_ids=list(command_ids)))
+        return wire.encode(wire.CancelRequest(body=body, signature=self._key.sign(wire.CANCEL_CONTEXT + body)))
+
+    def _work(self, spec: Spec) -> bytes | None:
+        match spec:
+            case Ping():
+                return _PING
+            case CollectFacts():
+                return _FACTS
+            case RunShell():
+                return wire.encode(
+                    wire.ScriptWork(
+                        shell=spec.shell,
+                        body=spec.line,
+                        env=spec.env,
+                        timeout_s=spec.timeout_s,
+                        run_as=spec.run_as,
+                        inline=True,
+                    )
+                )
+            case RunScript():
+                content = self._revisions.get((spec.script_id, spec.revision))
+                if content is None:
+                    return None
+                return wire.encode(
+                    wire.ScriptWork(
+                        shell=content.shell,
+                        body=content.body,
+                        args=list(spec.args if spec.args is not None else content.args),
+                        env=content.env | spec.env,
+                        timeout_s=spec.timeout_s or content.timeout_s,
+                        run_as=spec.run_as or content.run_as,
+                    )
+                )
+
+
+_PING = wire.encode(wire.PingWork())
+_FACTS = wire.encode(wire.FactsWork())
+_TOO_LARGE = ("too_large", "With its arguments and environment the command is larger than a message may be.")
+
+
+def _begins_by(row: PendingRow, now: datetime) -> datetime:
+    """From when on the agent is not to begin it: it gives back what waited for its turn until its hours were over."""
+    if row.hours is None:
+        return row.expires_at
+    hours = decode_hours(row.hours)
+    return min(row.expires_at, hours.closing(now)) if hours.open_at(now) else now
+
+
+def _order(row: PendingRow, work: bytes, now: datetime) -> wire.Order:
+    return wire.Order(
+        command_id=row.command_id,
+        attempt=row.attempt,
+        lane=row.lane,
+        priority=row.priority,
+        position=row.position,
+        expires_at=_begins_by(row, now),
+        age_ms=max(0, int((now - row.queued_at).total_seconds() * 1000)),
+        work=work,
+        correlation_id=row.correlation_id,
+    )

@@ -1,0 +1,33 @@
+"""nats-py's client, patient with a server that asks before it answers.
+
+A NATS server sends its first PING two seconds after a connection came, also while whoever judges the newcomer takes
+longer: when ten thousand agents come at once, or a gateway stands still. nats-py 2.16 takes the next line for the
+answer to its own PING, whatever it is; the connection then looks alive, sends nothing, hears nothing, and never ends.
+"""
+
+from typing import Any
+
+from nats.aio.client import Client
+
+_PING = b"PING\r\n"
+_PONG = b"PONG\r\n"
+
+
+class PatientClient(Client):
+    """Answers the server's PING while it waits for the answer to its own."""
+
+    async def _process_connect_init(self) -> None:
+        transport: Any = self._transport
+        readline = transport.readline
+
+        async def answer() -> bytes:
+            while (line := await readline()) == _PING:
+                transport.write(_PONG)
+                await transport.drain()
+            return bytes(line)
+
+        transport.readline = answer
+        try:
+            await super()._process_connect_init()
+        finally:
+            transport.readline = readline

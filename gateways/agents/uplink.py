@@ -1,0 +1,307 @@
+"""What agents say, whichever way it came: understood, checked, recorded, and only then answered.
+
+An answer other than `Refused` means "committed in Postgres" (invariant 6). While Postgres is away the answer is a
+`Refused` that is not permanent: the agent keeps what it has and repeats it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+
+from command_bus.context import Clock
+from command_bus.event_log import EventLog, EventLogError
+from command_bus.handlers.delivery import Deliveries
+from command_bus.handlers.presence import PresenceHandler
+from command_bus.postgres import AsyncPool
+from command_bus.repository import UnreadableStoryError
+from domain.errors import AgentSuspendedError, DomainError, InvalidValueError, NotFoundError, NotYourCommandError
+from domain.ids import AgentId
+from gateways.agents import metrics
+from gateways.agents.batches import Batcher, OverloadedError
+from gateways.agents.directory import Directory, Entry
+from gateways.agents.outputs import OutputMissingError, OutputStore, check_inline, named_outputs
+from gateways.agents.restored import Restored
+from gateways.agents.steps import Steps, nothing
+from projections.pending import QueueCounts, counts
+from schema import wire
+
+_log = structlog.get_logger()
+RETRY_S = 2.0
+UNREADABLE_RETRY_S = 60.0
+"""What this server cannot read a newer one may; that takes a while."""
+HELLO_INTERVAL_S = 60.0
+MAX_FACTS_BYTES = 256 * 1024
+_SERVER_ERROR = 500
+
+
+class MalformedError(DomainError):
+    """The message is not what `schema/wire.py` says that it should be."""
+
+    code = "malformed"
+    status = 400
+
+
+class UnknownKindError(DomainError):
+    """This server does not know that kind of message; it may be older than the agent."""
+
+    code = "unknown_kind"
+    status = 400
+
+
+class ProtocolTooNewError(DomainError):
+    """The agent speaks a newer protocol than this server; update the server first."""
+
+    code = "protocol_too_new"
+    status = 409
+
+
+OUTAGES = (EventLogError, psycopg.OperationalError, OverloadedError)
+"""Not the agent's fault: it is asked to come again."""
+OnAgents = Callable[[Sequence[AgentId]], None]
+
+
+class Uplink:
+    """Handles messages for one process.
+
+    Args:
+        log: the event log.
+        pool: to the database.
+        directory: of agents.
+        deliveries: records results and starts.
+        presence: records facts.
+        gateway: the name that events bear.
+        clock: now.
+        on_contact: an agent said hello and has commands waiting.
+        on_room: agents have ended something, so that they may have room for more.
+        seen: an agent was heard of.
+        group: so many results go into one commit at the most.
+        restored: the last restore of the log, if there was any: agents are asked for what it lost.
+        steps: see `gateways.agents.steps`.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        pool: AsyncPool,
+        directory: Directory,
+        deliveries: Deliveries,
+        presence: PresenceHandler,
+        gateway: str,
+        clock: Clock,
+        *,
+        on_contact: OnAgents,
+        on_room: OnAgents,
+        seen: Callable[[AgentId], None],
+        group: int = 500,
+        restored: Restored | None = None,
+        steps: Steps = nothing,
+    ) -> None:
+        self._steps = steps
+        self._restored = restored
+        self._log = log
+        self._pool = pool
+        self._directory = directory
+        self._deliveries = deliveries
+        self._presence = presence
+        self._gateway = gateway
+        self._clock = clock
+        self._on_contact = on_contact
+        self._on_room = on_room
+        self._seen = seen
+        self._outputs = OutputStore(pool)
+        self._hellos: Batcher[UUID, QueueCounts] = Batcher(self._count, name="hello", size=1000)
+        self._results: Batcher[tuple[AgentId, wire.ResultReport], str | DomainError] = Batcher(
+            self._record_results, name="results", size=group
+        )
+        self._starts: Batcher[tuple[AgentId, wire.StartedReport], str | DomainError] = Batcher(
+            self._record_starts, name="starts", size=group
+        )
+
+    async def handle(self, agent_id: UUID, data: bytes, transport: str) -> bytes:
+        """Answer one message.
+
+        Args:
+            agent_id: whose it is; the transport has made sure of that.
+            data: the message.
+            transport: ``nats`` or ``http``, for the count of check-ins.
+        """
+        began = time.perf_counter()
+        kind = "unknown"
+        try:
+            message = decode(data)
+            kind = str(type(message).__struct_config__.tag)
+            entry = await self._directory.active(agent_id)
+            self._seen(entry.agent_id)
+            reply = await self._dispatch(entry, message, transport)
+        except DomainError as error:
+            reply = self._refuse(agent_id, kind, error)
+        except OUTAGES as error:
+            metrics.REFUSED.labels(error.code if not isinstance(error, psycopg.Error) else "log_unavailable").inc()
+            _log.info("uplink_waiting", kind=kind, agent_id=str(agent_id), error=str(error).strip())
+            code = "overloaded" if isinstance(error, OverloadedError) else "log_unavailable"
+            reply = wire.Refused(code=code, permanent=False, retry_after_s=RETRY_S)
+        metrics.UPLINK_S.labels(kind).observe(time.perf_counter() - began)
+        return wire.encode(reply)
+
+    def _refuse(self, agent_id: UUID, kind: str, error: DomainError) -> wire.Refused:
+        metrics.REFUSED.labels(error.code).inc()
+        # A suspended agent may be resumed, and keeps what it has until then; what is missing may yet be sent.
+        passing = error.status >= _SERVER_ERROR or isinstance(error, AgentSuspendedError | OutputMissingError)
+        _log.warning("uplink_refused", kind=kind, agent_id=str(agent_id), code=error.code, detail=error.detail)
+        return wire.Refused(
+            code=error.code,
+            detail=error.detail,
+            permanent=not passing,
+            retry_after_s=_again_s(error) if passing else None,
+        )
+
+    async def _dispatch(self, entry: Entry, message: wire.Uplink, transport: str) -> wire.UplinkReply:
+        match message:
+            case wire.Hello():
+                return await self._hello(entry.agent_id, message, transport)
+            case wire.ResultReport():
+                return wire.Acknowledged(detail=await self._result(entry.agent_id, message))
+            case wire.StartedReport():
+                _raise(await self._starts.submit((entry.agent_id, message)))
+            case wire.FactsReport():
+                facts = check_facts(message.facts)
+                await self._presence.facts(entry.agent_id, entry.client_id, facts)
+            case wire.OutputOffer():
+                return wire.OutputWanted(from_chunk=await self._outputs.wanted(entry.agent_id, message))
+            case wire.OutputChunk():
+                await self._must_own(entry.agent_id, message.command_id)
+                await self._outputs.put_chunk(entry.agent_id, message)
+        return wire.Acknowledged()
+
+    # -- check-ins -------------------------------------------------------------------------------------------------
+
+    async def _hello(self, agent_id: AgentId, hello: wire.Hello, transport: str) -> wire.HelloReply:
+        if hello.protocol > wire.PROTOCOL:
+            raise ProtocolTooNewError
+        waiting = await self._hellos.submit(agent_id)
+        metrics.HELLOS.labels(transport).inc()
+        if waiting.open:
+            self._on_contact((agent_id,))
+        return wire.HelloReply(
+            server_time=self._clock(),
+            pending=waiting.queued,
+            hello_interval_s=HELLO_INTERVAL_S,
+            repeat=self._restored.name if self._restored is not None else "",
+            repeat_since=self._restored.since if self._restored is not None else None,
+        )
+
+    async def _count(self, agent_ids: list[UUID]) -> Sequence[QueueCounts]:
+        async with self._pool.connection() as connection:
+            found = await counts(connection, list(set(agent_ids)))
+        nothing = QueueCounts()
+        return [found.get(agent_id, nothing) for agent_id in agent_ids]
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    async def _result(self, agent_id: AgentId, report: wire.ResultReport) -> str:
+        for stream in (report.stdout, report.stderr):
+            check_inline(stream)
+        named_outputs(report)
+        outcome = _raise(await self._results.submit((agent_id, report)))
+        metrics.RESULTS.labels(outcome or "new").inc()
+        return outcome
+
+    async def _record_results(self, items: list[tuple[AgentId, wire.ResultReport]]) -> list[str | DomainError]:
+        """Store what outputs came along, then record: an event never speaks of an output that is not there."""
+        self._steps("reported")
+        named = [named_outputs(report) for _, report in items]
+        missing = await self._outputs.missing([digest for digests in named for digest in digests])
+        if missing:
+            metrics.OUTPUTS_MISSING.inc(len(missing))
+        whole = [missing.isdisjoint(digests) for digests in named]
+        good = [item for item, is_whole in zip(items, whole, strict=True) if is_whole]
+        await self._outputs.put_inline(
+            stream for _, report in good for stream in (report.stdout, report.stderr) if stream.inline is not None
+        )
+        recorded = iter(await self._record_whole(good) if good else [])
+        outcomes = [next(recorded) if is_whole else OutputMissingError() for is_whole in whole]
+        self._steps("committed")
+        self._on_room(list({agent_id for agent_id, _ in good}))
+        return outcomes
+
+    async def _record_whole(self, items: list[tuple[AgentId, wire.ResultReport]]) -> list[str | DomainError]:
+        outcomes = await self._deliveries.finished_many(items, self._gateway)
+        unknown = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, NotFoundError)]
+        if self._restored is None or not unknown:
+            return outcomes
+        # An id that names something else is no command's, lost or not.
+        heads = await self._log.read_heads([items[index][1].command_id for index in unknown])
+        entries = await self._directory.get_many([items[index][0] for index in unknown])
+        known = [index for index in unknown if items[index][0] in entries and items[index][1].command_id not in heads]
+        strays = [(items[index][0], entries[items[index][0]].client_id, items[index][1]) for index in known]
+        for index, outcome in zip(known, await self._deliveries.strays(strays) if strays else (), strict=True):
+            outcomes[index] = outcome
+        return outcomes
+
+    async def _record_starts(self, items: list[tuple[AgentId, wire.StartedReport]]) -> list[str | DomainError]:
+        return await self._deliveries.started_many(items, self._gateway)
+
+    async def _must_own(self, agent_id: AgentId, command_id: UUID) -> None:
+        head = (await self._log.read_heads([command_id], tolerant=True)).get(command_id)
+        if head is None:
+            if self._restored is None:
+                raise NotFoundError(f"There is no command {command_id}.")
+            return  # its result will be a stray one, and its output is wanted with it
+        if head.agent_id != agent_id:
+            raise NotYourCommandError
+
+    async def drain(self) -> None:
+        """Wait for what is under way."""
+        await asyncio.gather(self._hellos.drain(), self._results.drain(), self._starts.drain())
+
+
+def decode(data: bytes) -> wire.Uplink:
+    """Read a message.
+
+    Raises:
+        MalformedError: it is not msgpack, or its fields are not what they should be.
+        UnknownKindError: its kind is not known here.
+    """
+    try:
+        message: wire.Uplink = wire.decode_uplink(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            kind = wire.kind_of(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise MalformedError(f"Not a message: {error}") from error
+        if kind not in wire.UPLINK_KINDS:
+            raise UnknownKindError(f"kind: {kind[:40]!r} is not known to this server.") from error
+        raise MalformedError(f"{kind}: {error}") from error
+    return message
+
+
+def _again_s(error: DomainError) -> float:
+    return UNREADABLE_RETRY_S if isinstance(error, UnreadableStoryError) else RETRY_S
+
+
+def check_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts as JSON can hold them.
+
+    Raises:
+        InvalidValueError: they hold something that is no JSON, or are too large.
+    """
+    try:
+        document = msgspec.json.encode(facts)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValueError(f"facts: {error}") from error
+    if len(document) > MAX_FACTS_BYTES:
+        raise InvalidValueError(f"facts: at most {MAX_FACTS_BYTES} bytes as JSON, not {len(document)}.")
+    cleaned: dict[str, Any] = msgspec.json.decode(document)
+    return cleaned
+
+
+def _raise(outcome: str | DomainError) -> str:
+    if isinstance(outcome, DomainError):
+        raise outcome
+    return outcome

@@ -1,0 +1,11 @@
+"""Which tables a backup holds. A test compares these lists with the database."""
+
+ARCHIVE = ("archive_segments", "archive_blocks", "archive_streams")
+"""What has moved out of the log's table; a backup that an earlier Fleetlog made has none of it."""
+
+KEPT = ("events", *ARCHIVE, "outputs", "output_chunks", "server_keys", "leases")
+"""The log; the outputs that its events name; the keys that agents know the fleet by; and which commands may be on their
+way, so that none of them is cancelled as if no agent had it. In this order, a row never comes before what it needs."""
+
+LEFT = ("processes", "presence", "output_uploads")
+"""Who runs and who was heard of, as of then; and uploads under way, which agents send again."""

@@ -1,0 +1,153 @@
+"""``fleetlog agents``: the machines, and what is on record of them."""
+
+from typing import Annotated
+
+import typer
+
+from gateways.cli import finding
+from gateways.cli.finding import AgentArgument
+from gateways.cli.output import Column, Row, ago, moment
+from gateways.cli.session import Session, command, group
+
+app = group("agents", "The managed machines.")
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; shown in the agent's story.")]
+
+COLUMNS = (
+    Column("name", lambda agent: agent["name"]),
+    Column("online", lambda agent: "online" if agent["online"] else "offline"),
+    Column("state", lambda agent: agent["state"]),
+    Column("platform", lambda agent: f"{agent['platform']}/{agent['arch']}"),
+    Column("client/site", lambda agent: f"{agent['client_name']}/{agent['site_name']}"),
+    Column("tags", lambda agent: agent["tags"]),
+    Column("seen", lambda agent: ago(agent.get("last_seen_at"))),
+    Column("id", lambda agent: agent["id"]),
+)
+
+
+@command(app, "list")
+def list_agents(
+    session: Session,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Part of a name or hostname.")] = None,
+    client: Annotated[str | None, typer.Option("--client", help="Only of this client.")] = None,
+    site: Annotated[str | None, typer.Option("--site", help="Only of this site.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only with this tag; may be repeated.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="active, suspended or retired.")] = None,
+    platform: Annotated[str | None, typer.Option("--platform", help="linux, macos or windows.")] = None,
+    online: Annotated[
+        bool | None, typer.Option("--online/--offline", help="Only connected ones, or only others.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+) -> None:
+    """List agents."""
+    agents = session.api.items(
+        "/agents",
+        at_most=limit,
+        q=text,
+        client_id=finding.client(session.api, client)["id"] if client else None,
+        site_id=finding.site(session.api, site)["id"] if site else None,
+        tag=tag or None,
+        state=state,
+        platform=platform,
+        online=None if online is None else str(online).lower(),
+    )
+    session.out.rows(COLUMNS, agents, empty="No agents match.")
+
+
+@command(app, "show")
+def show_agent(session: Session, agent: AgentArgument) -> None:
+    """Show one agent with its facts."""
+    found = finding.agent(session.api, agent)
+    whole: Row = session.api.get(f"/agents/{found['id']}")
+    facts: Row = whole.get("facts") or {}
+    session.out.fields(
+        [
+            ("name", whole["name"]),
+            ("id", whole["id"]),
+            ("hostname", whole["hostname"]),
+            ("state", whole["state"]),
+            ("online", "online" if whole["online"] else "offline"),
+            ("seen", moment(whole.get("last_seen_at"))),
+            ("client", whole["client_name"]),
+            ("site", whole["site_name"]),
+            ("platform", f"{whole['platform']}/{whole['arch']}"),
+            ("tags", whole["tags"]),
+            ("agent", whole["agent_version"]),
+            ("enrolled", moment(whole["enrolled_at"])),
+            *((name, value) for name, value in sorted(facts.items()) if name not in whole),
+        ],
+        whole,
+    )
+
+
+@command(app, "rename")
+def rename_agent(
+    session: Session, agent: AgentArgument, name: Annotated[str, typer.Argument(help="Its new name.")]
+) -> None:
+    """Give an agent a name of its own."""
+    found = finding.agent(session.api, agent)
+    answer = session.api.put(f"/agents/{found['id']}/name", {"name": name})
+    session.out.done(f"{found['name']} is now called {name}.", answer)
+
+
+@command(app, "tag")
+def tag_agent(
+    session: Session,
+    agent: AgentArgument,
+    tags: Annotated[
+        list[str] | None, typer.Argument(help="All of its tags from now on; +TAG adds one, -TAG (after --) drops one.")
+    ] = None,
+) -> None:
+    """Set an agent's tags, or change some of them."""
+    found = finding.agent(session.api, agent)
+    wanted = _tags(found["tags"], tags or [])
+    answer = session.api.put(f"/agents/{found['id']}/tags", {"tags": wanted})
+    session.out.done(f"{found['name']} has the tags: {', '.join(wanted) or 'none'}.", answer)
+
+
+def _tags(present: list[str], typed: list[str]) -> list[str]:
+    """The tags that result: with a sign in front each changes what is there, otherwise they replace it."""
+    if not typed or not all(tag.startswith(("+", "-")) for tag in typed):
+        return sorted(set(typed))
+    tags = set(present)
+    for change in typed:
+        if change.startswith("+"):
+            tags.add(change[1:])
+        else:
+            tags.discard(change[1:])
+    return sorted(tags)
+
+
+@command(app, "move")
+def move_agent(
+    session: Session, agent: AgentArgument, site: Annotated[str, typer.Argument(help="Site, or client/site.")]
+) -> None:
+    """Move an agent to another site."""
+    found = finding.agent(session.api, agent)
+    target = finding.site(session.api, site)
+    answer = session.api.put(f"/agents/{found['id']}/site", {"site_id": target["id"]})
+    session.out.done(f"{found['name']} belongs to the site {target['name']} now.", answer)
+
+
+@command(app, "suspend")
+def suspend_agent(session: Session, agent: AgentArgument, reason: Reason = "") -> None:
+    """Shut an agent out for a while; its commands wait."""
+    found = finding.agent(session.api, agent)
+    answer = session.api.post(f"/agents/{found['id']}/suspend", {"reason": reason})
+    session.out.done(f"{found['name']} is suspended.", answer)
+
+
+@command(app, "resume")
+def resume_agent(session: Session, agent: AgentArgument, reason: Reason = "") -> None:
+    """Let a suspended agent in again."""
+    found = finding.agent(session.api, agent)
+    answer = session.api.post(f"/agents/{found['id']}/resume", {"reason": reason})
+    session.out.done(f"{found['name']} is active again.", answer)
+
+
+@command(app, "retire")
+def retire_agent(session: Session, agent: AgentArgument, reason: Reason = "") -> None:
+    """Take an agent out for good."""
+    found = finding.agent(session.api, agent)
+    answer = session.api.post(f"/agents/{found['id']}/retire", {"reason": reason})
+    session.out.done(f"{found['name']} is retired; its waiting commands are cancelled.", answer)

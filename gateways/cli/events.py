@@ -1,0 +1,146 @@
+"""``fleetlog timeline`` and ``fleetlog events``: the story of one machine, and the whole log."""
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateways.cli import finding
+from gateways.cli.errors import BadValueError, UnreachableError
+from gateways.cli.finding import AgentArgument
+from gateways.cli.output import Column, Row, moment
+from gateways.cli.session import Session, command
+from gateways.cli.times import point
+
+RECONNECT_S = 1.0
+
+COLUMNS = (
+    Column("position", lambda event: event["position"]),
+    Column("recorded", lambda event: moment(event["recorded_at"])),
+    Column("type", lambda event: event["type"]),
+    Column("actor", lambda event: event["actor"]),
+    Column("what", lambda event: event["text"]),
+)
+STORY = (
+    Column("when", lambda event: moment(event["recorded_at"])),
+    Column("what", lambda event: event["text"]),
+    Column("by", lambda event: event["actor"]),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    command(app, "timeline")(timeline)
+    command(app, "events")(events)
+
+
+def timeline(
+    session: Session,
+    agent: AgentArgument,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many of the newest.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, until Ctrl-C.")] = False,
+) -> None:
+    """Show the story of one agent, oldest first."""
+    found = finding.agent(session.api, agent)
+    newest = list(session.api.items(f"/agents/{found['id']}/timeline", at_most=limit))
+    story = newest[::-1]
+    if not follow:
+        session.out.rows(STORY, story, empty=f"Nothing is on record of {found['name']}.")
+        return
+    after = story[-1]["position"] if story else 0
+    for event in itertools.chain(story, _live(session, after, {"agent_id": found["id"]})):
+        _line(session, event)
+
+
+def events(
+    session: Session,
+    agent: Annotated[str | None, typer.Option("--agent", help="Only what concerns this agent.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", help="Only of this command, script, ... (id).")] = None,
+    kind: Annotated[list[str] | None, typer.Option("--type", help="As CommandQueued; repeatable.")] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="As key:<id> or agent:<id>.")] = None,
+    correlation: Annotated[str | None, typer.Option("--correlation", help="Only of one story (id).")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="2h, 7d, or a time.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="2h ago, or a time.")] = None,
+    after: Annotated[int | None, typer.Option("--after", min=0, help="Only from beyond this position.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    backwards: Annotated[bool, typer.Option("--backwards", help="Newest first.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, until Ctrl-C.")] = False,
+    export: Annotated[Path | None, typer.Option("--export", help="Write all that match to FILE as NDJSON.")] = None,
+) -> None:
+    """Replay the log: all of it, or what a filter lets through."""
+    now = datetime.now(UTC)
+    query: Row = {
+        "agent_id": finding.agent(session.api, agent)["id"] if agent else None,
+        "stream_id": stream,
+        "type": kind or None,
+        "actor": actor,
+        "correlation_id": correlation,
+    }
+    window: Row = {
+        "since": point(since, now, past=True).isoformat() if since else None,
+        "until": point(until, now, past=True).isoformat() if until else None,
+    }
+    if export is not None:
+        _export(session, export, query | window | {"after": after})
+    elif follow:
+        for event in _live(session, after, query):
+            _line(session, event)
+    else:
+        found = session.api.items(
+            "/events", at_most=limit, **query, **window, after=after, backwards="true" if backwards else None
+        )
+        session.out.rows(COLUMNS, found, empty="No events match.")
+
+
+def _line(session: Session, event: Row) -> None:
+    if session.out.as_json:
+        session.out.json_line(event)
+    else:
+        session.out.plain(f"{moment(event['recorded_at'])}  ", event["text"])
+
+
+def _live(session: Session, after: int | None, query: Row) -> Iterator[Row]:
+    """Events as they are recorded, each once: a broken stream resumes after the last one seen."""
+    if after is None:
+        # Begin now: at a position of our own, so that a connection lost before the first event loses nothing either.
+        after = next((event["position"] for event in session.api.items("/events", at_most=1, backwards="true")), 0)
+    last = str(after)
+    told = False
+    while True:
+        try:
+            for event in session.api.stream("/events/stream", last_event_id=last, **query):
+                told = False
+                if event.id:
+                    last = event.id
+                data: Any = event.json() if event.data else None
+                if isinstance(data, dict) and "position" in data:
+                    yield data
+        except UnreachableError as error:
+            if not told:
+                session.out.note(f"{error.detail} Waiting for the connection; nothing will be missed ...")
+            told = True
+        time.sleep(RECONNECT_S)
+
+
+def _export(session: Session, file: Path, query: Row) -> None:
+    """Write an export that is whole or absent: it gets its name when the last line is on disk."""
+    fresh = file.with_name(f".{file.name}.part")
+    count = 0
+    try:
+        with fresh.open("wb") as stream:
+            for piece in session.api.content("/events/export", **query):
+                stream.write(piece)
+                count += piece.count(b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(file)
+    except OSError as fault:
+        raise BadValueError(f"{file} cannot be written: {fault.strerror}.") from fault
+    finally:
+        fresh.unlink(missing_ok=True)
+    session.out.done(f"{count} events written to {file}.", {"file": str(file), "events": count})

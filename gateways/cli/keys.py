@@ -1,0 +1,68 @@
+"""``fleetlog keys``: who may call the API, and what they may do."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from gateways.cli import finding
+from gateways.cli.errors import LostSecretError
+from gateways.cli.output import Column, moment
+from gateways.cli.session import Session, command, group
+from gateways.cli.times import point
+
+app = group("keys", "API keys.")
+
+COLUMNS = (
+    Column("name", lambda key: key["name"]),
+    Column("role", lambda key: key["role"]),
+    Column("sees", lambda key: "all clients" if key["client_ids"] is None else key["client_ids"]),
+    Column("expires", lambda key: moment(key["expires_at"]) or "never"),
+    Column("revoked", lambda key: key["revoked"]),
+    Column("id", lambda key: key["id"]),
+)
+
+
+@command(app, "create")
+def create_key(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what it is for.")],
+    role: Annotated[str, typer.Option("--role", help="admin, operator or auditor.")] = "operator",
+    client: Annotated[
+        list[str] | None, typer.Option("--client", help="Sees only this client; may be repeated.")
+    ] = None,
+    expires_in: Annotated[str | None, typer.Option("--expires-in", help="90d, or a time; never, if left out.")] = None,
+) -> None:
+    """Make an API key; it is shown this once."""
+    answer = session.api.post(
+        "/api-keys",
+        {
+            "name": name,
+            "role": role,
+            "client_ids": [finding.client(session.api, one)["id"] for one in client] if client else None,
+            "expires_at": point(expires_in, datetime.now(UTC)).isoformat() if expires_in else None,
+        },
+    )
+    if not answer.get("key"):
+        raise LostSecretError(f"The answer with the key was lost on its way: `fleetlog keys revoke {answer['id']}`.")
+    session.out.done(answer["key"], answer)
+    if not session.out.as_json:
+        session.out.note(f"Keep it now: only its hash is stored. Key id: {answer['id']}")
+
+
+@command(app, "list")
+def list_keys(session: Session) -> None:
+    """List API keys; their text is never shown again."""
+    session.out.rows(COLUMNS, session.api.items("/api-keys"), empty="There are no API keys.")
+
+
+@command(app, "revoke")
+def revoke_key(
+    session: Session,
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="Id, piece of it, or name.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the log.")] = "",
+) -> None:
+    """Void an API key at once."""
+    found = finding.api_key(session.api, key_id)
+    answer = session.api.post(f"/api-keys/{found['id']}/revoke", {"reason": reason})
+    session.out.done(f"The key {found['name']} is void.", answer)

@@ -1,0 +1,68 @@
+"""`fleetlog status` for people."""
+
+from typing import Any
+
+import msgspec
+
+from gateways.cli.output import Column, Output, Row, ago
+from gateways.status import Status
+
+
+def show(status: Status, out: Output) -> None:
+    """Print every part, and what is down last, where the eye ends."""
+    document: dict[str, Any] = msgspec.to_builtins(status)
+    _section(out, "Servers")
+    out.rows([_cell("part", "name"), _up(), _cell("ms", "latency_ms"), _cell("detail", "detail")], document["parts"])
+    _section(out, "Processes")
+    out.rows(
+        [
+            _cell("role", "role"),
+            _up(),
+            _cell("host", "host"),
+            _cell("pid", "pid"),
+            _cell("state", "state"),
+            Column("since", lambda row: ago(row["started_at"])),
+            _cell("note", "note"),
+            _cell("health and metrics", "status_url"),
+        ],
+        document["processes"],
+    )
+    if status.projections:
+        _section(out, "Projections")
+        columns = [_cell(name, name) for name in ("status", "position", "lag", "error")]
+        out.rows([_cell("projection", "name"), _up(), *columns], document["projections"])
+    if status.pending is not None:
+        _section(out, "Pending commands")
+        depths = document["pending"]
+        out.rows(
+            [*(_cell(name, name) for name in ("queued", "delivered", "running", "agents")),
+             Column("oldest", lambda row: ago(row["oldest_at"]))],
+            [depths],
+        )  # fmt: skip
+    if status.queues:
+        _section(out, "Background work")
+        out.rows([_cell(name, name) for name in ("name", "waiting", "active", "scheduled", "dead")], document["queues"])
+    if status.agents is not None:
+        _section(out, "Agents")
+        out.rows([_cell(name, name) for name in ("total", "online", "suspended", "retired")], [document["agents"]])
+    for fault in status.faults():
+        out.error("down", fault)
+
+
+def _section(out: Output, title: str) -> None:
+    if out.console.is_terminal:
+        out.plain("")
+        out.console.print(f"[bold]{title}[/bold]")
+    else:
+        out.plain(f"# {title}")
+
+
+def _cell(title: str, key: str) -> Column:
+    def cell(row: Row) -> Any:
+        return row[key]
+
+    return Column(title, cell)
+
+
+def _up() -> Column:
+    return Column("up", lambda row: "yes" if row["ok"] else "DOWN")

@@ -1,0 +1,294 @@
+"""Puts each role together out of its parts: the one place that knows them all."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import redis.asyncio
+from starlette.applications import Starlette
+
+from command_bus.bus import CommandBus
+from command_bus.handlers.api_keys import Authenticator
+from command_bus.handlers.housekeeping import Housekeeping
+from command_bus.ids import new_id, utc_now
+from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, make_pool
+from command_bus.postgres_log import PostgresEventLog
+from command_bus.rollouts import FanOut
+from command_bus.scheduler import Scheduler
+from command_bus.wiring import make_bus
+from command_bus.worker import JobQueue, WorkerService
+from domain.ids import AgentId
+from gateways.agents.greeting import greeting
+from gateways.agents.http import AgentHttp
+from gateways.agents.leases import Holds
+from gateways.agents.live import LiveOutput
+from gateways.agents.outputs import read_output
+from gateways.agents.service import GatewayService
+from gateways.agents.steps import Steps, nothing
+from gateways.local.jobs import all_jobs
+from gateways.rest.app import ApiParts, create_app
+from gateways.rest.errors import BehindError
+from gateways.rest.parts import Readiness, Service
+from gateways.rest.rates import Rates, SharedRates
+from gateways.settings import Settings, need
+from projections.catalog import INLINE, list_status
+from projections.errors import PositionTimeoutError
+from projections.pending import expired, orphaned
+from projections.rollouts import RolloutReader, Rollouts
+from projections.runner import Projector
+from projections.wait import PositionWaiter
+
+CATCH_UP_S = 10.0
+"""How long a decision waits for the read models that it leans on."""
+
+
+class OpenPool:
+    """A pool with the life of a service."""
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self.pool = pool
+
+    async def start(self) -> None:
+        await self.pool.open(wait=False)
+
+    async def stop(self) -> None:
+        await self.pool.close()
+
+
+class Assembly:
+    """Services that make up one role: started in order, stopped in the reverse; the last one speaks for all.
+
+    Args:
+        services: what the role stands on first, the role itself last.
+    """
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._services = list(services)
+        self._started: list[Service] = []
+
+    async def start(self) -> None:
+        for service in self._services:
+            # Noted before it has started: one that is stopped half-way still has something to close.
+            self._started.append(service)
+            await service.start()
+
+    async def stop(self) -> None:
+        while self._started:
+            await self._started.pop().stop()
+
+    async def wait(self) -> None:
+        """Return or raise when the role is over; one that cannot end by itself is waited for for ever."""
+        over = getattr(self._services[-1], "wait", None)
+        await (over() if over is not None else asyncio.Event().wait())
+
+    @property
+    def note(self) -> str:
+        note = getattr(self._services[-1], "note", "")
+        return note if isinstance(note, str) else ""
+
+
+class RolloutProgress:
+    """How far the read model of rollouts is.
+
+    Args:
+        waiter: knows.
+    """
+
+    def __init__(self, waiter: PositionWaiter) -> None:
+        self._waiter = waiter
+
+    def position(self) -> int:
+        return self._waiter.position(Rollouts.name)
+
+    async def wait_beyond(self, position: int, timeout_s: float) -> None:
+        with contextlib.suppress(PositionTimeoutError):
+            await self._waiter.wait(position + 1, [Rollouts.name], timeout_s)
+
+
+class Parts:
+    """What every role that reads or writes needs.
+
+    Args:
+        settings: of this process.
+        name: of the role; in the names of its connections.
+        by_index: its statements all have their index, see `BY_INDEX`; those of people who search may not.
+    """
+
+    def __init__(self, settings: Settings, name: str, *, by_index: bool = False) -> None:
+        self.settings = settings
+        self.name = name
+        self.postgres_url = settings.database_url
+        self.log = PostgresEventLog(self.postgres_url, inline=INLINE, name=name)
+        self.pool = make_pool(
+            self.postgres_url,
+            max_size=settings.postgres_pool,
+            name=f"fleetlog-{name}",
+            settings=BY_INDEX if by_index else None,
+        )
+        # Handlers that hold an agent's lease row do so while they append: they must never wait for a connection that
+        # those who wait for them have taken. So a pooler, which lends one server process to many, is not for them.
+        self.holding_pool = make_pool(str(self.postgres_url), max_size=4, name=f"fleetlog-{name}-hold")
+        self.holds = Holds(self.holding_pool)
+
+    @property
+    def services(self) -> list[Service]:
+        """To be started in this order and stopped in the reverse."""
+        return [OpenPool(self.pool), OpenPool(self.holding_pool), self.log]
+
+    @property
+    def nats_urls(self) -> list[str]:
+        return [url.strip() for url in need(self.settings.nats_url, "nats_url").split(",")]
+
+    @property
+    def agent_nats_urls(self) -> list[str]:
+        told = self.settings.nats_agent_urls
+        return [url.strip() for url in told.split(",")] if told else self.nats_urls
+
+    @property
+    def nats_ca(self) -> str | None:
+        file = self.settings.nats_ca_file
+        return file.read_text() if file is not None else None
+
+    def bus(self, waiter: PositionWaiter) -> CommandBus:
+        """A bus with all handlers.
+
+        Args:
+            waiter: for decisions that lean on read models: these are brought to where the log is.
+        """
+
+        async def catch_up(names: Collection[str]) -> None:
+            try:
+                await waiter.wait(await self.log.head(), names, CATCH_UP_S)
+            except PositionTimeoutError:
+                raise BehindError from None
+
+        reads = RolloutReader(self.pool.connection, catch_up)
+        expiry = timedelta(seconds=self.settings.command_expiry_s)
+        return make_bus(self.log, self.holds, reads, default_expiry=expiry)
+
+    def housekeeping(self) -> Housekeeping:
+        async def find_expired(now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
+            async with self.pool.connection() as connection:
+                return await expired(connection, now, limit)
+
+        async def find_orphaned(_now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
+            async with self.pool.connection() as connection:
+                return await orphaned(connection, limit)
+
+        return Housekeeping(self.log, self.holds, find_expired, find_orphaned, new_id)
+
+
+def build_api(settings: Settings) -> Starlette:
+    """The API role."""
+    parts = Parts(settings, "api")
+    waiter = PositionWaiter(app_conninfo(parts.postgres_url, name="fleetlog-api-wait"))
+    live = LiveOutput(parts.log, parts.postgres_url, parts.nats_urls, "api")
+    agents = AgentHttp(
+        parts.log, parts.pool, parts.postgres_url, parts.agent_nats_urls, "api", clock=utc_now, nats_ca=parts.nats_ca
+    )
+    rates, shared = _rates(settings)
+    return create_app(
+        ApiParts(
+            bus=parts.bus(waiter),
+            log=parts.log,
+            pool=parts.pool,
+            waiter=waiter,
+            authenticator=Authenticator(parts.log),
+            clock=utc_now,
+            new_id=new_id,
+            live=live,
+            read_output=partial(read_output, parts.pool),
+            readiness=_readiness(parts),
+            agent_routes=agents.routes(),
+            services=[*parts.services, waiter, live, agents, *shared],
+            rates=rates,
+            on_leave=[agents.leave],
+        )
+    )
+
+
+def _rates(settings: Settings) -> tuple[Rates | None, list[Service]]:
+    """How often a key may come, and what has API processes tell each other, where there is Valkey to do it by."""
+    per_s = settings.key_requests_per_s
+    if not per_s:
+        return None, []
+    rates = Rates(per_s, max(1, round(2 * per_s)), time.monotonic)
+    url = settings.redis_url
+    return rates, [] if url is None else [SharedRates(rates, url.get_secret_value())]
+
+
+def build_gateway(settings: Settings, *, steps: Steps = nothing) -> "Assembly":
+    """The gateway role."""
+    parts = Parts(settings, "gateway", by_index=True)
+    gateway = GatewayService(
+        parts.log,
+        parts.pool,
+        parts.postgres_url,
+        parts.nats_urls,
+        # Unlike any other, also on a machine that runs several or runs them one after the other.
+        f"{socket.gethostname()}-{new_id().hex[-8:]}",
+        lease_s=settings.lease_s,
+        concurrency=settings.delivery_concurrency,
+        uplink_group=settings.uplink_group,
+        stop_timeout_s=settings.stop_timeout_s / 2,
+        steps=steps,
+    )
+    return Assembly([*parts.services, gateway])
+
+
+def build_scheduler(settings: Settings) -> "Assembly":
+    """The scheduler role."""
+    parts = Parts(settings, "scheduler", by_index=True)
+    queue = JobQueue(need(settings.redis_url, "redis_url"), all_jobs(parts.postgres_url, settings))
+    waiter = PositionWaiter(app_conninfo(parts.postgres_url, name="fleetlog-scheduler-wait"))
+    rollouts = FanOut(parts.log, parts.holds, RolloutReader(parts.pool.connection), RolloutProgress(waiter), new_id)
+    scheduler = Scheduler(parts.postgres_url, parts.housekeeping(), rollouts, queue.periods, queue.enqueue, utc_now)
+    return Assembly([*parts.services, waiter, scheduler])
+
+
+def build_worker(settings: Settings) -> WorkerService:
+    """The worker role."""
+    queue = JobQueue(need(settings.redis_url, "redis_url"), all_jobs(settings.database_url, settings))
+    return WorkerService(queue, threads=settings.worker_threads, stop_timeout_s=settings.stop_timeout_s)
+
+
+def build_projector(settings: Settings) -> Projector:
+    """The projector role."""
+    return Projector(app_conninfo(settings.database_url, name="fleetlog-projector"))
+
+
+def _readiness(parts: Parts) -> Mapping[str, Readiness]:
+    async def postgres() -> Mapping[str, Any]:
+        async with parts.pool.connection(timeout=2.0) as connection:
+            await connection.execute("SELECT 1")
+        return {}
+
+    async def projector() -> Mapping[str, Any]:
+        async with parts.pool.connection(timeout=2.0) as connection:
+            states = await list_status(connection)
+        stopped = [state.name for state in states if state.error]
+        if stopped:
+            raise RuntimeError(f"stopped: {', '.join(stopped)}; see `fleetlog projections list`")
+        return {"lag": max((state.lag for state in states), default=0)}
+
+    async def nats() -> Mapping[str, Any]:
+        await greeting(parts.nats_urls)
+        return {}
+
+    async def valkey() -> Mapping[str, Any]:
+        async with redis.asyncio.Redis.from_url(need(parts.settings.redis_url, "redis_url")) as client:
+            await client.ping()
+        return {}
+
+    return {
+        "postgres": Readiness(probe=postgres),
+        "projector": Readiness(probe=projector, needed=False),
+        "nats": Readiness(probe=nats, needed=False),
+        "valkey": Readiness(probe=valkey, needed=False),
+    }

@@ -1,0 +1,117 @@
+"""The background jobs that there are: upkeep of what is no event."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import structlog
+
+from command_bus.archiving import ArchiveBusyError, archive
+from command_bus.postgres import AsyncPool, app_conninfo, open_pool
+from command_bus.worker import Job
+from gateways.agents.outputs import purge_uploads, scrub_output, some_outputs
+from gateways.agents.retention import remove_beyond, remove_old
+from gateways.local.roster import forget_lost
+from gateways.settings import Settings, need
+
+UPLOAD_LIFE = timedelta(hours=24)
+"""An upload that no chunk was added to for so long is begun anew by its agent, if it still wants to."""
+SCRUB_PAGE = 200
+SEGMENTS_AT_ONCE = 50
+"""Of the archive, in one run: some minutes, well within what a job may take."""
+_MINUTE = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Scrubber:
+    """Reads stored outputs again, some at each run, and compares them with their hashes."""
+
+    def __init__(self, page: int = SCRUB_PAGE) -> None:
+        self._page = page
+        self._after = ""
+
+    async def run(self, pool: AsyncPool) -> Mapping[str, Any]:
+        """Check the next page; after the last comes the first again."""
+        digests = await some_outputs(pool, self._after, self._page)
+        damaged = []
+        for digest in digests:
+            if not await scrub_output(pool, digest):
+                damaged.append(digest)
+                _log.error("output_damaged", sha256=digest)
+        self._after = digests[-1] if len(digests) == self._page else ""
+        return {"checked": len(digests), "damaged": len(damaged)}
+
+
+def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
+    """Every background job.
+
+    Args:
+        url: the database that they look after.
+        settings: what is to be archived or removed, and when.
+    """
+    scrubber = Scrubber()
+
+    async def purge(pool: AsyncPool) -> Mapping[str, Any]:
+        return {"removed": await purge_uploads(pool, UPLOAD_LIFE)}
+
+    def forget() -> Mapping[str, Any]:
+        with psycopg.connect(app_conninfo(url, name="fleetlog-jobs"), autocommit=True) as connection:
+            return {"removed": forget_lost(connection)}
+
+    jobs = [
+        Job(name="purge_uploads", period_s=30 * _MINUTE, run=lambda: _with_pool(url, purge)),
+        Job(name="scrub_outputs", period_s=60 * _MINUTE, run=lambda: _with_pool(url, scrubber.run)),
+        Job(name="forget_lost_processes", period_s=60 * _MINUTE, run=forget),
+    ]
+    if settings is not None and settings.archive_after_days is not None:
+        age = timedelta(days=settings.archive_after_days)
+        jobs.append(Job(name="archive", period_s=60 * _MINUTE, run=lambda: _archive(settings, age)))
+    if settings is not None and (settings.output_keep_days is not None or settings.output_keep_bytes is not None):
+        jobs.append(
+            Job(
+                name="remove_outputs",
+                period_s=60 * _MINUTE,
+                run=lambda: _with_pool(url, lambda pool: remove_outputs(pool, settings)),
+            )
+        )
+    return jobs
+
+
+async def remove_outputs(pool: AsyncPool, settings: Settings) -> Mapping[str, Any]:
+    """Apply the policies for whole outputs."""
+    removed = []
+    if settings.output_keep_days is not None:
+        removed.append(await remove_old(pool, timedelta(days=settings.output_keep_days)))
+    if settings.output_keep_bytes is not None:
+        removed.append(await remove_beyond(pool, settings.output_keep_bytes))
+    return {"removed": sum(one.outputs for one in removed), "bytes": sum(one.bytes for one in removed)}
+
+
+def _archive(settings: Settings, age: timedelta) -> Mapping[str, Any]:
+    """Move what is due; what one run does not come to, the next one does.
+
+    Raises:
+        SettingsError: this worker is not told how to reach the database as its owner.
+    """
+    owner_url = need(settings.postgres_admin_url, "postgres_admin_url")
+    try:
+        done = archive(owner_url, age, settings.archive_dir, most_segments=SEGMENTS_AT_ONCE)
+    except ArchiveBusyError:
+        return {"busy": True}
+    return {"events": done.events, "segments": done.segments}
+
+
+def _with_pool(url: str, work: Callable[[AsyncPool], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+    """Run async work from a worker's thread, in an event loop and on a connection of its own."""
+
+    async def run() -> Mapping[str, Any]:
+        pool = await open_pool(url, min_size=1, max_size=1, name="fleetlog-jobs")
+        try:
+            return await work(pool)
+        finally:
+            await pool.close()
+
+    return asyncio.run(run())

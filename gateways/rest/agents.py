@@ -1,0 +1,202 @@
+"""Agents, their pending queues and their stories."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+from starlette.responses import Response
+
+from command_bus.event_log import Selection
+from command_bus.intents.agents import MoveAgent, RenameAgent, ResumeAgent, RetireAgent, SuspendAgent, TagAgent
+from domain.agents import AgentState, Platform
+from domain.errors import AgentNotSuspendedError, AgentRetiredError, AgentSuspendedError, NotFoundError
+from gateways.rest.commands import QueuedModel, queued_document
+from gateways.rest.events import EventModel, event_page
+from gateways.rest.presence import last_seen
+from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, json_response, one, write
+from projections.agents import AgentRow, get_agent, get_agent_detail
+from projections.agents import list_agents as read_agents
+from projections.pending import list_pending
+
+TAG = "Agents"
+READS = ("agents", "clients")
+_GONE = (NotFoundError, AgentRetiredError)
+
+
+class AgentsQuery(PageQuery):
+    client_id: UUID | None = None
+    site_id: UUID | None = None
+    tag: list[Annotated[str, Field(max_length=64)]] = Field(
+        default=[], max_length=64, description="May be repeated; an agent has them all."
+    )
+    state: AgentState | None = None
+    platform: Platform | None = None
+    online: bool | None = None
+    q: str | None = Field(default=None, max_length=200, description="Part of its name or hostname, in any case.")
+    sort: Annotated[str, Field(pattern="^(name|id)$")] = Field(default="name", description="`name` or `id`.")
+
+
+class AgentModel(Model):
+    """A managed machine."""
+
+    id: UUID
+    name: str
+    hostname: str
+    client_id: UUID
+    client_name: str | None
+    site_id: UUID
+    site_name: str | None
+    platform: Platform
+    arch: str
+    os: str
+    agent_version: str
+    tags: list[str]
+    state: AgentState
+    online: bool
+    connected_at: AwareDatetime | None
+    disconnected_at: AwareDatetime | None
+    last_seen_at: AwareDatetime | None = Field(description="Its last sign of life; telemetry, and not in the log.")
+    address: str
+    transport: str
+    gateway: str
+    logged_in_user: str
+    facts_at: AwareDatetime | None
+    enrolled_at: AwareDatetime
+    version: int
+
+
+class AgentDetailModel(AgentModel):
+    """A managed machine, with all that it told of itself."""
+
+    public_key: str = Field(description="Ed25519, in hex.")
+    facts: dict[str, Any]
+
+
+def agent_document(row: AgentRow, last_seen_at: Any) -> dict[str, Any]:
+    return {
+        "id": row.agent_id,
+        "name": row.name,
+        "hostname": row.hostname,
+        "client_id": row.client_id,
+        "client_name": row.client,
+        "site_id": row.site_id,
+        "site_name": row.site,
+        "platform": row.platform,
+        "arch": row.arch,
+        "os": row.os,
+        "agent_version": row.agent_version,
+        "tags": row.tags,
+        "state": row.state,
+        "online": row.online,
+        "connected_at": row.connected_at,
+        "disconnected_at": row.disconnected_at,
+        "last_seen_at": last_seen_at,
+        "address": row.address,
+        "transport": row.transport,
+        "gateway": row.gateway,
+        "logged_in_user": row.logged_in_user,
+        "facts_at": row.facts_at,
+        "enrolled_at": row.enrolled_at,
+        "version": row.version,
+    }
+
+
+async def list_agents(call: Call) -> Response:
+    query: AgentsQuery = call.query
+    async with call.connection() as connection:
+        page = await read_agents(
+            connection,
+            client_ids=call.tenants,
+            client_id=query.client_id,
+            site_id=query.site_id,
+            tags=tuple(query.tag),
+            state=query.state,
+            platform=query.platform,
+            online=query.online,
+            text=query.q,
+            sort=query.sort,
+            cursor=query.cursor,
+            limit=query.limit,
+        )
+        seen = await last_seen(connection, [row.agent_id for row in page.items])
+    items = [agent_document(row, seen.get(row.agent_id)) for row in page.items]
+    return json_response({"items": items, "next": page.next})
+
+
+async def show_agent(call: Call) -> Response:
+    agent_id = call.path["agent_id"]
+    async with call.connection() as connection:
+        row = found(await get_agent_detail(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
+        seen = await last_seen(connection, [agent_id])
+    detail = {"public_key": row.public_key, "facts": row.facts}
+    return one(agent_document(row, seen.get(agent_id)) | detail, row.version)
+
+
+async def queue(call: Call) -> Response:
+    query: PageQuery = call.query
+    agent_id = call.path["agent_id"]
+    async with call.connection() as connection:
+        found(await get_agent(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
+        page = await list_pending(connection, agent_id, client_ids=call.tenants, cursor=query.cursor, limit=query.limit)
+    return json_response({"items": [queued_document(row) for row in page.items], "next": page.next})
+
+
+async def timeline(call: Call) -> Response:
+    query: PageQuery = call.query
+    agent_id = call.path["agent_id"]
+    async with call.connection() as connection:
+        found(await get_agent(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
+    tenants = call.tenants
+    selection = Selection(agent_id=agent_id, client_ids=None if tenants is None else tuple(tenants))
+    return await event_page(call, selection, limit=query.limit, cursor=query.cursor, backwards=True)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/agents",
+        summary="Agents by name.",
+        tag=TAG,
+        handler=list_agents,
+        query=AgentsQuery,
+        response=PageOf[AgentModel],
+        reads=READS,
+    ),
+    Route(
+        method="GET",
+        path="/agents/{agent_id}",
+        summary="One agent, with its facts.",
+        tag=TAG,
+        handler=show_agent,
+        query=ReadQuery,
+        response=AgentDetailModel,
+        reads=READS,
+        etag=True,
+    ),
+    Route(
+        method="GET",
+        path="/agents/{agent_id}/queue",
+        summary="What waits for an agent, in the order of delivery.",
+        tag=TAG,
+        handler=queue,
+        query=PageQuery,
+        response=PageOf[QueuedModel],
+        reads=("agents",),
+    ),
+    Route(
+        method="GET",
+        path="/agents/{agent_id}/timeline",
+        summary="What happened to an agent, newest first.",
+        tag=TAG,
+        handler=timeline,
+        query=PageQuery,
+        response=PageOf[EventModel],
+        reads=("agents",),
+    ),
+    write("PUT", "/agents/{agent_id}/name", RenameAgent, tag=TAG, errors=_GONE),
+    write("PUT", "/agents/{agent_id}/tags", TagAgent, tag=TAG, errors=_GONE),
+    write("PUT", "/agents/{agent_id}/site", MoveAgent, tag=TAG, errors=_GONE),
+    write("POST", "/agents/{agent_id}/suspend", SuspendAgent, tag=TAG, errors=(*_GONE, AgentSuspendedError)),
+    write("POST", "/agents/{agent_id}/resume", ResumeAgent, tag=TAG, errors=(*_GONE, AgentNotSuspendedError)),
+    write("POST", "/agents/{agent_id}/retire", RetireAgent, tag=TAG, errors=_GONE),
+)

@@ -1,0 +1,254 @@
+"""The log itself: replay it, export it, follow it."""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from pydantic import AfterValidator, AwareDatetime, Field, WithJsonSchema
+from starlette.responses import Response, StreamingResponse
+
+from command_bus.event_log import EventLog, Selection
+from command_bus.intents.times import Moment
+from domain.catalog import EVENTS
+from domain.event import Recorded, Undecodable
+from gateways.rest.route import (
+    MAX_POSITION,
+    Call,
+    Model,
+    PageOf,
+    PageQuery,
+    Position,
+    Query,
+    Route,
+    json_response,
+)
+from gateways.rest.sse import EVENT_STREAM, UNDECODABLE, follow, last_event_id, stream
+from projections.errors import InvalidCursorError
+from projections.timeline import describe
+
+PAGE = 1000
+NDJSON = "application/x-ndjson"
+_VERSION = re.compile(r"[0-9]{1,9}")
+TAG = "Events"
+_encode = msgspec.json.Encoder().encode
+
+
+def _known_type(name: str) -> str:
+    if name not in EVENTS:
+        raise ValueError(f"there is no event type {name!r}")
+    return name
+
+
+EventType = Annotated[
+    str, AfterValidator(_known_type), WithJsonSchema({"type": "string", "enum": sorted(EVENTS)}, mode="validation")
+]
+
+
+class Filter(Query):
+    """Which events."""
+
+    agent_id: UUID | None = None
+    stream_id: UUID | None = Field(default=None, description="The thing that they are of: a command, an agent, ...")
+    type: list[EventType] = Field(default=[], description="May be repeated.", max_length=100)
+    actor: str | None = Field(default=None, max_length=200, description="As `key:<id>`, `agent:<id>` or `scheduler`.")
+    correlation_id: UUID | None = Field(default=None, description="One for the whole story of a request.")
+
+
+class Window(Filter):
+    """Which events, of which time."""
+
+    since: Moment | None = None
+    until: Moment | None = Field(default=None, description="Exclusive.")
+    after: Position | None = Field(
+        default=None, description="Only later ones than this position; backwards, only earlier ones."
+    )
+
+
+class EventsQuery(Window, PageQuery):
+    backwards: bool = Field(default=False, description="Newest first.")
+
+
+class StreamQuery(Filter):
+    after: Position | None = Field(
+        default=None, description="Begin after this position; without it (and `Last-Event-ID`), with what comes next."
+    )
+
+
+class UndecodableModel(Model):
+    """Why this server cannot read an event's body: it is newer than the server, or damaged."""
+
+    error: str
+    body: str = Field(description="As recorded; bytes that are no UTF-8 are shown as `\\xNN`.")
+
+
+class EventModel(Model):
+    """A fact, as the log holds it."""
+
+    position: int = Field(description="Its place in the whole log.")
+    type: str
+    schema_version: int
+    recorded_at: AwareDatetime
+    text: str = Field(description="What happened, in one line.")
+    stream_id: UUID = Field(description="The thing that it happened to.")
+    version: int = Field(description="Of that thing, afterwards.")
+    actor: str
+    correlation_id: UUID
+    causation_id: UUID | None
+    agent_id: UUID | None
+    client_id: UUID | None
+    data: dict[str, Any] = Field(description="As schema/events/ describes the type; what is left out is the default.")
+    undecodable: UndecodableModel | None = Field(
+        description="Null, unless this server cannot read the event; `data` is then empty."
+    )
+
+
+def event_document(recorded: Recorded) -> dict[str, Any]:
+    """One event, as `EventModel` describes it."""
+    name, _, schema_version = recorded.topic.partition("/")
+    kept = recorded.event if isinstance(recorded.event, Undecodable) else None
+    return {
+        "position": recorded.position,
+        "type": name,
+        # Of an event that cannot be read, not even the topic is sure to be whole.
+        "schema_version": int(schema_version) if _VERSION.fullmatch(schema_version) else 0,
+        "recorded_at": recorded.recorded_at,
+        "text": describe(recorded),
+        "stream_id": recorded.originator_id,
+        "version": recorded.originator_version,
+        "actor": recorded.actor,
+        "correlation_id": recorded.correlation_id,
+        "causation_id": recorded.causation_id,
+        "agent_id": recorded.agent_id,
+        "client_id": recorded.client_id,
+        "data": recorded.event if kept is None else {},
+        "undecodable": None
+        if kept is None
+        else {"error": kept.error, "body": kept.body.decode(errors="backslashreplace")},
+    }
+
+
+def selection_of(call: Call) -> Selection:
+    """What the query asks for, of what the caller may see (invariant 8)."""
+    query: Filter = call.query
+    tenants = call.tenants
+    return Selection(
+        agent_id=query.agent_id,
+        stream_id=query.stream_id,
+        client_ids=None if tenants is None else tuple(tenants),
+        types=tuple(query.type) or None,
+        actor=query.actor,
+        correlation_id=query.correlation_id,
+        since=getattr(query, "since", None),
+        until=getattr(query, "until", None),
+    )
+
+
+async def event_page(
+    call: Call, selection: Selection, *, after: int = 0, limit: int, cursor: str | None, backwards: bool
+) -> Response:
+    """One page of events; its cursor is the last position in it."""
+    if cursor is not None:
+        if not cursor.isascii() or not cursor.isdecimal() or not 0 < int(cursor) <= MAX_POSITION:
+            raise InvalidCursorError
+        after = int(cursor)
+    found = await call.parts.log.read(selection, after=after, limit=limit + 1, backwards=backwards, tolerant=True)
+    more = len(found) > limit
+    found = found[:limit]
+    return json_response(
+        {"items": [event_document(one) for one in found], "next": str(found[-1].position) if more else None}
+    )
+
+
+async def list_events(call: Call) -> Response:
+    query: EventsQuery = call.query
+    return await event_page(
+        call,
+        selection_of(call),
+        after=query.after or 0,
+        limit=query.limit,
+        cursor=query.cursor,
+        backwards=query.backwards,
+    )
+
+
+async def export(call: Call) -> Response:
+    query: Window = call.query
+    upto = await call.parts.log.head()
+    lines = _lines(call.parts.log, selection_of(call), query.after or 0, upto)
+    # The first page is read before the status goes out, so that a log that is away is a 503 and no empty export.
+    first = await anext(lines, b"")
+    return StreamingResponse(_then(first, lines), media_type=NDJSON, headers={"Fleetlog-Position": str(upto)})
+
+
+async def _lines(log: EventLog, selection: Selection, after: int, upto: int) -> AsyncIterator[bytes]:
+    while True:
+        page = await log.read(selection, after=after, upto=upto, limit=PAGE, tolerant=True)
+        if page:
+            yield b"".join(_encode(event_document(one)) + b"\n" for one in page)
+            after = page[-1].position
+        if len(page) < PAGE:
+            return
+
+
+async def _then(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for part in rest:
+        yield part
+
+
+async def live(call: Call) -> Response:
+    query: StreamQuery = call.query
+    # A reconnecting client repeats its first address and adds where it came to: the latter is the later word.
+    told = last_event_id(call)
+    after = query.after if told is None else told
+    selection = selection_of(call)
+
+    async def events() -> AsyncGenerator[tuple[int | None, str, Any]]:
+        async with aclosing(follow(call.parts.log, call.feed, selection, after)) as story:
+            async for recorded in story:
+                document = event_document(recorded)
+                yield recorded.position, UNDECODABLE if document["undecodable"] else document["type"], document
+
+    return stream(call, events())
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/events",
+        summary="Replay the log.",
+        tag=TAG,
+        handler=list_events,
+        query=EventsQuery,
+        response=PageOf[EventModel],
+    ),
+    Route(
+        method="GET",
+        path="/events/export",
+        summary="All of the selected events, one JSON document per line.",
+        description="Up to the position that the header `Fleetlog-Position` names; any size, in the order of position.",
+        tag=TAG,
+        handler=export,
+        query=Window,
+        response=EventModel,
+        media_type=NDJSON,
+        streams=True,
+    ),
+    Route(
+        method="GET",
+        path="/events/stream",
+        summary="Follow the log by server-sent events.",
+        description="Each event's `id` is its position, `event` its type (`undecodable` where this server cannot "
+        "read it), `data` its document. A client that comes back with `Last-Event-ID` misses nothing and sees nothing "
+        "twice.",
+        tag=TAG,
+        handler=live,
+        query=StreamQuery,
+        response=EventModel,
+        media_type=EVENT_STREAM,
+        streams=True,
+    ),
+)

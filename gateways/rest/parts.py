@@ -1,0 +1,119 @@
+"""What the API is made of, handed in from outside so that a test holds every piece."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+from starlette.routing import BaseRoute
+
+from command_bus.bus import CommandBus
+from command_bus.context import Clock, NewId
+from command_bus.event_log import EventLog
+from domain.api_keys import Role
+from domain.ids import ClientId
+from gateways.rest.admission import Limits
+from gateways.rest.rates import Rates
+from schema import wire
+
+MIB = 1024 * 1024
+
+
+class Identity(Protocol):
+    """Whom an API key speaks for."""
+
+    @property
+    def actor(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def client_ids(self) -> frozenset[ClientId] | None: ...
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, text: str, at: datetime) -> Identity:
+        """Whom this key speaks for.
+
+        Raises:
+            UnauthenticatedError: it is no key, or an expired or revoked one.
+        """
+
+
+class Waiter(Protocol):
+    """Tells when projections have come to a position."""
+
+    async def wait(self, position: int, names: Collection[str], timeout_s: float) -> None:
+        """Return once all of them have; raise PositionTimeoutError if they do not in time."""
+
+
+class Live(Protocol):
+    """Output of running commands as it appears: best effort."""
+
+    def follow(self, command_id: UUID) -> AbstractAsyncContextManager[AsyncIterator[wire.OutputLive]]:
+        """What one command prints from now on."""
+
+
+OutputReader = Callable[[str], AsyncIterator[bytes]]
+"""The raw bytes of a stored output, by its SHA-256 in hex; nothing, or a domain error, where it is not held."""
+
+
+class Service(Protocol):
+    """Something with a life of its own: ``start`` waits for what it needs, ``stop`` finishes what is under way."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+Probe = Callable[[], Awaitable[Mapping[str, Any] | None]]
+"""Looks at one dependency: returns what is worth showing of it, and raises where it is away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readiness:
+    """One line of ``/readyz``."""
+
+    probe: Probe
+    needed: bool = True
+    """False where the API answers without it, so that its absence is shown and no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiParts:
+    """Everything `create_app` needs.
+
+    ``services`` are started in order when the application starts (in the background: until then requests are answered
+    503, and ``/readyz`` says so) and stopped in reverse order when it ends.
+    """
+
+    bus: CommandBus
+    log: EventLog
+    pool: AsyncConnectionPool
+    waiter: Waiter
+    authenticator: Authenticator
+    read_output: OutputReader
+    clock: Clock
+    new_id: NewId
+    live: Live | None = None
+    agent_routes: Sequence[BaseRoute] = ()
+    """`POST /enroll` and `POST /agent/check-in`, with their paths below ``/api/v1``."""
+    readiness: Mapping[str, Readiness] = field(default_factory=dict)
+    services: Sequence[Service] = ()
+    on_leave: Sequence[Callable[[], None]] = ()
+    """Called before it stops: whoever holds answers back is to give them now."""
+    max_body_bytes: int = MIB
+    limits: Limits = field(default_factory=Limits)
+    """How much is done at once."""
+    rates: Rates | None = None
+    """How often each key may come; None means as often as it likes."""
+    failed_auth_burst: int = 20
+    """So many wrong keys an address may send at once; after that one more every ``failed_auth_every_s``."""
+    failed_auth_every_s: float = 3.0
+    wait_position_s: float = 10.0
+    """How long a read waits for the position that it was asked to see."""
+    heartbeat_s: float = 15.0
+    """Of event streams."""
+    start_grace_s: float = 5.0
+    access_log: bool = True

@@ -1,0 +1,15 @@
+"""Every route there is. Those that are asked most stand first, since they are tried in order."""
+
+from gateways.rest import agents, api_keys, clients, commands, events, rollouts, scripts, tokens
+from gateways.rest.route import Route
+
+ROUTES: tuple[Route, ...] = (
+    *commands.ROUTES,
+    *agents.ROUTES,
+    *events.ROUTES,
+    *rollouts.ROUTES,
+    *scripts.ROUTES,
+    *clients.ROUTES,
+    *tokens.ROUTES,
+    *api_keys.ROUTES,
+)

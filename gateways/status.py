@@ -1,0 +1,251 @@
+"""How every part fares: servers, processes, projections, queues, agents."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+import httpx2
+import msgspec
+import psycopg
+
+from command_bus.postgres import app_conninfo
+from command_bus.worker import QueueDepth, queue_depths
+from gateways.agents.greeting import greetings
+from gateways.local.roles import Role
+from gateways.local.roster import ProcessRow, list_processes
+from gateways.settings import Settings, mask_url, need
+from projections.agents import AgentCounts, count_agents
+from projections.catalog import list_status
+from projections.pending import Depths
+from projections.pending import queue_depths as pending_depths
+from projections.tracking import ProjectionStatus
+
+TIMEOUT_S = 3.0
+MAX_LAG_AGE_S = 30.0
+"""A projection that is behind and has not moved for so long is not fine."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A server, or the API as others reach it."""
+
+    name: str
+    ok: bool
+    detail: str
+    """What answers, or why it does not."""
+    latency_ms: float | None = None
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A role's process; a role that nobody fills is one without a pid."""
+
+    role: str
+    ok: bool
+    host: str | None
+    pid: int | None
+    state: str
+    note: str
+    status_url: str | None
+    started_at: datetime | None
+    last_word_s: float | None
+    version: str | None
+
+
+class Projected(msgspec.Struct, frozen=True):
+    """A projection."""
+
+    name: str
+    ok: bool
+    status: str
+    position: int
+    lag: int
+    error: str | None
+    error_topic: str | None
+    error_position: int | None
+    updated_at: datetime
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything; ``ok`` is true when nothing is down."""
+
+    ok: bool
+    parts: list[Part]
+    processes: list[Process]
+    projections: list[Projected]
+    pending: Depths | None
+    """The commands that wait, over all agents; None when Postgres is away."""
+    queues: list[QueueDepth]
+    agents: AgentCounts | None
+
+    def faults(self) -> list[str]:
+        """A line for each thing that is down."""
+        found = [f"{part.name}: {part.detail}" for part in self.parts if not part.ok]
+        found += [
+            f"{process.role}: {process.state}{process.note and ', ' + process.note}"
+            for process in self.processes
+            if not process.ok
+        ]
+        found += [
+            f"projection {item.name}: {item.status} {item.error or ''}".strip()
+            for item in self.projections
+            if not item.ok
+        ]
+        return found
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """What Postgres tells."""
+
+    version: str
+    processes: list[ProcessRow]
+    projections: list[ProjectionStatus]
+    pending: Depths
+    agents: AgentCounts
+    now: datetime
+
+
+async def collect(settings: Settings) -> Status:
+    """Look at every part at once; never raises because one is away.
+
+    Raises:
+        SettingsError: an address is not known.
+    """
+    postgres_url = need(settings.postgres_url, "postgres_url")
+    nats_urls = need(settings.nats_url, "nats_url")
+    redis_url = need(settings.redis_url, "redis_url")
+    read: list[_Read] = []
+    queues: list[QueueDepth] = []
+
+    async def postgres() -> str:
+        read.append(await _read(postgres_url))
+        return f"Postgres {read[0].version}"
+
+    async def valkey() -> str:
+        queues.extend(await queue_depths(redis_url, timeout_s=TIMEOUT_S))
+        return "answers"
+
+    parts = list(
+        await asyncio.gather(
+            _look("postgres", postgres),
+            _look("nats", lambda: _nats(nats_urls)),
+            _look("valkey", valkey),
+            _look("api", lambda: _api(settings.api_url)),
+        )
+    )
+    told = read[0] if read else None
+    processes = _processes(told.processes if told is not None else [])
+    projections = [_projected(item, told.now) for item in told.projections] if told is not None else []
+    return Status(
+        ok=all([*(p.ok for p in parts), *(p.ok for p in processes), *(p.ok for p in projections)]),
+        parts=parts,
+        processes=processes,
+        projections=projections,
+        pending=told.pending if told is not None else None,
+        queues=queues,
+        agents=told.agents if told is not None else None,
+    )
+
+
+async def _look(name: str, probe: Callable[[], Awaitable[str]]) -> Part:
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            detail = await probe()
+    except TimeoutError:
+        return Part(name, ok=False, detail=f"no answer within {TIMEOUT_S:g} s")
+    except (psycopg.Error, OSError, httpx2.HTTPError, ValueError) as error:
+        return Part(name, ok=False, detail=" ".join(str(error).split()) or type(error).__name__)
+    return Part(name, ok=True, detail=detail, latency_ms=round((time.perf_counter() - began) * 1000, 1))
+
+
+async def _read(url: str) -> _Read:
+    conninfo = app_conninfo(url, name="fleetlog-status")
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        row = await (await connection.execute("SELECT now(), current_setting('server_version')")).fetchone()
+        now, version = row or (None, "")
+        return _Read(
+            version=str(version).partition(" ")[0],
+            processes=await list_processes(connection),
+            projections=await list_status(connection),
+            pending=await pending_depths(connection),
+            agents=await count_agents(connection, client_ids=None),
+            now=now,
+        )
+
+
+async def _nats(urls: str) -> str:
+    servers = [url.strip() for url in urls.split(",")]
+    version, away = await greetings(servers)
+    missing = f"; {len(away)} of {len(servers)} away: {mask_url(','.join(away))}" if away else ""
+    return f"NATS {version}{missing}"
+
+
+async def _api(url: str) -> str:
+    async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
+        answer = await client.get(f"{url}/readyz")
+    document = answer.json()
+    bad = [f"{name}: {check.get('error', 'down')}" for name, check in document["checks"].items() if not check["ok"]]
+    if answer.is_error:
+        raise ValueError("; ".join(bad) or f"status {answer.status_code}")
+    return "; ".join([url, *bad])
+
+
+def _processes(rows: list[ProcessRow]) -> list[Process]:
+    here = socket.gethostname()
+    states = ["ended" if row.host == here and not row.lives() else "lost" if row.lost else row.state for row in rows]
+    found = [
+        Process(
+            role=row.role,
+            ok=state == "running",
+            host=row.host,
+            pid=row.pid,
+            state=state,
+            note=row.note,
+            status_url=row.status_url,
+            started_at=row.started_at,
+            last_word_s=round(row.age_s, 1),
+            version=row.version,
+        )
+        for row, state in zip(rows, states, strict=True)
+    ]
+    there = {process.role for process in found}
+    missing = [
+        Process(
+            role=str(role),
+            ok=False,
+            host=None,
+            pid=None,
+            state="missing",
+            note="no process has this role",
+            status_url=None,
+            started_at=None,
+            last_word_s=None,
+            version=None,
+        )
+        for role in Role
+        if role not in there
+    ]
+    return found + missing
+
+
+def _projected(item: ProjectionStatus, now: datetime) -> Projected:
+    stuck = item.lag > 0 and (now - item.updated_at).total_seconds() > MAX_LAG_AGE_S
+    return Projected(
+        name=item.name,
+        ok=item.status == "running" and not stuck,
+        status="behind" if stuck and item.status == "running" else item.status,
+        position=item.position,
+        lag=item.lag,
+        error=item.error,
+        error_topic=item.error_topic,
+        error_position=item.error_position,
+        updated_at=item.updated_at,
+    )
+
+
+def to_json(status: Status) -> dict[str, Any]:
+    """For programs."""
+    document: dict[str, Any] = msgspec.to_builtins(status)
+    return document
