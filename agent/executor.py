@@ -1,0 +1,297 @@
+"""Does what the journal says is to be done: starts attempts as the lanes allow, and writes down what came of each."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from agent.clock import ServerClock
+from agent.errors import JournalFullError, StateDamagedError, WorkRefusedError
+from agent.journal import Journal, Key, Waiting
+from agent.lanes import Lanes
+from agent.live import LiveOutput
+from agent.outputs import Digest
+from agent.processes import end_tree
+from agent.runner import Ran, Runner, Stop
+from agent.steps import Steps
+from agent.threads import OneThread
+from schema import wire
+
+log = logging.getLogger("fleetlog.agent.executor")
+
+_STARTED_AFTER_S = 0.2
+"""Work that is still running then is reported as started; the result of anything shorter says it all."""
+
+
+class Reports(Protocol):
+    """What the executor tells the uplink."""
+
+    def ended(self, key: Key) -> None:
+        """A result is in the journal."""
+
+    async def tell_started(self, report: wire.StartedReport) -> None:
+        """Report a start until it is acknowledged; cancelled when the work ends."""
+
+    async def live(self, command_id: UUID, data: bytes) -> None:
+        """Send live output, which may be lost."""
+
+
+class Executor:
+    """Runs what waits.
+
+    Args:
+        journal: the truth of what is to be done.
+        disk: the journal's thread.
+        lanes: the order of it.
+        runner: runs scripts.
+        clock: the server's time.
+        boot_id: of this boot.
+        reports: is told of starts, output and endings.
+        gather_facts: for the command that asks for them; they are reported by the time it returns.
+        steps: see `agent.steps`.
+        disk_retry_s: how long to wait before a full disk is tried again.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        disk: OneThread,
+        lanes: Lanes,
+        runner: Runner,
+        clock: ServerClock,
+        *,
+        boot_id: str,
+        reports: Reports,
+        gather_facts: Callable[[], Awaitable[dict[str, Any]]],
+        steps: Steps,
+        disk_retry_s: float = 5.0,
+    ) -> None:
+        self._journal = journal
+        self._disk = disk
+        self._lanes = lanes
+        self._runner = runner
+        self._clock = clock
+        self._boot_id = boot_id
+        self._reports = reports
+        self._gather_facts = gather_facts
+        self._steps = steps
+        self._disk_retry_s = disk_retry_s
+        self._stops: dict[Key, asyncio.Future[Stop]] = {}
+        self._live: dict[UUID, LiveOutput] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    # -- told from outside ---------------------------------------------------------------------------------------
+
+    def accepted(self, waiting: Sequence[Waiting]) -> None:
+        """These wait now."""
+        self._lanes.add(waiting)
+        self._wake.set()
+
+    def cancel(self, command_id: UUID) -> None:
+        """A tombstone is in the journal: drop what waits, end what runs."""
+        for key, stop in self._stops.items():
+            if key.command_id == command_id and not stop.done():
+                stop.set_result(Stop.CANCELLED)
+        self._lanes.drop_command(command_id)
+
+    def watched(self, command_id: UUID) -> bool:
+        """Somebody watches a command's output; False if it does not run here just now."""
+        live = self._live.get(command_id)
+        if live is not None:
+            live.watched()
+        return live is not None
+
+    async def recover(self) -> None:
+        """Settle what was running when the agent died, before anything else runs (invariant 3).
+
+        Its processes are ended, its script is removed, and its outcome is ``interrupted``.
+        """
+        for left in await self._disk.call(self._journal.leftovers):
+            same_boot = left.boot_id == self._boot_id
+            pid = left.pid if same_boot else None
+            ended = await asyncio.to_thread(end_tree, left.key, pid, left.pid_started)
+            log.warning("recovering command_id=%s attempt=%d processes_ended=%d", *_pair(left.key), ended)
+            streams = await asyncio.to_thread(self._runner.recovered, left.key)
+            now = self._clock.now()
+            ran = Ran(
+                outcome="interrupted",
+                exit_code=None,
+                duration_ms=max(0, round((now - left.started_at).total_seconds() * 1000)),
+                stdout=streams[0][0],
+                stderr=streams[1][0],
+                stdout_spool=streams[0][1],
+                stderr_spool=streams[1][1],
+                detail=f"the {'agent was killed' if same_boot else 'machine restarted'} while it ran",
+            )
+            await self._write(_ran_report(left.key, ran, left.started_at, now), ran)
+        await asyncio.to_thread(self._runner.sweep)
+        self.accepted(await self._disk.call(self._journal.waiting))
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start attempts as they may start, until cancelled or closed."""
+        while not self._closing:
+            self._wake.clear()
+            for key in self._lanes.expired(self._clock.now()):
+                await self._write(_report(key, "expired", detail="it expired while it waited on the machine"))
+            while not self._closing and (attempt := self._lanes.take()) is not None:
+                task = asyncio.create_task(self._attempt(attempt), name=f"attempt {attempt.key}")
+                self._tasks.add(task)
+            expiry = self._lanes.next_expiry()
+            wait_s = None if expiry is None else max(0.05, (expiry - self._clock.now()).total_seconds())
+            # Checked once a minute besides: the server's time may turn out to be later than it was taken for.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if wait_s is None else min(wait_s, 60.0)):
+                    await self._wake.wait()
+            self._reap()
+
+    def _reap(self) -> None:
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.remove(task)
+            task.result()
+
+    async def close(self, grace_s: float) -> None:
+        """Start nothing more; give what runs a moment, then end it as ``interrupted``, journaled."""
+        self._closing = True
+        self._wake.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        for stop in self._stops.values():
+            if not stop.done():
+                stop.set_result(Stop.INTERRUPTED)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._reap()
+
+    async def _attempt(self, attempt: Waiting) -> None:
+        key = attempt.key
+        stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        # There before the journal says "running": from then on a cancellation finds whom to tell.
+        self._stops[key] = stop
+        again = False
+        try:
+            order = await self._disk.call(self._journal.order, key)
+            if order is not None:
+                await self._do(order, key, stop)
+        except JournalFullError as error:
+            log.warning("cannot start command_id=%s attempt=%d: %s", *_pair(key), error)
+            await asyncio.sleep(self._disk_retry_s)
+            again = True
+        except StateDamagedError as error:
+            log.exception("cannot read command_id=%s attempt=%d", *_pair(key))
+            await self._write(_report(key, "rejected", detail=str(error), code=error.code))
+        finally:
+            del self._stops[key]
+            self._lanes.done(attempt)
+            if again:
+                self._lanes.add([attempt])
+            self._wake.set()
+
+    async def _do(self, order: wire.Order, key: Key, stop: "asyncio.Future[Stop]") -> None:
+        now = self._clock.now()
+        if order.expires_at <= now:
+            await self._write(_report(key, "expired", detail="it expired while it waited on the machine"))
+            return
+        work = wire.decode_work(order.work)
+        log.info("begins command_id=%s attempt=%d correlation_id=%s", *_pair(key), order.correlation_id)
+        match work:
+            case wire.PingWork():
+                await self._write(_report(key, "succeeded", started_at=now, finished_at=now))
+            case wire.FactsWork():
+                digest = Digest()
+                digest.update(msgspec.json.format(msgspec.json.encode(await self._gather_facts()), indent=2))
+                finished = self._clock.now()
+                await self._write(
+                    _report(key, "succeeded", started_at=now, finished_at=finished, stdout=digest.report())
+                )
+            case wire.ScriptWork():
+                await self._script(key, work, now, stop)
+
+    async def _script(self, key: Key, work: wire.ScriptWork, now: datetime, stop: "asyncio.Future[Stop]") -> None:
+        if self._closing or not await self._disk.call(self._journal.start, key, self._boot_id, now):
+            return
+        self._steps("marked_running")
+        if stop.done():
+            outcome = stop.result().value
+            await self._write(_report(key, outcome, detail="ended before it began"))
+            return
+        live = self._live[key.command_id] = LiveOutput(key, self._reports.live)
+        beside = [
+            asyncio.create_task(live.run()),
+            asyncio.create_task(self._tell_started(key, now)),
+        ]
+        try:
+            ran = await self._runner.run(
+                key, work, stop=stop, on_spawned=lambda pid, at: self._spawned(key, pid, at), on_output=live.on_output
+            )
+        except WorkRefusedError as error:
+            await self._write(_report(key, "rejected", detail=str(error), code=error.code))
+            return
+        finally:
+            del self._live[key.command_id]
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+        self._steps("exited")
+        await live.flush()
+        await self._write(_ran_report(key, ran, now, self._clock.now()), ran)
+
+    async def _spawned(self, key: Key, pid: int, pid_started: float | None) -> None:
+        self._steps("spawned")
+        with contextlib.suppress(JournalFullError):  # the marker in its environment finds it too
+            await self._disk.call(self._journal.spawned, key, pid, pid_started)
+
+    async def _tell_started(self, key: Key, now: datetime) -> None:
+        await asyncio.sleep(_STARTED_AFTER_S)
+        await self._reports.tell_started(
+            wire.StartedReport(command_id=key.command_id, attempt=key.attempt, started_at=now)
+        )
+
+    async def _write(self, report: wire.ResultReport, ran: Ran | None = None) -> None:
+        """Put a result on disk, however long the disk is full: it is not said before it is there."""
+        while True:
+            try:
+                await self._disk.call(
+                    self._journal.end,
+                    report,
+                    stdout_spool=ran is not None and ran.stdout_spool,
+                    stderr_spool=ran is not None and ran.stderr_spool,
+                )
+                break
+            except JournalFullError as error:
+                log.warning("cannot keep the result of command_id=%s yet: %s", report.command_id, error)
+                await asyncio.sleep(self._disk_retry_s)
+        log.info("ended command_id=%s attempt=%d outcome=%s", report.command_id, report.attempt, report.outcome)
+        key = Key(report.command_id, report.attempt)
+        self._steps("ended")
+        self._reports.ended(key)
+
+
+def _pair(key: Key) -> tuple[UUID, int]:
+    return key.command_id, key.attempt
+
+
+def _report(key: Key, outcome: str, **fields: Any) -> wire.ResultReport:
+    return wire.ResultReport(command_id=key.command_id, attempt=key.attempt, outcome=outcome, **fields)
+
+
+def _ran_report(key: Key, ran: Ran, started_at: datetime, finished_at: datetime) -> wire.ResultReport:
+    return _report(
+        key,
+        ran.outcome,
+        exit_code=ran.exit_code,
+        started_at=started_at,
+        finished_at=finished_at,
+        duration_ms=ran.duration_ms,
+        stdout=ran.stdout,
+        stderr=ran.stderr,
+        detail=ran.detail,
+    )

@@ -1,0 +1,88 @@
+"""Who this agent is: its key, its id, and the server that it answers to. One file, readable by its owner alone."""
+
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from agent.errors import NotEnrolledError, StateDamagedError
+from agent.platforms import PLATFORM
+
+IDENTITY_FILE = "identity.json"
+KEY_FILE = "agent.key"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What enrollment settled."""
+
+    agent_id: UUID
+    server_url: str
+    server_public_key: str
+    """Ed25519, hex."""
+    nats_urls: list[str]
+    nats_ca: str | None = None
+    hello_interval_s: float = 60.0
+
+    @classmethod
+    def load(cls, state_dir: Path) -> "Identity":
+        """Read it.
+
+        Raises:
+            NotEnrolledError: there is none.
+            StateDamagedError: the file is not what this program wrote.
+        """
+        path = state_dir / IDENTITY_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise NotEnrolledError(
+                f"There is no agent in {state_dir}: run `fleetlog agent enroll URL TOKEN` first, as the same user, "
+                "or name another place with --state-dir."
+            ) from None
+        except msgspec.MsgspecError as error:
+            raise StateDamagedError(f"{path} cannot be read: {error}") from error
+
+    def save(self, state_dir: Path) -> None:
+        PLATFORM.write_private(state_dir / IDENTITY_FILE, msgspec.json.format(msgspec.json.encode(self), indent=2))
+
+    def verifies(self, signature: bytes, context: bytes, body: bytes) -> bool:
+        """Whether the server signed ``body``."""
+        try:
+            Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.server_public_key)).verify(signature, context + body)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class AgentKey:
+    """The agent's own Ed25519 key. Its private half never leaves the machine."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public_hex = private.public_key().public_bytes_raw().hex()
+
+    @classmethod
+    def load_or_create(cls, state_dir: Path) -> "AgentKey":
+        """Read the key, or make one: a repeated enrollment comes with the same key.
+
+        Raises:
+            StateDamagedError: the file holds no key.
+        """
+        path = state_dir / KEY_FILE
+        try:
+            return cls(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip())))
+        except FileNotFoundError:
+            private = Ed25519PrivateKey.generate()
+            PLATFORM.write_private(path, private.private_bytes_raw().hex().encode() + b"\n")
+            return cls(private)
+        except ValueError as error:
+            raise StateDamagedError(f"{path} holds no key: {error}") from error
+
+    def sign(self, data: bytes) -> bytes:
+        return self._private.sign(data)
+
+    @property
+    def public_raw(self) -> bytes:
+        return bytes.fromhex(self.public_hex)

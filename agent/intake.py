@@ -1,0 +1,194 @@
+"""What the server sends: orders and cancellations, checked, journaled, and only then answered."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+import msgspec
+
+from agent.clock import ServerClock
+from agent.errors import JournalFullError, WorkRefusedError
+from agent.identity import Identity
+from agent.journal import Journal, Key, Waiting
+from agent.steps import Steps
+from agent.threads import OneThread
+from schema import wire
+
+log = logging.getLogger("fleetlog.agent.intake")
+
+
+class Intake:
+    """Answers the server's requests.
+
+    Args:
+        identity: whose orders to take, and whose signature to trust.
+        journal: where they are written down.
+        disk: the journal's thread.
+        clock: learns from what is signed.
+        check: raises WorkRefusedError for work that this machine can never do.
+        has_room: whether the disk has room for what running orders leaves behind.
+        on_accepted: told of what waits now.
+        on_ended: told of an attempt that was handed over although it has ended: its result is wanted.
+        on_cancel: told to end what runs.
+        on_watch: told that somebody watches a command's output; says whether it runs here.
+        steps: see `agent.steps`.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        journal: Journal,
+        disk: OneThread,
+        clock: ServerClock,
+        *,
+        check: Callable[[wire.ScriptWork], None],
+        has_room: Callable[[], bool],
+        on_accepted: Callable[[Sequence[Waiting]], None],
+        on_ended: Callable[[Key], None],
+        on_cancel: Callable[[UUID], None],
+        on_watch: Callable[[UUID], bool],
+        steps: Steps,
+    ) -> None:
+        self._identity = identity
+        self._journal = journal
+        self._disk = disk
+        self._clock = clock
+        self._check = check
+        self._has_room = has_room
+        self._on_accepted = on_accepted
+        self._on_ended = on_ended
+        self._on_cancel = on_cancel
+        self._on_watch = on_watch
+        self._steps = steps
+        self._closed = False
+
+    def close(self) -> None:
+        """Take no more orders: they are answered with ``busy``."""
+        self._closed = True
+
+    async def answer(self, data: bytes) -> bytes:
+        """The answer to one request; never an exception for what was sent, however wrong."""
+        try:
+            message = wire.decode_downlink(data)
+        except msgspec.MsgspecError as error:
+            return wire.encode(_undecodable(data, error))
+        answering: Awaitable[wire.DownlinkReply]
+        match message:
+            case wire.OutputWatch():
+                runs = self._on_watch(message.command_id)
+                return wire.encode(wire.Acknowledged(detail="" if runs else "not_running"))
+            case wire.Delivery():
+                answering = self._deliver(message)
+            case wire.CancelRequest():
+                answering = self._cancel(message)
+        return wire.encode(await answering)
+
+    async def _deliver(self, message: wire.Delivery) -> wire.DownlinkReply:
+        try:
+            body = wire.decode_delivery_body(message.body)
+        except msgspec.MsgspecError as error:
+            return wire.Refused(code="malformed", detail=str(error))
+        if not self._identity.verifies(message.signature, wire.SIGNING_CONTEXT, message.body):
+            log.error("refused a delivery that the server has not signed orders=%d", len(body.orders))
+            return _all(body.orders, "rejected", "bad_signature", "The signature is not the server's.")
+        if body.agent_id != self._identity.agent_id:
+            log.error("refused a delivery for another agent agent_id=%s", body.agent_id)
+            return _all(body.orders, "rejected", "wrong_agent", f"This is agent {self._identity.agent_id}.")
+        self._clock.signed(body.sent_at, max((order.position for order in body.orders), default=0))
+        if self._closed:
+            return _all(body.orders, "busy", "stopping", "The agent is stopping.")
+        self._steps("received")
+        refused = {
+            (order.command_id, order.attempt): refusal
+            for order in body.orders
+            if (refusal := self._refusal(order)) is not None
+        }
+        return await self._journaled(body.orders, refused)
+
+    def _refusal(self, order: wire.Order) -> wire.Accepted | None:
+        """Why this machine can never do it; None if it can."""
+        try:
+            work = wire.decode_work(order.work)
+            if isinstance(work, wire.ScriptWork):
+                self._check(work)
+        except msgspec.MsgspecError as error:
+            refused = _undecodable(order.work, error)
+            code, detail = refused.code, refused.detail
+        except WorkRefusedError as error:
+            code, detail = error.code, str(error)
+        else:
+            return None
+        return wire.Accepted(
+            command_id=order.command_id, attempt=order.attempt, status="rejected", code=code, detail=detail
+        )
+
+    async def _journaled(
+        self, orders: Sequence[wire.Order], refused: dict[tuple[UUID, int], wire.Accepted]
+    ) -> wire.DownlinkReply:
+        good = [order for order in orders if (order.command_id, order.attempt) not in refused]
+        if good and not self._has_room():
+            return _all(orders, "busy", "disk_full", "The disk of this machine is nearly full.")
+        try:
+            statuses = await self._disk.call(self._journal.accept, good, self._clock.now())
+        except JournalFullError as error:
+            log.warning("cannot accept: %s", error)
+            return _all(orders, "busy", error.code, str(error))
+        self._steps("journaled")
+        if any(status == "accepted" for status in statuses.values()):
+            # All that waits rather than these orders alone: a redelivered one may have run, or be running.
+            self._on_accepted(await self._disk.call(self._journal.waiting))
+            for key in await self._disk.call(self._journal.ended):
+                if key in statuses:
+                    self._on_ended(key)
+        return wire.DeliveryReply(
+            orders=[
+                refused.get((order.command_id, order.attempt))
+                or wire.Accepted(
+                    command_id=order.command_id,
+                    attempt=order.attempt,
+                    status=statuses[Key(order.command_id, order.attempt)],
+                )
+                for order in orders
+            ]
+        )
+
+    async def _cancel(self, message: wire.CancelRequest) -> wire.DownlinkReply:
+        if not self._identity.verifies(message.signature, wire.CANCEL_CONTEXT, message.body):
+            return wire.Refused(code="bad_signature", detail="The signature is not the server's.")
+        try:
+            body = wire.decode_cancel_body(message.body)
+        except msgspec.MsgspecError as error:
+            return wire.Refused(code="malformed", detail=str(error))
+        if body.agent_id != self._identity.agent_id:
+            return wire.Refused(code="wrong_agent", detail=f"This is agent {self._identity.agent_id}.")
+        self._clock.signed(body.sent_at)
+        try:
+            statuses = await self._disk.call(self._journal.cancel, body.command_ids, self._clock.now())
+        except JournalFullError as error:
+            return wire.Refused(code=error.code, detail=str(error), permanent=False)
+        for command_id in statuses:
+            self._on_cancel(command_id)
+        said = {"running": "ending"}
+        return wire.CancelReply(
+            statuses={str(command_id): said.get(status, status) for command_id, status in statuses.items()}
+        )
+
+
+def _all(orders: Sequence[wire.Order], status: str, code: str, detail: str) -> wire.DeliveryReply:
+    return wire.DeliveryReply(
+        orders=[
+            wire.Accepted(command_id=order.command_id, attempt=order.attempt, status=status, code=code, detail=detail)
+            for order in orders
+        ]
+    )
+
+
+def _undecodable(data: bytes, error: msgspec.MsgspecError) -> wire.Refused:
+    """Tell a kind that this agent does not know from bytes that make no sense."""
+    try:
+        kind = wire.kind_of(data)
+    except msgspec.MsgspecError:
+        return wire.Refused(code="malformed", detail=str(error))
+    if kind in {"delivery", "cancel", "watch", "script", "ping", "collect_facts"}:
+        return wire.Refused(code="malformed", detail=f"{kind}: {error}")
+    return wire.Refused(code="unknown_kind", detail=f"This agent does not know {kind!r}; a newer one may.")

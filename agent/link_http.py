@@ -1,0 +1,191 @@
+"""The last resort: the same messages in HTTP check-ins. One long poll waits for orders; uplinks go beside it."""
+
+import asyncio
+import functools
+import http.client
+import logging
+import random
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from uuid import UUID
+
+import msgspec
+
+from agent.clock import ServerClock
+from agent.errors import LaterError, LinkError
+from agent.identity import AgentKey, Identity
+from agent.link import OnRequest
+from agent.threads import in_thread
+from schema import wire
+
+log = logging.getLogger("fleetlog.agent.link")
+
+PATH = "/api/v1/agent/check-in"
+_WAIT_S = 25.0
+_SLACK_S = 15.0
+_LATER = (429, 503)
+_LONGEST_LATER_S = 120.0
+_FAILURES = 3
+"""Polls that may fail in a row before the connection counts as lost."""
+
+Post = Callable[[bytes, str, float], bytes]
+"""Sends a check-in's body with its signature, within a time; raises LinkError."""
+
+OnNats = Callable[[list[str], str | None], None]
+"""Told that NATS is elsewhere now: its addresses, and its certificate authority where that is not a public one."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_reply = msgspec.msgpack.Decoder(wire.HttpCheckInReply).decode
+
+
+def post_to(url: str) -> Post:
+    """A `Post` for a server's address; honours the usual proxy variables."""
+
+    def post(body: bytes, signature: str, timeout_s: float) -> bytes:
+        request = urllib.request.Request(  # noqa: S310 - enrollment accepts http and https alone
+            url.rstrip("/") + PATH,
+            data=body,
+            headers={"Content-Type": "application/msgpack", wire.HTTP_SIGNATURE_HEADER: signature},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - as above
+                return bytes(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                detail = f"The server answered {error.code}: {error.read(300)!r}"
+                if error.code in _LATER:
+                    raise LaterError(detail, _seconds(error.headers.get("Retry-After")), full=True) from error
+                raise LinkError(detail) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise LinkError(str(error) or type(error).__name__) from error
+
+    return post
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """A Retry-After in seconds; one that gives a date, or makes no sense, counts as none."""
+    text = (retry_after or "").strip()
+    return min(float(text), _LONGEST_LATER_S) if text.isascii() and text.isdecimal() else None
+
+
+async def connect(
+    identity: Identity,
+    key: AgentKey,
+    clock: ServerClock,
+    on_request: OnRequest,
+    on_nats: OnNats,
+    post: Post | None = None,
+) -> "HttpSession":
+    """Check in once; if that works, keep doing so.
+
+    Raises:
+        LinkError: the server cannot be reached, or does not let this agent in.
+    """
+    session = HttpSession(identity, key, clock, on_request, on_nats, post or post_to(identity.server_url))
+    await session.open()
+    return session
+
+
+class HttpSession:
+    """A series of check-ins."""
+
+    transport = "http"
+
+    def __init__(
+        self,
+        identity: Identity,
+        key: AgentKey,
+        clock: ServerClock,
+        on_request: OnRequest,
+        on_nats: OnNats,
+        post: Post,
+    ) -> None:
+        self._agent_id = identity.agent_id
+        self._nats = (identity.nats_urls, identity.nats_ca)
+        self._on_nats = on_nats
+        self._key = key
+        self._clock = clock
+        self._on_request = on_request
+        self._post = post
+        self._replies: list[bytes] = []
+        self._poll: asyncio.Task[str] | None = None
+
+    async def open(self) -> None:
+        """Check in once, and go on with the long poll."""
+        await self._check_in([], 0.0)
+        self._poll = asyncio.create_task(self._keep_polling())
+
+    async def request(self, kind: str, data: bytes, timeout_s: float) -> bytes:
+        """See `agent.link.Session`."""
+        _ = kind
+        try:
+            async with asyncio.timeout(timeout_s):
+                answers = await self._check_in([data], 0.0)
+        except TimeoutError:
+            raise LinkError("The check-in took too long.") from None
+        if len(answers) != 1:
+            raise LinkError(f"{len(answers)} answers came to one message.")
+        return answers[0]
+
+    async def live(self, command_id: UUID, data: bytes) -> None:
+        """Live output is not worth a request of its own here: the whole comes with the result."""
+
+    async def lost(self) -> str:
+        """See `agent.link.Session`."""
+        return "closed" if self._poll is None else await asyncio.shield(self._poll)
+
+    async def close(self) -> None:
+        """See `agent.link.Session`."""
+        if self._poll is not None:
+            self._poll.cancel()
+            # Not by awaiting it with its cancellation suppressed: that would suppress the caller's own as well.
+            await asyncio.wait([self._poll])
+
+    async def _keep_polling(self) -> str:
+        failures = 0
+        while True:
+            try:
+                # What has been answered is said at once; only then is there time to wait.
+                await self._check_in([], 0.0 if self._replies else _WAIT_S)
+            except LinkError as error:
+                failures += 1
+                if failures >= _FAILURES:
+                    return str(error)
+                asked_s = error.again_s if isinstance(error, LaterError) else None
+                await asyncio.sleep(max(failures, asked_s or 0.0) * random.uniform(1.0, 1.5))  # noqa: S311 - spreads load
+            else:
+                failures = 0
+
+    async def _check_in(self, messages: list[bytes], wait_s: float) -> list[bytes]:
+        replies, self._replies = self._replies, []
+        body = _encode(
+            wire.HttpCheckIn(
+                agent_id=self._agent_id,
+                sent_at=self._clock.now(),
+                messages=messages,
+                replies=replies,
+                wait_s=wait_s,
+            )
+        )
+        signature = self._key.sign(wire.HTTP_CONTEXT + body).hex()
+        try:
+            raw = await in_thread(functools.partial(self._post, body, signature, wait_s + _SLACK_S))
+            answer = _decode_reply(raw)
+        except BaseException as error:
+            self._replies = replies + self._replies  # saying an answer twice does no harm
+            if isinstance(error, msgspec.MsgspecError):
+                raise LinkError(f"The check-in's answer makes no sense: {error}") from error
+            raise
+        if not wait_s:
+            self._clock.heard(answer.server_time, 0.0)
+        nats = (answer.nats_urls, answer.nats_ca)
+        if answer.nats_urls and nats != self._nats:
+            self._nats = nats
+            self._on_nats(*nats)
+        for request in answer.requests:
+            self._replies.append(await self._on_request(request))
+        if self._replies and self._poll is not None and asyncio.current_task() is not self._poll:
+            # The long poll may wait for long yet; the server must hear now that the orders are on disk.
+            await self._check_in([], 0.0)
+        return answer.replies

@@ -1,0 +1,164 @@
+"""``fleetlog agent``: enroll, run, status, install-service."""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from agent import VERSION
+from agent.errors import AgentError, UsageError
+from agent.platforms import PLATFORM
+
+
+def main(argv: list[str]) -> int:
+    """Run one subcommand and return the exit code: 2 with one line on stderr where it cannot be done."""
+    try:
+        arguments = _parser().parse_args(argv)
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except AgentError as error:
+        return _failed(error.code, str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed("system_error", f"{where}{error.strerror or error}.")
+
+
+def _failed(code: str, text: str) -> int:
+    line = " ".join(f"{code}: {text}".split())
+    _say(f"\x1b[31m{line}\x1b[0m" if sys.stderr.isatty() else line, to=sys.stderr)
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; `{self.prog} --help` shows what there is.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fleetlog agent", description="The agent on a managed machine.")
+    parser.add_argument("--version", action="version", version=VERSION)
+    state = _Parser(add_help=False)
+    state.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path(os.environ.get("FLEETLOG_AGENT_STATE_DIR") or PLATFORM.state_dir()),
+        help="where the agent keeps its state (default: %(default)s)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    enroll = commands.add_parser("enroll", parents=[state], help="make this machine an agent")
+    enroll.add_argument("url", metavar="URL", help="the server's address")
+    enroll.add_argument("token", metavar="TOKEN", help="an enrollment token")
+    enroll.add_argument("--name", help="what to call this machine, if not its hostname")
+    enroll.set_defaults(command=_enroll)
+
+    run = commands.add_parser("run", parents=[state], help="run until stopped")
+    run.add_argument("--transport", choices=("auto", "nats", "http"), default="auto", help="default: %(default)s")
+    run.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    run.set_defaults(command=_run)
+
+    status = commands.add_parser("status", parents=[state], help="show what the agent is doing")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(command=_status)
+
+    service = commands.add_parser("install-service", parents=[state], help="have the system start the agent")
+    service.add_argument("--print", action="store_true", help="show the service definition instead of installing it")
+    service.set_defaults(command=_install_service)
+    return parser
+
+
+def _say(text: str, to: TextIO | None = None) -> None:
+    (to or sys.stdout).write(text + "\n")
+
+
+def _enroll(arguments: argparse.Namespace) -> int:
+    from agent.enroll import enroll  # noqa: PLC0415 - an HTTP client is nothing that a running agent needs
+
+    identity = enroll(arguments.url, arguments.token, arguments.state_dir, name=arguments.name)
+    _say(f"Enrolled as agent {identity.agent_id}. State in {arguments.state_dir}.")
+    _say("Start it with `fleetlog agent run`, or have the system do so: `fleetlog agent install-service`.")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from agent.service import Agent  # noqa: PLC0415 - the other subcommands need none of it
+
+    logging.basicConfig(
+        level=arguments.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the link logs what matters, once
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, stop.set)
+            except NotImplementedError:  # Windows' event loop
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+        await Agent(arguments.state_dir, transport=arguments.transport).run(stop)
+
+    asyncio.run(serve())
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from agent.identity import Identity  # noqa: PLC0415 - as above
+    from agent.service import LINK_NOTE, LOCK_FILE  # noqa: PLC0415
+
+    identity = Identity.load(arguments.state_dir)
+    lock = PLATFORM.lock(arguments.state_dir / LOCK_FILE)
+    if lock is not None:
+        os.close(lock)
+    counts: dict[str, int] = {}
+    notes: dict[str, str] = {}
+    journal = arguments.state_dir / "journal.db"
+    if journal.exists():
+        # Opened for reading alone: the journal has one writer.
+        database = sqlite3.connect(f"{journal.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            counts = dict(database.execute("SELECT state, count(*) FROM entries GROUP BY state"))
+            notes = dict(database.execute("SELECT name, value FROM notes"))
+        except sqlite3.Error as error:
+            raise AgentError(f"{journal} cannot be read: {error}") from error
+        finally:
+            database.close()
+    shown = {
+        "agent_id": str(identity.agent_id),
+        "server": identity.server_url,
+        "running": lock is None,
+        "last_link": notes.get(LINK_NOTE, ""),
+        "waiting": counts.get("accepted", 0),
+        "executing": counts.get("running", 0),
+        "results_to_send": counts.get("ended", 0),
+        "version": VERSION,
+    }
+    if arguments.json:
+        _say(json.dumps(shown))
+    else:
+        width = max(map(len, shown))
+        for name, value in shown.items():
+            _say(f"{name.replace('_', ' '):{width}}  {value}")
+    return 0 if shown["running"] else 1
+
+
+def _install_service(arguments: argparse.Namespace) -> int:
+    from agent.identity import Identity  # noqa: PLC0415 - as above
+
+    if not arguments.print:
+        Identity.load(arguments.state_dir)
+    argv = [sys.executable, "-m", "agent", "run", "--state-dir", str(arguments.state_dir.resolve())]
+    text = PLATFORM.install_service(argv, write=not arguments.print)
+    _say(text if arguments.print else "Installed and started.")
+    return 0

@@ -1,0 +1,219 @@
+"""The agent as a whole: its parts put together, started in order and stopped in order."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent import link_nats
+from agent.clock import ServerClock
+from agent.errors import AgentError, AlreadyRunningError, JournalFullError
+from agent.executor import Executor
+from agent.facts import gather
+from agent.identity import AgentKey, Identity
+from agent.intake import Intake
+from agent.journal import Journal
+from agent.lanes import Lanes
+from agent.link import Link, OnRequest, Session, Timing, Way
+from agent.platforms import PLATFORM
+from agent.runner import Runner
+from agent.steps import Steps, nothing
+from agent.threads import OneThread
+from agent.uplink import Uplink, noted_offset_s
+
+log = logging.getLogger("fleetlog.agent")
+
+STOP_GRACE_S = 10.0
+_FLUSH_S = 2.0
+_COMPACT_EVERY_S = 3600.0
+_RESERVE_BYTES = 64 * 1024 * 1024
+"""Free space below which no more orders are taken: what runs must be able to leave its output."""
+LOCK_FILE = "agent.lock"
+LINK_NOTE = "link"
+
+
+class Agent:
+    """The endpoint program on one state directory.
+
+    Args:
+        state_dir: as enrollment left it.
+        transport: ``auto`` (NATS, and HTTP where that cannot be had), ``nats`` or ``http``.
+        timing: how patient the link is.
+        steps: see `agent.steps`.
+        reserve_bytes: free space below which no orders are taken.
+        stop_grace_s: how long running work may go on after a stop was asked for.
+
+    Raises:
+        NotEnrolledError, StateDamagedError: the state directory is of no use.
+        AlreadyRunningError: another agent uses it.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        transport: str = "auto",
+        timing: Timing | None = None,
+        steps: Steps = nothing,
+        reserve_bytes: int = _RESERVE_BYTES,
+        stop_grace_s: float = STOP_GRACE_S,
+    ) -> None:
+        self._stop_grace_s = stop_grace_s
+        self._transport = transport
+        self._state_dir = state_dir
+        self.identity = Identity.load(state_dir)
+        self._key = AgentKey.load_or_create(state_dir)
+        lock = PLATFORM.lock(state_dir / LOCK_FILE)
+        if lock is None:
+            raise AlreadyRunningError(f"Another agent runs on {state_dir}.")
+        self._reserve_bytes = reserve_bytes
+        spool_dir = state_dir / "spool"
+        PLATFORM.make_private_dir(spool_dir)
+        self._spool_dir = spool_dir
+        self._journal = Journal(state_dir)
+        self._disk = OneThread("journal")
+        self._clock = ServerClock(last_offset_s=noted_offset_s(dict(self._journal.notes())))
+        boot_id = PLATFORM.boot_id()
+        lanes = Lanes()
+        runner = Runner(PLATFORM.scripts_dir(state_dir), spool_dir)
+        self._link = Link(
+            self._nats_ways() if transport != "http" else [],
+            Way(url=self.identity.server_url, connect=self._connect_http) if transport != "nats" else None,
+            lambda data: self._intake.answer(data),  # noqa: PLW0108 - made below
+            self._on_up,
+            timing=timing,
+        )
+        self._uplink = Uplink(
+            self._link,
+            self._journal,
+            self._disk,
+            spool_dir,
+            self._clock,
+            boot_id=boot_id,
+            hello_interval_s=self.identity.hello_interval_s,
+            gather_facts=gather,
+            free_lanes=lambda: lanes.free,
+            steps=steps,
+        )
+        self._executor = Executor(
+            self._journal,
+            self._disk,
+            lanes,
+            runner,
+            self._clock,
+            boot_id=boot_id,
+            reports=self._uplink,
+            gather_facts=self._uplink.gather_facts,
+            steps=steps,
+        )
+        self._intake = Intake(
+            self.identity,
+            self._journal,
+            self._disk,
+            self._clock,
+            check=runner.check,
+            has_room=self._has_room,
+            on_accepted=self._executor.accepted,
+            on_ended=self._uplink.ended,
+            on_cancel=self._executor.cancel,
+            on_watch=self._executor.watched,
+            steps=steps,
+        )
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set; what fails beyond repair is raised."""
+        await self._executor.recover()
+        await self._sweep_spool()
+        parts = [
+            asyncio.create_task(part, name=name)
+            for name, part in (
+                ("executor", self._executor.run()),
+                ("uplink", self._uplink.run()),
+                ("link", self._link.run()),
+                ("compaction", self._compact()),
+            )
+        ]
+        stopping = asyncio.create_task(stop.wait())
+        log.info("running agent_id=%s server=%s", self.identity.agent_id, self.identity.server_url)
+        try:
+            await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                log.info("stopping")
+            self._intake.close()
+            await self._executor.close(self._stop_grace_s if stop.is_set() else 0.0)
+            await self._uplink.flush(_FLUSH_S)
+            failures = [part.exception() for part in parts if part.done() and not part.cancelled()]
+        finally:
+            await _end([*parts, stopping, *self._background])
+            self._disk.close()
+            self._journal.close()
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+    async def _connect_http(self, on_request: OnRequest, patience_s: int) -> Session:
+        del patience_s  # a long poll has its own
+        from agent import link_http  # noqa: PLC0415 - some megabytes that most agents never need
+
+        return await link_http.connect(self.identity, self._key, self._clock, on_request, self._on_nats)
+
+    def _nats_ways(self) -> list[Way]:
+        return [
+            Way(url=url, connect=partial(link_nats.connect, self.identity, self._key, url))
+            for url in self.identity.nats_urls
+        ]
+
+    def _on_nats(self, urls: list[str], ca: str | None) -> None:
+        """NATS has moved since this agent enrolled."""
+        log.info("nats_moved urls=%s", ",".join(urls))
+        self.identity = msgspec.structs.replace(self.identity, nats_urls=urls, nats_ca=ca)
+        self.identity.save(self._state_dir)
+        if self._transport != "http":
+            self._link.use(self._nats_ways())
+
+    def _on_up(self, transport: str, url: str) -> None:
+        self._uplink.connected()
+        self._spawn(self._note_link(f"{transport} {url}"))
+
+    async def _note_link(self, link: str) -> None:
+        try:
+            await self._disk.call(self._journal.note, LINK_NOTE, link)
+        except JournalFullError as error:
+            log.warning("cannot note the link: %s", error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _has_room(self) -> bool:
+        return shutil.disk_usage(self._state_dir).free >= self._reserve_bytes
+
+    async def _sweep_spool(self) -> None:
+        """Remove outputs whose results the server has: the agent died before it could."""
+        kept = {str(key) for key in await self._disk.call(self._journal.ended)}
+        for path in self._spool_dir.iterdir():
+            if path.stem not in kept:
+                path.unlink()
+
+    async def _compact(self) -> None:
+        while True:
+            try:
+                await self._disk.call(self._journal.compact, self._clock.now())
+            except AgentError as error:
+                log.warning("cannot compact the journal: %s", error)
+            await asyncio.sleep(_COMPACT_EVERY_S)
+
+
+async def _end(tasks: Sequence[asyncio.Task[object]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,330 @@
+"""What the agent says: hellos, facts, starts, and results, kept until the server has them on disk (invariant 6).
+
+A result's way: its large outputs first (offered by hash, so that nothing is sent twice), then the report; the answer to
+that means "committed". Until it comes, everything is repeated with jittered back-off, and at once when the server is
+heard again. The server de-duplicates by (command, attempt), so repeating does no harm.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from agent import VERSION
+from agent.clock import ServerClock
+from agent.errors import JournalFullError, LaterError, LinkError
+from agent.journal import Ended, Journal, Key
+from agent.link import Backoff, Link
+from agent.outputs import chunks, spool_path
+from agent.steps import Steps
+from agent.threads import OneThread, in_thread
+from schema import wire
+
+log = logging.getLogger("fleetlog.agent.uplink")
+
+_SENDERS = 8
+"""Results on their way at once: enough for the server to commit them together."""
+_FACTS_EVERY_S = 300.0
+_FACTS_NOTE = "facts_sha256"
+_CLOCK_NOTE = "clock_offset_s"
+
+
+class Uplink:
+    """Reports to the server.
+
+    Args:
+        link: the way there.
+        journal: where results wait.
+        disk: the journal's thread.
+        spool_dir: where large outputs wait.
+        clock: learns the server's time from hellos.
+        boot_id: of this boot.
+        hello_interval_s: between hellos, until the server says otherwise.
+        gather_facts: what the machine is; blocks.
+        free_lanes: how many more lanes could be busy.
+        steps: see `agent.steps`.
+        uniform: randomness, as `random.uniform`.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        journal: Journal,
+        disk: OneThread,
+        spool_dir: Path,
+        clock: ServerClock,
+        *,
+        boot_id: str,
+        hello_interval_s: float,
+        gather_facts: Callable[[], dict[str, Any]],
+        free_lanes: Callable[[], int],
+        steps: Steps,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._link = link
+        self._journal = journal
+        self._disk = disk
+        self._spool_dir = spool_dir
+        self._clock = clock
+        self._boot_id = boot_id
+        self._hello_interval_s = hello_interval_s
+        self._gather = gather_facts
+        self._free_lanes = free_lanes
+        self._steps = steps
+        self._uniform = uniform
+        # Holds keys of journal entries only, so the journal's bound on open entries is its bound too.
+        self._queue: asyncio.Queue[Key] = asyncio.Queue()
+        self._sending = 0
+        self._heard = asyncio.Event()
+        self._say_hello = asyncio.Event()
+
+    # -- told from outside ---------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """A session came up."""
+        self._say_hello.set()
+
+    def ended(self, key: Key) -> None:
+        """A result is in the journal."""
+        self._queue.put_nowait(key)
+
+    async def tell_started(self, report: wire.StartedReport) -> None:
+        """Report a start until it is acknowledged or of no interest; cancelled when the work ends."""
+
+        async def once() -> None:
+            await self._ask("started", report)
+
+        await self._until_heard("started", once)
+
+    async def live(self, command_id: UUID, data: bytes) -> None:
+        """Send live output, which may be lost."""
+        await self._link.live(command_id, data)
+
+    async def report_facts(self) -> dict[str, Any]:
+        """Gather the facts and report them if they differ from what the server has; return them."""
+        facts = await in_thread(self._gather)
+        digest = hashlib.sha256(msgspec.msgpack.encode(facts, order="deterministic")).hexdigest()
+        if (await self._disk.call(self._journal.notes)).get(_FACTS_NOTE) != digest:
+            reply = await self._ask("facts", wire.FactsReport(facts=facts))
+            if isinstance(reply, wire.Acknowledged):
+                await self._note(_FACTS_NOTE, digest)
+        return facts
+
+    async def gather_facts(self) -> dict[str, Any]:
+        """The facts, reported if that can be done now; the timer reports them otherwise."""
+        try:
+            return await self.report_facts()
+        except LinkError:
+            return await in_thread(self._gather)
+
+    # -- the loops -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Speak until cancelled."""
+        for key in await self._disk.call(self._journal.ended):
+            self._queue.put_nowait(key)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hellos())
+            tasks.create_task(self._facts())
+            for _ in range(_SENDERS):
+                tasks.create_task(self._sender())
+
+    async def flush(self, timeout_s: float) -> None:
+        """Give results that wait a moment to get away; what does not stays in the journal."""
+        deadline = time.monotonic() + timeout_s
+        while (self._queue.qsize() or self._sending) and self._link.transport and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.02)
+
+    async def _hellos(self) -> None:
+        backoff = Backoff(first_s=1.0, most_s=30.0, uniform=self._uniform)
+        while True:
+            await self._link.wait_up()
+            self._say_hello.clear()
+            try:
+                await self._hello()
+            except LinkError as error:
+                log.info("hello was not answered: %s", error)
+                wait_s = self._pause_s(error, backoff)
+            else:
+                backoff.reset()
+                wait_s = self._hello_interval_s * self._uniform(0.9, 1.1)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._say_hello.wait()
+
+    async def _hello(self) -> None:
+        counts = await self._disk.call(self._journal.counts)
+        hello = wire.Hello(
+            agent_version=VERSION,
+            boot_id=self._boot_id,
+            sent_at=self._clock.now(),
+            open_commands=counts["accepted"] + counts["running"],
+            free_lanes=self._free_lanes(),
+        )
+        asked = time.monotonic()
+        reply = await self._ask("hello", hello)
+        if isinstance(reply, wire.Refused):
+            raise LinkError(f"{reply.code}: {reply.detail}")
+        if isinstance(reply, wire.HelloReply):
+            self._clock.heard(reply.server_time, time.monotonic() - asked)
+            self._hello_interval_s = max(1.0, reply.hello_interval_s)
+            await self._note(_CLOCK_NOTE, repr(self._clock.offset_s))
+            if reply.repeat and reply.repeat_since is not None:
+                await self._repeat(reply.repeat, reply.repeat_since)
+            # The server listens: whoever waits to repeat something need not wait longer.
+            self._heard.set()
+            self._heard = asyncio.Event()
+
+    async def _repeat(self, occasion: str, since: datetime) -> None:
+        """The server has lost what it had acknowledged since a moment."""
+        try:
+            keys = await self._disk.call(self._journal.repeat, occasion, since)
+        except JournalFullError as error:
+            log.warning("cannot repeat results yet, at the next hello again: %s", error)
+            return
+        if keys:
+            log.warning("the server was restored from a backup: %d results are sent once more", len(keys))
+        for key in keys:
+            self._queue.put_nowait(key)
+
+    async def _note(self, name: str, value: str) -> None:
+        """Keep a small fact; one that the disk has no room for is worked out anew after the next start."""
+        try:
+            await self._disk.call(self._journal.note, name, value)
+        except JournalFullError as error:
+            log.warning("cannot note %s: %s", name, error)
+
+    async def _facts(self) -> None:
+        while True:
+            await self._until_heard("facts", self.report_facts)
+            await asyncio.sleep(_FACTS_EVERY_S * self._uniform(0.9, 1.1))
+
+    async def _sender(self) -> None:
+        while True:
+            key = await self._queue.get()
+            self._sending += 1
+            try:
+                await self._until_heard("result", lambda key=key: self._send(key))  # type: ignore[misc]  # mypy loses the default's type
+            finally:
+                self._sending -= 1
+
+    async def _until_heard(self, what: str, attempt: Callable[[], Awaitable[object]]) -> None:
+        """Try until there is an answer: after a growing pause, or as soon as the server is heard again."""
+        backoff = Backoff(first_s=0.5, most_s=30.0, uniform=self._uniform)
+        while True:
+            await self._link.wait_up()
+            heard = self._heard
+            try:
+                await attempt()
+            except LinkError as error:
+                pause_s = self._pause_s(error, backoff)
+                log.info("%s not heard, again in %.1f s: %s", what, pause_s, error)
+                if isinstance(error, LaterError) and error.full:
+                    await asyncio.sleep(pause_s)
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await heard.wait()
+            else:
+                return
+
+    def _pause_s(self, error: LinkError, backoff: Backoff) -> float:
+        """Growing and jittered, and never less than the server asks for."""
+        pause_s = backoff.next_s()
+        if isinstance(error, LaterError) and error.again_s is not None:
+            pause_s = max(pause_s, error.again_s * self._uniform(1.0, 1.5))
+        return pause_s
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    async def _send(self, key: Key) -> None:
+        ended = await self._disk.call(self._journal.result, key)
+        if ended is None:
+            return
+        await self._send_outputs(ended)
+        reply = await self._ask("result", ended.result)
+        if isinstance(reply, wire.Refused):
+            log.error("the server refused the result of %s for good: %s: %s", key, reply.code, reply.detail)
+        self._steps("sent")
+        try:
+            await self._disk.call(self._journal.acknowledge, key, self._clock.now())
+        except JournalFullError as error:
+            # Said again, it does no harm; as it stands it would be said again after every start.
+            raise LinkError(f"its acknowledgement cannot be kept: {error}") from error
+        for stream in ("stdout", "stderr"):
+            spool_path(self._spool_dir, key, stream).unlink(missing_ok=True)
+        self._steps("acknowledged")
+
+    async def _send_outputs(self, ended: Ended) -> None:
+        for stream, report, spooled in (
+            ("stdout", ended.result.stdout, ended.stdout_spool),
+            ("stderr", ended.result.stderr, ended.stderr_spool),
+        ):
+            if spooled:
+                await self._send_output(ended.key, spool_path(self._spool_dir, ended.key, stream), report)
+
+    async def _send_output(self, key: Key, path: Path, report: wire.StreamReport) -> None:
+        """Send a large output; where the server refuses it for good, the report has its end at least."""
+        wanted = await self._ask("offer", wire.OutputOffer(sha256=report.sha256, size=report.size))
+        if not isinstance(wanted, wire.OutputWanted):
+            log.error("the server refused an output of %s: %s", key, wanted)
+            return
+        if wanted.from_chunk < 0:
+            return
+        pieces = chunks(path, wanted.from_chunk)
+        while True:
+            try:
+                piece = await in_thread(lambda: next(pieces, None))
+            except FileNotFoundError:
+                log.error("the output of %s is gone from %s", key, path)  # noqa: TRY400 - the path says it all
+                return
+            if piece is None:
+                return
+            index, data = piece
+            reply = await self._ask(
+                "chunk",
+                wire.OutputChunk(
+                    command_id=key.command_id,
+                    attempt=key.attempt,
+                    sha256=report.sha256,
+                    size=report.size,
+                    index=index,
+                    data=data,
+                ),
+            )
+            if isinstance(reply, wire.Refused):
+                log.error("the server refused an output of %s: %s: %s", key, reply.code, reply.detail)
+                return
+
+    async def _ask(self, kind: str, message: wire.Uplink) -> wire.UplinkReply:
+        """The server's answer, if it is one for good.
+
+        Raises:
+            LinkError: there is no answer, or it is to be asked again later.
+        """
+        data = await self._link.request(kind, wire.encode(message))
+        try:
+            reply: wire.UplinkReply = wire.decode_uplink_reply(data)
+        except msgspec.MsgspecError as error:
+            raise LinkError(f"The answer to {kind} makes no sense: {error}") from error
+        if isinstance(reply, wire.Refused) and not reply.permanent:
+            detail = f"{reply.code}: {reply.detail}"
+            raise LaterError(detail, reply.retry_after_s, full=reply.code in wire.FULL_CODES)
+        return reply
+
+
+def noted_offset_s(notes: dict[str, str]) -> float:
+    """How far the server's clock was ahead when it was last heard."""
+    try:
+        return float(notes[_CLOCK_NOTE])
+    except (KeyError, ValueError):
+        return 0.0
