@@ -1,0 +1,53 @@
+"""The benches of the gateway run whole, on servers of their own, and say what they promise to say."""
+
+from types import ModuleType
+
+import msgspec
+import pytest
+
+from gateways.bench import checkin, drain, growth, volume
+from gateways.bench.result import BenchOptions
+
+
+@pytest.mark.parametrize(
+    ("bench", "unit", "count"), [(drain, "commands/s", 3 * drain.EACH), (checkin, "hellos/s", 3 * 2)]
+)
+async def test_a_bench_measures_and_says_so(bench: ModuleType, unit: str, count: int) -> None:
+    """A few agents, a real gateway process: one JSON object with the engine's figure beside ours."""
+    result = await bench.run(BenchOptions(agents=3, scale=0.1))
+    said = msgspec.json.decode(result.as_json())
+    assert (said["name"], said["unit"], said["n"]) == (bench.NAME, unit, count)
+    assert said["value"] > 0
+    assert said["limit"] > 0
+    assert said["ratio"] == pytest.approx(said["value"] / said["limit"], rel=0.01)
+
+
+async def test_a_drain_hands_nothing_over_twice() -> None:
+    """Each agent takes each of its commands once, however many came at the same moment."""
+    result = await drain.run(BenchOptions(agents=8))
+    assert result.extra["redelivered"] == 0
+
+
+async def test_growth_counts_what_a_command_costs_at_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sizes of fleet and history: processor time by role, statements and bytes for each command, and idle."""
+    monkeypatch.setattr(growth, "STEPS", ((1_000, 10_000), (2_000, 20_000)))
+    monkeypatch.setattr(growth, "IDLE_S", 0.5)
+    result = await growth.run(BenchOptions(scale=0.02))
+    assert (result.name, result.unit, len(result.extra)) == ("growth", "ms of processor", 2)
+    small, large = result.extra["20 agents, 200 events"], result.extra["40 agents, 400 events"]
+    assert result.limit == pytest.approx(small["command"]["cpu_ms"], abs=0.01)
+    assert result.value == pytest.approx(large["command"]["cpu_ms"], abs=0.01)
+    for cost in (small["command"], large["command"]):
+        assert cost["statements"] > 10
+        assert cost["wal_bytes"] > 1_000
+        assert {"api_ms", "gateway_ms", "projector_ms", "postgres_ms"} <= set(cost)
+
+
+async def test_volume_grows_a_log_and_archives_some_of_it() -> None:
+    """Rates part by part, bytes by table and index, what reads cost before and after, and what the archive takes."""
+    result = await volume.run(BenchOptions(scale=0.0005))
+    assert (result.name, result.n) == ("volume", 5_000)
+    assert len(result.extra["events_per_s"]) == volume.PARTS
+    assert result.extra["bytes_per_event"].keys() > {"events", "events_pkey", "events_agent_idx"}
+    assert result.extra["archive"]["bytes_per_event"] < result.extra["bytes_per_event_in_all"] / 4
+    assert result.extra["read_ms"].keys() == result.extra["read_ms_archived"].keys()

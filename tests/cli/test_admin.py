@@ -1,0 +1,121 @@
+"""Clients, sites, agents, tokens and keys from the command line, on a real API."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import Terminal
+from tests.rest.harness import Api, Fleet
+
+
+async def test_clients_and_sites(terminal: Terminal) -> None:
+    """They are added, renamed and listed, by name as well as by id."""
+    added = await terminal.json("clients", "add", "Globex")
+    await terminal.ok("clients", "rename", added["id"], "Globex Corp")
+    assert [client["name"] for client in await terminal.json("clients")] == ["Globex Corp"]
+    site = await terminal.json("sites", "add", "globex corp", "Berlin")
+    await terminal.ok("sites", "rename", "Globex Corp/Berlin", "Hamburg")
+    assert (await terminal.ok("sites", "--client", "Globex Corp")).splitlines() == [
+        "name\tclient\tid",
+        f"Hamburg\tGlobex Corp\t{site['id']}",
+    ]
+
+
+async def test_a_name_in_use_is_refused_in_the_apis_words(terminal: Terminal) -> None:
+    """A problem document reaches the reader as one red line with its code."""
+    await terminal.ok("clients", "add", "Acme")
+    assert await terminal.refused("clients", "add", "ACME") == "name_taken"
+
+
+async def test_agents_are_listed_and_filtered(terminal: Terminal, fleet: Fleet) -> None:
+    """Every filter of the list narrows it."""
+    await fleet.agent("web-07")
+    other = await fleet.agent("db-01", "windows")
+    await terminal.ok("agents", "tag", "db-01", "sql", "prod")
+    assert [agent["name"] for agent in await terminal.json("agents")] == ["db-01", "web-07"]
+    for filter_ in (("--tag", "sql"), ("--platform", "windows"), ("--client", "Acme", "--tag", "prod")):
+        assert [agent["id"] for agent in await terminal.json("agents", *filter_)] == [other]
+    assert [agent["id"] for agent in await terminal.json("agents", "list", "db")] == [other]
+    assert await terminal.json("agents", "--online") == []
+    assert "offline" in await terminal.ok("agents")
+
+
+async def test_an_agents_life(terminal: Terminal, fleet: Fleet) -> None:
+    """Rename, tag, move, suspend, resume, retire: each shows."""
+    agent = await fleet.agent("web-07")
+    await terminal.ok("sites", "add", "Acme", "Attic")
+    for line in (
+        ("agents", "rename", "web-07", "front"),
+        ("agents", "tag", "front", "old", "blue"),
+        ("agents", "tag", "front", "+new"),
+        ("agents", "tag", "front", "--", "-old"),
+        ("agents", "move", "front", "Acme/Attic"),
+        ("agents", "suspend", "front", "--reason", "audit"),
+    ):
+        await terminal.ok(*line)
+    shown = await terminal.json("agents", "show", "front")
+    assert (shown["name"], shown["hostname"], shown["tags"]) == ("front", "web-07", ["blue", "new"])
+    assert (shown["site_name"], shown["state"]) == ("Attic", "suspended")
+    await terminal.ok("agents", "resume", agent)
+    await terminal.ok("agents", "retire", agent[-12:])
+    assert "retired" in await terminal.ok("agents", "show", "web-07")
+    assert await terminal.refused("agents", "suspend", "front") == "agent_retired"
+
+
+async def test_a_name_that_two_agents_share_is_not_guessed(terminal: Terminal, fleet: Fleet) -> None:
+    """Where more than one is meant, nothing is done and the ids are shown."""
+    await fleet.agent("web-07")
+    await fleet.agent("web-07")
+    assert await terminal.refused("agents", "retire", "web-07") == "ambiguous"
+    assert await terminal.refused("agents", "show", "web-08") == "not_found"
+    assert await terminal.refused("agents", "show", "0198c0de-0000-7000-8000-000000000001") == "not_found"
+
+
+async def test_a_token_comes_with_the_line_that_enrolls(terminal: Terminal, fleet: Fleet) -> None:
+    """The line can be pasted on the machine; the token is listed without its text and can be voided."""
+    del fleet
+    made = await terminal("tokens", "create", "--uses", "3", "--note", "rack 4")
+    assert made.stdout.startswith(f"fleetlog agent enroll {terminal.url} flt_")
+    assert "fleetlog up --listen" in made.stderr, "the address is this machine's loopback, and nobody else's"
+    (token,) = await terminal.json("tokens")
+    assert (token["uses"], token["max_uses"], token["note"]) == (0, 3, "rack 4")
+    assert "Main" in await terminal.ok("tokens")
+    await terminal.ok("tokens", "revoke", token["id"], "--reason", "leaked")
+    assert await terminal.refused("tokens", "revoke", token["id"]) == "token_revoked"
+    assert await terminal.refused("tokens", "create", "--site", "Nowhere") == "not_found"
+    await terminal.ok("sites", "add", "Acme", "Attic")
+    assert await terminal.refused("tokens", "create") == "ambiguous"
+
+
+async def test_keys(terminal: Terminal, fleet: Fleet, api: Api) -> None:
+    """A key does what its role allows, and nothing once it is void."""
+    del fleet
+    made = await terminal.json("keys", "create", "auditors", "--role", "auditor", "--client", "Acme")
+    auditor = Terminal(api.url, made["key"])
+    assert (await auditor.json("me"))["role"] == "auditor"
+    assert [client["name"] for client in await auditor.json("clients")] == ["Acme"]
+    assert await auditor.refused("clients", "add", "Mine") == "forbidden"
+    assert "auditors" in await terminal.ok("keys")
+    await terminal.ok("keys", "revoke", "auditors")
+    async with asyncio.timeout(5):  # each process may remember a key for a second
+        while (await auditor("clients")).exit_code == 0:
+            pass
+    assert await auditor.refused("clients") == "unauthenticated"
+    assert await terminal.refused("keys", "create", "x", "--role", "king") in ("invalid_request", "validation_error")
+
+
+async def test_login_keeps_a_key_that_works(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key from standard input is tried, kept, used by what follows, and forgotten."""
+    file = tmp_path / "profile.json"
+    monkeypatch.setenv("FLEETLOG_PROFILE", str(file))
+    monkeypatch.setenv("FLEETLOG_DATA_DIR", str(tmp_path))
+    assert await terminal.refused("login", terminal.url, stdin="flk_wrong\n") == "unauthenticated"
+    assert not file.exists()
+    assert "admin" in await terminal.ok("login", terminal.url, stdin=terminal.key + "\n")
+    without = Terminal("", "")
+    assert (await without.json("me"))["role"] == "admin"
+    await terminal.ok("logout")
+    assert await without.refused("me") == "no_address"

@@ -1,0 +1,248 @@
+"""Real servers for all tests: one set for a test run, a fresh database for each test that asks.
+
+Under xdist the controlling process starts them once and tells its workers where they are. With
+``FLEETLOG_TEST_TOPOLOGY=cluster`` (`make test-cluster`) the same tests run against three NATS servers and a Postgres
+behind PgBouncer.
+"""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import hypothesis
+import psycopg
+import pytest
+import redis
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from command_bus.migrate import migrate
+from command_bus.pooler import prepare_login
+from command_bus.postgres import Pooled
+from gateways.agents.keys import load_keys
+from gateways.local.servers import (
+    EmbeddedNats,
+    EmbeddedNatsCluster,
+    EmbeddedPostgres,
+    EmbeddedServer,
+    EmbeddedValkey,
+    sole_use,
+    temporary_folder,
+)
+from projections.tables import create_tables
+from tests import pgbouncer
+from tests.nats import fleet_nats
+from tests.shape import CLUSTER, NATS_SIZE
+
+# How long an example takes says more about the machine than about us.
+hypothesis.settings.register_profile("fleetlog", deadline=None)
+hypothesis.settings.load_profile("fleetlog")
+
+TEMPLATE = "fleetlog_template"
+VALKEY_DATABASES = 1024
+
+
+class Stack:
+    """The servers of this test run; each starts when it is first asked for, in the process that owns them."""
+
+    def __init__(self, known: dict[str, str] | None = None) -> None:
+        self._known = known or {}
+        self._owned: list[EmbeddedServer | EmbeddedNatsCluster] = []
+        self._folder: Path | None = None
+        self._lock: Any = None
+
+    def url(self, name: str) -> str:
+        if name not in self._known:
+            self._known[name] = getattr(self, f"_start_{name}")()
+        return self._known[name]
+
+    def all(self) -> dict[str, str]:
+        bouncer = ("bouncer",) if pgbouncer.installed() else ()
+        return {name: self.url(name) for name in ("postgres", "nats", "valkey", *bouncer)}
+
+    def stop(self) -> None:
+        for server in reversed(self._owned):
+            server.stop()
+        self._owned.clear()
+        if self._folder is not None:
+            self._lock.__exit__(None, None, None)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _home(self) -> Path:
+        if self._folder is None:
+            self._folder = temporary_folder("fleetlog-tests-")
+            self._lock = sole_use(self._folder)
+            self._lock.__enter__()
+        return self._folder
+
+    def _start_postgres(self) -> str:
+        server = EmbeddedPostgres(self._home(), max_connections=400)
+        self._owned.append(server)
+        server.start()
+        url = server.superuser_url
+        with psycopg.connect(url, autocommit=True) as connection:
+            # A database for each test is hundreds of files to sync. What tests kill are processes, never the machine.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(TEMPLATE)))
+        migrate(_database(url, TEMPLATE))
+        asyncio.run(create_tables(_database(url, TEMPLATE)))
+        return url
+
+    def _start_nats(self) -> str:
+        home = self._home()
+        server = EmbeddedNats(home) if NATS_SIZE == 1 else EmbeddedNatsCluster(home, size=NATS_SIZE)
+        self._owned.append(server)
+        server.start()
+        return server.url
+
+    def _start_bouncer(self) -> str:
+        server = pgbouncer.PgBouncer(self._home(), self.url("postgres"), ("fleetlog", "postgres"))
+        self._owned.append(server)
+        server.start()
+        return server.url
+
+    def _start_valkey(self) -> str:
+        server = EmbeddedValkey(self._home(), databases=VALKEY_DATABASES)
+        self._owned.append(server)
+        server.start()
+        return server.url.rpartition("/")[0]
+
+
+STACK = pytest.StashKey[Stack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    known = getattr(config, "workerinput", {}).get("fleetlog_servers")
+    config.stash[STACK] = Stack(known)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["fleetlog_servers"] = node.config.stash[STACK].all()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if CLUSTER:
+        skip = pytest.mark.skip(reason="of the servers that `fleetlog up` starts, and here it starts none")
+        for item in items:
+            if item.get_closest_marker("embedded") is not None:
+                item.add_marker(skip)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if STACK in config.stash:
+        config.stash[STACK].stop()
+
+
+def _database(url: str, name: str) -> str:
+    return make_conninfo(url, dbname=name)
+
+
+def _fresh_database(url: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+    yield _as_url(_database(url, name))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def _as_url(conninfo: str) -> str:
+    """Tests hand it to settings and command lines, which want a URL."""
+    parts = conninfo_to_dict(conninfo)
+    return "postgresql://{user}:{password}@/{dbname}?host={host}&port={port}".format(**parts)
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh database, migrated, with empty projections; the login is the administrator's."""
+    for url in _fresh_database(request.config.stash[STACK].url("postgres"), TEMPLATE):
+        yield _pooled(request, url) if CLUSTER else url
+
+
+@pytest.fixture
+def pooled_url(request: pytest.FixtureRequest) -> Iterator[Pooled]:
+    """The same, and PgBouncer in front of it: its login is the application's."""
+    if not pgbouncer.installed():
+        pytest.skip(pgbouncer.MISSING)
+    for url in _fresh_database(request.config.stash[STACK].url("postgres"), TEMPLATE):
+        yield _pooled(request, url)
+
+
+def _pooled(request: pytest.FixtureRequest, url: str) -> Pooled:
+    pooled = Pooled(url, _as_url(_database(request.config.stash[STACK].url("bouncer"), str(_name(url)))))
+    prepare_login(pooled)
+    return pooled
+
+
+def _name(url: str) -> object:
+    return conninfo_to_dict(url)["dbname"]
+
+
+@pytest.fixture
+def empty_postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh database with nothing in it."""
+    yield from _fresh_database(request.config.stash[STACK].url("postgres"), "template0")
+
+
+@pytest.fixture
+def nats_url(request: pytest.FixtureRequest) -> str:
+    """NATS without accounts, where it is; shared, so use subjects of your own (an agent id makes them so)."""
+    return request.config.stash[STACK].url("nats")
+
+
+Settings = dict[str, str]
+Servers = Callable[[], AbstractContextManager[Settings]]
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Servers:
+    """Makes the servers of a whole platform, as settings: none in the usual topology, where it starts its own."""
+    stack = request.config.stash[STACK]
+
+    @contextlib.contextmanager
+    def make() -> Iterator[Settings]:
+        if not CLUSTER:
+            yield {}
+            return
+        folder = temporary_folder("fleetlog-cluster-")
+        for url in _fresh_database(stack.url("postgres"), TEMPLATE):
+            pooled = _pooled(request, url)
+            with fleet_nats(folder, load_keys(url)) as nats:
+                yield {
+                    "FLEETLOG_POSTGRES_URL": str(url),
+                    "FLEETLOG_POSTGRES_POOLER_URL": pooled.pooler_url,
+                    "FLEETLOG_NATS_URL": nats.url,
+                }
+        shutil.rmtree(folder, ignore_errors=True)
+
+    return make
+
+
+@pytest.fixture
+def valkey_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Valkey database of your own, empty."""
+    base = request.config.stash[STACK].url("valkey")
+    with redis.Redis.from_url(f"{base}/0") as connection:
+        number = int(connection.incr("fleetlog-tests-next")) % (VALKEY_DATABASES - 1) + 1  # 0 keeps this counter
+    url = f"{base}/{number}"
+    with redis.Redis.from_url(url) as connection:
+        connection.flushdb()
+    yield url
+    with redis.Redis.from_url(url) as connection:
+        connection.flushdb()
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A folder for embedded servers of the test's own; pytest's tmp_path is closed to their account."""
+    folder = temporary_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

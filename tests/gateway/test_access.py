@@ -1,0 +1,146 @@
+"""Who comes in, and what they may do there: judged by the broker itself."""
+
+import asyncio
+import base64
+
+import nats
+import nats.errors
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from command_bus.ids import new_id
+from command_bus.intents.agents import ResumeAgent, RetireAgent, SuspendAgent
+from domain.ids import AgentId
+from gateways.agents.auth_callout import permissions
+from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity
+from schema import wire
+from tests.gateway.harness import Fleet
+
+REFUSED = (nats.errors.Error, OSError, TimeoutError)
+
+
+async def refused(agent: SimulatedAgent, fleet: Fleet) -> bool:
+    try:
+        await asyncio.wait_for(agent.connect(fleet.nats.urls), 10)
+    except REFUSED:
+        return True
+    return False
+
+
+async def test_an_agent_with_another_key_is_not_let_in(fleet: Fleet) -> None:
+    """Knowing an agent's id is worth nothing without its key."""
+    await fleet.gateway()
+    (identity,) = await fleet.identities()
+    stranger = SimulatedIdentity(identity.agent_id, Ed25519PrivateKey.generate().private_bytes_raw())
+    assert await refused(fleet.simulate(stranger), fleet)
+
+
+async def test_an_unknown_agent_is_not_let_in(fleet: Fleet) -> None:
+    """A key of one's own making opens nothing."""
+    await fleet.gateway()
+    seed = Ed25519PrivateKey.generate().private_bytes_raw()
+    assert await refused(fleet.simulate(SimulatedIdentity(AgentId(new_id()), seed)), fleet)
+
+
+async def test_a_signature_of_the_bare_nonce_is_not_enough(fleet: Fleet) -> None:
+    """The proof is bound to its purpose, so that one made for something else does not serve."""
+    await fleet.gateway()
+    agent = fleet.simulate((await fleet.identities())[0])
+    agent.sign_nonce = lambda nonce: base64.b64encode(agent.key.sign(nonce.encode()))  # type: ignore[method-assign]
+    assert await refused(agent, fleet)
+
+
+@pytest.mark.parametrize("intent", [SuspendAgent, RetireAgent])
+async def test_an_agent_that_is_suspended_or_retired_is_disconnected_and_stays_out(
+    fleet: Fleet, intent: type[SuspendAgent | RetireAgent]
+) -> None:
+    """It takes effect at once, without a reload of anything."""
+    await fleet.gateway()
+    (identity,) = await fleet.identities()
+    agent = await fleet.agent(identity)
+    assert isinstance(await agent.hello(), wire.HelloReply)
+    await fleet.dispatch(intent(agent_id=identity.agent_id, reason="lost"))
+    await asyncio.wait_for(agent.closed.wait(), 10)
+    assert await refused(fleet.simulate(identity), fleet)
+
+
+async def test_a_resumed_agent_comes_back_and_gets_what_waited(fleet: Fleet) -> None:
+    """Suspension keeps its queue; resuming hands it over."""
+    await fleet.gateway()
+    (identity,) = await fleet.identities()
+    (command_id,) = await fleet.queue(identity.agent_id)
+    await fleet.dispatch(SuspendAgent(agent_id=identity.agent_id))
+    assert await refused(fleet.simulate(identity), fleet)
+    await fleet.dispatch(ResumeAgent(agent_id=identity.agent_id))
+    agent = fleet.simulate(identity)
+    # The gateway hears of it by following the log, a moment after the commit.
+    async with asyncio.timeout(10):
+        while await refused(agent, fleet):
+            agent = fleet.simulate(identity)
+    await agent.hello()
+    await agent.until(lambda: len(agent.received) == 1)
+    assert agent.received[0].command_id == command_id
+
+
+def allowed(subject: str, patterns: list[str]) -> bool:
+    """NATS' own rule for wildcards, for subjects without any."""
+    for pattern in patterns:
+        wanted, have = pattern.split("."), subject.split(".")
+        if wanted[-1] == ">":
+            if len(have) >= len(wanted) and all(w in ("*", h) for w, h in zip(wanted[:-1], have, strict=False)):
+                return True
+        elif len(wanted) == len(have) and all(w in ("*", h) for w, h in zip(wanted, have, strict=True)):
+            return True
+    return False
+
+
+A, B = AgentId(new_id()), AgentId(new_id())
+TOKENS = st.sampled_from(
+    [
+        "fleet",
+        str(A),
+        str(B),
+        "cmd",
+        "up",
+        "out",
+        "hello",
+        "result",
+        f"_INBOX_{A}",
+        f"_INBOX_{B}",
+        "_INBOX",
+        "$SYS",
+        "x",
+    ]
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+async def test_the_broker_lets_an_agent_use_its_own_subjects_alone(fleet: Fleet, data: st.DataObject) -> None:
+    """Invariant 8 at the broker: of random subjects, those of others are refused for publishing and for subscribing."""
+    if not fleet.services:
+        await fleet.gateway()
+    agent = await fleet.agent()
+    try:
+        subjects = data.draw(
+            st.lists(st.lists(TOKENS, min_size=1, max_size=5).map(".".join), min_size=1, max_size=8, unique=True)
+        )
+        subjects = [one.replace(str(A), str(agent.agent_id)) for one in subjects]
+        mine = permissions(agent.agent_id)
+        for subject in subjects:
+            for verb, rule in (("publish", "pub"), ("subscribe", "sub")):
+                agent.errors.clear()
+                if verb == "publish":
+                    await agent.client.publish(subject, b"")
+                else:
+                    await agent.client.subscribe(subject)
+                # The server answers in order. The client may send a first ping ahead of what it has buffered, and a
+                # second one only behind it.
+                await agent.client.flush(10)
+                await agent.client.flush(10)
+                refused_here = any("permissions violation" in str(error).lower() for error in agent.errors)
+                assert refused_here is not allowed(subject, mine[rule]["allow"]), (verb, subject)
+    finally:
+        await agent.close()

@@ -1,0 +1,130 @@
+"""Commands reach their agents: at once, at check-in, in order, and never after they were called off."""
+
+import asyncio
+
+from command_bus.intents.commands import CancelCommand
+from domain.agents import AgentConnected
+from domain.commands import CommandCancelled, CommandDelivered, CommandSucceeded
+from schema import wire
+from tests.gateway.harness import Fleet
+
+
+async def test_a_command_for_an_online_agent_is_delivered_at_once(fleet: Fleet) -> None:
+    """Queuing it is all that it takes."""
+    await fleet.gateway()
+    agent = await fleet.agent()
+    await agent.hello()
+    (command_id,) = await fleet.queue(agent.agent_id)
+    await agent.until(lambda: len(agent.received) == 1)
+    assert agent.received[0].command_id == command_id
+    await fleet.until_event(agent.agent_id, CommandDelivered)
+
+
+async def test_what_waited_is_drained_in_order_when_the_agent_says_hello(fleet: Fleet) -> None:
+    """Commands queued for an absent agent arrive by priority, then by position."""
+    await fleet.gateway()
+    (identity,) = await fleet.identities()
+    late = await fleet.queue(identity.agent_id, 60)
+    urgent = await fleet.queue(identity.agent_id, 1, priority=0)
+    agent = await fleet.agent(identity)
+    reply = await agent.hello()
+    assert isinstance(reply, wire.HelloReply)
+    assert reply.pending == 61
+    await agent.until(lambda: len(agent.received) == wire.DELIVERY_WINDOW)
+    await fleet.until_event(agent.agent_id, CommandDelivered, wire.DELIVERY_WINDOW)
+    for order in list(agent.received):
+        assert isinstance(await agent.finish(order), wire.Acknowledged)
+    await agent.until(lambda: len(agent.received) == 61)
+    assert [order.command_id for order in agent.received] == [*urgent, *late]
+    assert agent.redelivered == 0
+
+
+async def test_a_result_is_acknowledged_after_its_commit_and_a_repeat_changes_nothing(fleet: Fleet) -> None:
+    """The first answer is plain, the second says duplicate, and there is one event."""
+    await fleet.gateway()
+    agent = await fleet.agent()
+    await agent.hello()
+    (command_id,) = await fleet.queue(agent.agent_id)
+    await agent.until(lambda: len(agent.received) == 1)
+    assert await agent.finish(agent.received[0]) == wire.Acknowledged()
+    assert any(isinstance(event, CommandSucceeded) for event in await fleet.story(command_id))
+    assert await agent.finish(agent.received[0]) == wire.Acknowledged(detail="duplicate")
+    assert sum(isinstance(event, CommandSucceeded) for event in await fleet.story(command_id)) == 1
+
+
+async def test_a_hello_is_enough_to_be_delivered_to(fleet: Fleet) -> None:
+    """It may come before the server's word that the agent has connected, and nothing else would wake the gateway."""
+    service = await fleet.gateway()
+    agent = await fleet.agent()
+    await fleet.until_event(agent.agent_id, AgentConnected)
+    service._presence._links.clear()
+    (command_id,) = await fleet.queue(agent.agent_id)
+    await agent.hello()
+    await fleet.until_delivered(command_id)
+    assert [order.command_id for order in agent.received] == [command_id]
+
+
+async def test_a_cancelled_command_is_not_delivered(fleet: Fleet) -> None:
+    """Cancelled while its agent is away, it has ended and the agent never sees it."""
+    await fleet.gateway()
+    (identity,) = await fleet.identities()
+    first, second = await fleet.queue(identity.agent_id, 2)
+    await fleet.dispatch(CancelCommand(command_id=first))
+    assert await fleet.state(first) == "cancelled"
+    agent = await fleet.agent(identity)
+    await agent.hello()
+    await agent.until(lambda: len(agent.received) == 1)
+    assert agent.received[0].command_id == second
+
+
+async def test_a_command_whose_delivery_was_not_answered_is_cancelled_only_by_its_agent(fleet: Fleet) -> None:
+    """It may be there, so it is asked for; the tombstone then keeps it from ever running."""
+    await fleet.gateway(lease_s=1.0)
+    agent = await fleet.agent()
+    heard = asyncio.Event()
+    agent._answer = lambda _agent, _body: heard.set() or []
+    await agent.hello()
+    (command_id,) = await fleet.queue(agent.agent_id)
+    await asyncio.wait_for(heard.wait(), 10)
+    async with fleet.holds.hold(agent.agent_id) as in_flight:
+        assert command_id in in_flight
+    await fleet.dispatch(CancelCommand(command_id=command_id))
+    await fleet.until_event(agent.agent_id, CommandCancelled)
+    assert command_id in agent.tombstones
+
+
+async def test_a_lease_from_tomorrow_keeps_nobody_away(fleet: Fleet) -> None:
+    """A gateway took a lease and died, and then the database's clock was put back a day: another takes over at once."""
+    await fleet.gateway()
+    agent = await fleet.agent()
+    async with fleet.pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO fleetlog.leases (agent_id, gateway, fence, expires_at, command_ids)"
+            " VALUES (%s, 'dead', 1, now() + interval '1 day', '{}')",
+            [agent.agent_id],
+        )
+    (command_id,) = await fleet.queue(agent.agent_id)
+    await fleet.until_delivered(command_id)
+    assert [order.command_id for order in agent.received] == [command_id]
+
+
+async def test_two_gateways_hand_each_command_over_once(fleet: Fleet) -> None:
+    """Both hear of everything; the leases let one of them deliver, and each lane keeps its order."""
+    await fleet.gateway("gateway-1")
+    await fleet.gateway("gateway-2")
+    agents = [await fleet.agent(identity) for identity in await fleet.identities(5)]
+    for agent in agents:
+        await agent.hello()
+    expected = {agent.agent_id: await fleet.queue(agent.agent_id, 10) for agent in agents}
+    for agent in agents:
+        await agent.until(lambda agent=agent: len(agent.received) == 10)  # type: ignore[misc]
+        assert [order.command_id for order in agent.received] == expected[agent.agent_id]
+        assert agent.redelivered == 0
+
+
+async def test_presence_is_recorded_when_an_agent_comes(fleet: Fleet) -> None:
+    """The server's word is enough, before any hello."""
+    await fleet.gateway()
+    agent = await fleet.agent()
+    (event,) = await asyncio.wait_for(fleet.until_event(agent.agent_id, AgentConnected), 10)
+    assert isinstance(event, AgentConnected)

@@ -1,0 +1,54 @@
+"""What a gateway asks for each group of agents is answered by an index, also when it was planned on empty tables."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from command_bus.ids import new_id, utc_now
+from command_bus.postgres import BY_INDEX, app_conninfo
+from gateways.agents.delivery import wanting
+from gateways.agents.leases import Leases, Settlement
+from projections.pending import cancels_of, counts
+from tests.projections.explaining import ExplainingCursor, tables_scanned
+
+
+class _Pool:
+    """One connection, lent to everybody."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    def connection(self) -> "_Pool":
+        return self
+
+    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+@pytest.fixture
+async def explaining(postgres_url: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    ExplainingCursor.plans = []
+    conninfo = app_conninfo(postgres_url, settings=BY_INDEX)
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        connection.cursor_factory = ExplainingCursor
+        yield connection
+
+
+async def test_a_plan_made_on_empty_tables_still_goes_by_index(explaining: psycopg.AsyncConnection[Any]) -> None:
+    """A gateway keeps its plans; those from before the first rollout must do for the hundred thousandth command."""
+    pool: Any = _Pool(explaining)
+    agent_ids = [new_id() for _ in range(200)]
+    leases = Leases(pool, "g", utc_now)
+    await wanting(pool, agent_ids, utc_now(), leases.hours)  # type: ignore[arg-type]
+    handovers = await leases.take(agent_ids)
+    assert len(handovers) == len(agent_ids)
+    await leases.settle([Settlement(one.agent_id, one.fence, frozenset()) for one in handovers])
+    await cancels_of(explaining, agent_ids)
+    await counts(explaining, agent_ids)
+    assert len(ExplainingCursor.plans) > 6
+    assert [tables_scanned(plan) for plan in ExplainingCursor.plans if tables_scanned(plan)] == []

@@ -1,0 +1,108 @@
+"""Whole outputs go when policy says so; what is left says so, and what comes again is kept again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from command_bus.postgres import AsyncPool, open_pool
+from gateways.agents import retention
+from gateways.agents.outputs import OutputRemovedError, OutputStore, scrub_output, some_outputs
+from gateways.agents.retention import Removed, remove_beyond, remove_old
+from gateways.local.jobs import all_jobs
+from gateways.settings import Settings
+from schema import wire
+from tests.gateway.test_outputs import AGENT, chunks, content, digest, inline
+
+RAWS = [f"output {number}\n".encode() * 9 for number in range(7)]
+
+
+@pytest.fixture
+async def pool(postgres_url: str) -> AsyncIterator[AsyncPool]:
+    pool = await open_pool(postgres_url, name="test")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def store(pool: AsyncPool) -> OutputStore:
+    """Seven outputs, named from seven days ago to one."""
+    store = OutputStore(pool)
+    await store.put_inline([inline(raw) for raw in RAWS])
+    for age, raw in zip(range(7, 0, -1), RAWS, strict=True):
+        await named(pool, raw, timedelta(days=age))
+    return store
+
+
+async def named(pool: AsyncPool, raw: bytes, ago: timedelta) -> None:
+    async with pool.connection() as connection:
+        await connection.execute(
+            "UPDATE fleetlog.outputs SET named_at = now() - %s WHERE sha256 = %s", [ago, bytes.fromhex(digest(raw))]
+        )
+
+
+async def kept(pool: AsyncPool) -> set[str]:
+    return set(await some_outputs(pool, "", 100))
+
+
+@pytest.mark.usefixtures("store")
+async def test_what_nothing_named_for_long_goes(pool: AsyncPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page by page, the old ones and no other; each then says when it went, and for what."""
+    monkeypatch.setattr(retention, "PAGE", 2)
+    assert await remove_old(pool, timedelta(days=4, hours=12)) == Removed(3, sum(map(len, RAWS[:3])))
+    assert await kept(pool) == {digest(raw) for raw in RAWS[3:]}
+    with pytest.raises(OutputRemovedError, match=r"removed by retention on \d{4}-\d\d-\d\d \(for its age\)"):
+        await content(pool, digest(RAWS[0]))
+    async with pool.connection() as connection:
+        (chunks_left,) = (
+            await (await connection.execute("SELECT count(*) FROM fleetlog.output_chunks")).fetchone() or ()
+        )
+    assert chunks_left == 4
+    assert await scrub_output(pool, digest(RAWS[3]))
+    assert await remove_old(pool, timedelta(days=4, hours=12)) == Removed()
+
+
+@pytest.mark.usefixtures("store")
+async def test_what_is_too_much_goes_oldest_first(pool: AsyncPool) -> None:
+    """What is left is no more than may be kept, and one more would be too much."""
+    room = sum(map(len, RAWS[4:])) + 1
+    assert await remove_beyond(pool, room) == Removed(4, sum(map(len, RAWS[:4])))
+    assert await kept(pool) == {digest(raw) for raw in RAWS[4:]}
+    assert await remove_beyond(pool, room) == Removed()
+    assert (await remove_beyond(pool, 0)).outputs == 3
+
+
+async def test_what_is_named_again_is_not_old(store: OutputStore, pool: AsyncPool) -> None:
+    """An output that comes again, or that a result names, counts from then."""
+    await store.put_inline([inline(RAWS[0])])
+    assert await store.missing([digest(RAWS[1])]) == set()
+    assert (await remove_old(pool, timedelta(days=2))).outputs == 4
+    assert {digest(raw) for raw in RAWS[:2]} < await kept(pool)
+
+
+async def test_what_was_removed_comes_back_by_either_way(store: OutputStore, pool: AsyncPool) -> None:
+    """To agents a removed output is one that is not here: they send it, and it is kept and read again."""
+    large = bytes(range(256)) * (wire.CHUNK_BYTES // 256) + b"end"
+    for piece in chunks(large):
+        await store.put_chunk(AGENT, piece)
+    await named(pool, large, timedelta(days=9))
+    assert (await remove_old(pool, timedelta(days=0))).outputs == 8
+    assert await store.missing([digest(large), digest(RAWS[0])]) == {digest(large), digest(RAWS[0])}
+    assert await store.wanted(AGENT, wire.OutputOffer(sha256=digest(large), size=len(large))) == 0
+    for piece in chunks(large):
+        await store.put_chunk(AGENT, piece)
+    await store.put_inline([inline(RAWS[0])])
+    assert await content(pool, digest(large)) == large
+    assert await content(pool, digest(RAWS[0])) == RAWS[0]
+
+
+@pytest.mark.usefixtures("store")
+async def test_policies_are_a_job(postgres_url: str, pool: AsyncPool) -> None:
+    """Set by two settings, applied by a worker."""
+    assert "remove_outputs" not in {job.name for job in all_jobs(postgres_url, Settings())}
+    policy = Settings(postgres_url=SecretStr(postgres_url), output_keep_days=5, output_keep_bytes=len(RAWS[0]))
+    job = {job.name: job for job in all_jobs(postgres_url, policy)}["remove_outputs"]
+    assert (await asyncio.to_thread(job.run))["removed"] == 6
+    assert await kept(pool) == {digest(RAWS[-1])}

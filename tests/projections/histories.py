@@ -1,0 +1,366 @@
+"""Histories of a fleet that could have happened: every event is decided by its aggregate."""
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.agents import (
+    Agent,
+    AgentConnected,
+    AgentDisconnected,
+    AgentEnrolled,
+    AgentFactsReported,
+    AgentState,
+    Platform,
+    facts_stream,
+    presence_stream,
+)
+from domain.api_keys import ApiKey, ApiKeyCreated, Role
+from domain.clients import Client
+from domain.commands import (
+    Command,
+    CommandQueued,
+    CommandState,
+    Ping,
+    Result,
+    RetryPolicy,
+    RunScript,
+    RunShell,
+    Spec,
+    Stream,
+)
+from domain.event import Change, Event, Metadata
+from domain.hours import Hours
+from domain.ids import AgentId, ClientId, ScriptId, SiteId
+from domain.rollout_terms import Joins, Limits, Order, Selector, Target, Wave
+from domain.rollouts import (
+    Rollout,
+    RolloutStarted,
+    Skip,
+    Tally,
+    command_id,
+)
+from domain.scripts import Revision, Script, Shell
+from domain.sites import Site
+from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+LATER = NOW + timedelta(days=20)
+NAMES = ("Acme", "acme", "Ärzte", "straße", "Z\u00e9ro", "日本", "a'b\"c\\d", "%_", "x" * 200)
+OUTPUTS = ("", "ok", "nul \x00 in it", "\\u0000 spelled out", "emoji 🚀", "tab\t and \n line")
+ENDINGS = tuple(state for state in CommandState if state.terminal and state is not CommandState.REJECTED)
+
+
+class Fleet:
+    """Makes one event after the other.
+
+    Args:
+        seed: the same seed gives the same history.
+        rollouts: how much more often than usual something happens to rollouts.
+    """
+
+    def __init__(self, seed: int, *, rollouts: int = 1) -> None:
+        self._random = random.Random(seed)
+        self.clients: list[Client] = []
+        self.sites: list[Site] = []
+        self.agents: list[Agent] = []
+        self.scripts: list[Script] = []
+        self.commands: list[Command] = []
+        self.rollouts: list[Rollout] = []
+        self.tokens: list[EnrollmentToken] = []
+        self.keys: list[ApiKey] = []
+        self._told: dict[UUID, int] = {}
+        self._steps: list[tuple[Callable[[], list[Change]], int]] = [
+            (self.new_client, 1),
+            (self.new_site, 1),
+            (self.new_agent, 3),
+            (self._change_agent, 3),
+            (self._tell, 4),
+            (self._script, 2),
+            (self.queue, 8),
+            (self._go_on, 20),
+            (self._start_rollout, rollouts),
+            (self._go_on_with_rollout, 6 * rollouts),
+            (self._token, 2),
+            (self._key, 1),
+            (self._rename, 1),
+        ]
+
+    def history(self, steps: int) -> Iterator[list[Change]]:
+        """Changes that belong to one append each."""
+        yield self.new_client()
+        yield self.new_site()
+        yield self.new_agent()
+        choices, weights = zip(*self._steps, strict=True)
+        for step in self._random.choices(choices, weights, k=steps):
+            changes = step()
+            if changes:
+                yield changes
+
+    def id(self) -> Any:
+        return UUID(int=self._random.getrandbits(128), version=4)
+
+    def metadata(self) -> Metadata:
+        return Metadata(actor=f"key:{self.id()}", correlation_id=self.id())
+
+    # -- what exists ---------------------------------------------------------------------------------------------
+
+    def new_client(self) -> list[Change]:
+        client = Client(self.id())
+        self.clients.append(client)
+        return [client.create(self._random.choice(NAMES))]
+
+    def new_site(self, client: Client | None = None) -> list[Change]:
+        site = Site(self.id())
+        self.sites.append(site)
+        client = client or self._random.choice(self.clients)
+        return [site.create(ClientId(client.stream_id), self._random.choice(NAMES))]
+
+    def new_agent(self, site: Site | None = None, hostname: str | None = None) -> list[Change]:
+        site = site or self._random.choice(self.sites)
+        agent = Agent(self.id())
+        self.agents.append(agent)
+        enrolled = AgentEnrolled(
+            site_id=SiteId(site.stream_id),
+            client_id=site.client_id,
+            token_id=None,
+            hostname=hostname or self._random.choice(NAMES),
+            platform=self._random.choice(list(Platform)),
+            arch="x86_64",
+            agent_version="1.0",
+            public_key=f"{self._random.getrandbits(256):064x}",
+        )
+        return [agent.enroll(enrolled)]
+
+    def _rename(self) -> list[Change]:
+        one = self._random.choice([*self.clients, *self.sites])
+        return [one.rename(self._random.choice(NAMES))]
+
+    def _change_agent(self) -> list[Change]:
+        agent = self._random.choice(self.agents)
+        if agent.state is AgentState.RETIRED:
+            return []
+        site = self._random.choice(self.sites)
+        changes: list[Callable[[], Change]] = [
+            lambda: agent.move(SiteId(site.stream_id), site.client_id),
+            lambda: agent.rename(self._random.choice(NAMES)),
+            lambda: agent.tag(self._random.sample(["web", "db", "prod", "ünï"], self._random.randint(0, 3))),
+        ]
+        if agent.state is AgentState.SUSPENDED:
+            changes += [lambda: agent.resume("back"), lambda: agent.retire("gone")]
+        else:
+            changes.append(lambda: agent.suspend("audit"))
+        return [self._random.choice(changes)()]
+
+    def _tell(self) -> list[Change]:
+        agent = self._random.choice(self.agents)
+        told: list[tuple[UUID, Event]] = [
+            (presence_stream(AgentId(agent.stream_id)), AgentConnected(gateway="g1", address="10.0.0.1")),
+            (presence_stream(AgentId(agent.stream_id)), AgentDisconnected(gateway="g1", reason="gone")),
+            (facts_stream(AgentId(agent.stream_id)), AgentFactsReported(facts=self._facts())),
+        ]
+        stream_id, event = self._random.choice(told)
+        self._told[stream_id] = version = self._told.get(stream_id, 0) + 1
+        return [Change(stream_id, version, event, agent.stream_id, agent.client_id)]
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "os": self._random.choice([*OUTPUTS, None, 7]),
+            "hostname": self._random.choice([*NAMES, "nul\x00host"]),
+            "agent_version": "1.1",
+            "memory": {"total_bytes": 2**63, "free": [1.5, None, True, "a\x00b"]},
+            "key\x00": "value",
+        }
+        return {name: facts[name] for name in self._random.sample(sorted(facts), self._random.randint(0, len(facts)))}
+
+    def _script(self) -> list[Change]:
+        if not self.scripts or self._random.random() < 0.3:
+            script = Script(self.id())
+            self.scripts.append(script)
+            return [script.create(self._random.choice(NAMES), "what it does"), self._revise(script)]
+        script = self._random.choice(self.scripts)
+        if script.archived:
+            return [script.restore()]
+        choices: list[Callable[[], Change]] = [
+            lambda: self._revise(script),
+            lambda: script.rename(self._random.choice(NAMES), ""),
+            script.archive,
+        ]
+        return [self._random.choice(choices)()]
+
+    def _revise(self, script: Script) -> Change:
+        env = dict.fromkeys(self._random.sample("ZYXABC", 3), "1")
+        return script.revise(Revision(shell=Shell.BASH, body="echo 1", env=env, platforms=(Platform.LINUX,)))
+
+    def _token(self) -> list[Change]:
+        usable = [token for token in self.tokens if not token.revoked and token.uses < token.max_uses]
+        if not usable or self._random.random() < 0.3:
+            site, token = self._random.choice(self.sites), EnrollmentToken(self.id())
+            self.tokens.append(token)
+            created = EnrollmentTokenCreated(
+                site_id=SiteId(site.stream_id),
+                client_id=site.client_id,
+                secret_sha256="00" * 32,
+                max_uses=self._random.randint(1, 5),
+                expires_at=LATER,
+            )
+            return [token.create(created, NOW)]
+        token = self._random.choice(usable)
+        return [token.revoke("lost") if self._random.random() < 0.2 else token.use(self.id(), NOW)]
+
+    def _key(self) -> list[Change]:
+        key = ApiKey(self.id())
+        some = tuple(ClientId(client.stream_id) for client in self.clients[: self._random.randint(1, 3)])
+        created = ApiKeyCreated(
+            name="ops",
+            role=Role.OPERATOR,
+            secret_sha256="11" * 32,
+            client_ids=self._random.choice([None, some]),
+            expires_at=self._random.choice([None, LATER]),
+        )
+        changes = [key.create(created, NOW)]
+        if self._random.random() < 0.3:
+            changes.append(key.revoke("left"))
+        self.keys.append(key)
+        return changes
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def queue(self, agent: Agent | None = None, **fields: Any) -> list[Change]:
+        agent = agent or self._random.choice(self.agents)
+        retry = RetryPolicy(max_attempts=3, on=(CommandState.FAILED, CommandState.INTERRUPTED), backoff_s=5)
+        given = {
+            "spec": self._spec(),
+            "expires_at": LATER,
+            "lane": self._random.choice(["default", "system"]),
+            "priority": self._random.randint(0, 9),
+            "not_before": self._random.choice([None, NOW]),
+            "retry": self._random.choice([RetryPolicy(), retry]),
+            "reason": self._random.choice(OUTPUTS),
+            "hours": self._random.choice([None, None, Hours(begins="22:00", ends="05:00", timezone="Asia/Kathmandu")]),
+        }
+        queued = CommandQueued(
+            agent_id=AgentId(agent.stream_id), client_id=agent.client_id, site_id=agent.site_id, **(given | fields)
+        )
+        command = Command(self.id())
+        self.commands.append(command)
+        return [command.queue(queued, NOW)]
+
+    def _spec(self) -> Spec:
+        return self._random.choice(
+            [
+                Ping(),
+                RunShell(shell=Shell.SH, line="echo 'ü' \\u0000", env={"B": "2", "A": "1"}),
+                RunScript(script_id=ScriptId(self.id()), revision=1, args=("-v",)),
+            ]
+        )
+
+    def _go_on(self) -> list[Change]:
+        if not self.commands:
+            return []
+        command = self._random.choice(self.commands[-12:])
+        if command.state.terminal:
+            if self._random.random() < 0.1:
+                return list(command.finish(command.attempt, CommandState.FAILED, self._result(), at=NOW, gateway="g"))
+            return []
+        steps: list[Callable[[], list[Change]]] = [
+            lambda: command.deliver(command.attempt, "g1"),
+            lambda: command.start(command.attempt, NOW, "g1"),
+            lambda: self._finish(command),
+            lambda: self._finish(command),
+            lambda: command.cancel("no need", in_flight=True),
+            lambda: command.cancel("", in_flight=False),
+            lambda: command.reject(command.attempt, "unknown_kind", "too old"),
+            lambda: command.expire(LATER),
+        ]
+        return self._random.choice(steps)()
+
+    def _finish(self, command: Command) -> list[Change]:
+        outcome = self._random.choice(ENDINGS)
+        return list(command.finish(command.attempt, outcome, self._result(), at=NOW, gateway="g1"))
+
+    def _result(self) -> Result:
+        return Result(
+            started_at=self._random.choice([None, NOW]),
+            finished_at=NOW,
+            duration_ms=self._random.randint(0, 10**6),
+            exit_code=self._random.choice([None, 0, 1, -9, 3221225786]),
+            stdout=Stream(size=3, sha256="ab" * 32, tail=self._random.choice(OUTPUTS)),
+            detail=self._random.choice(OUTPUTS),
+        )
+
+    # -- rollouts ------------------------------------------------------------------------------------------------
+
+    def _start_rollout(self) -> list[Change]:
+        rollout = Rollout(self.id())
+        self.rollouts.append(rollout)
+        chosen = self._random.sample(self.agents, self._random.randint(1, len(self.agents)))
+        started = RolloutStarted(
+            name=self._random.choice(NAMES),
+            target=Target(include=Selector(everything=True)),
+            order=Order(spec=self._spec(), expires_in_s=3600),
+            client_ids=(),
+            targeted=0,
+            wave_sizes=(),
+            waves=self._random.choice(
+                [(), (Wave(percent=30), Wave(count=1, manual=True)), (Wave(count=2, pause_s=9),)]
+            ),
+            limits=self._random.choice([Limits(), Limits(in_flight=2)]),
+            reason=self._random.choice(OUTPUTS),
+            joins=self._random.choice([None, Joins(until=LATER, after=0)]),
+        )
+        return rollout.start(started, [(AgentId(a.stream_id), a.client_id, a.site_id) for a in chosen])
+
+    def _go_on_with_rollout(self) -> list[Change]:
+        open_ = [rollout for rollout in self.rollouts if rollout.state in ("running", "paused")]
+        if not open_:
+            return []
+        rollout = self._random.choice(open_)
+        if rollout.state == "paused":
+            return [rollout.resume("on")]
+        failed = [
+            (command.agent_id, entry.round)
+            for entry in rollout.entries[: rollout.cursor]
+            for command in self.commands
+            if command.stream_id == command_id(rollout.stream_id, entry.agent_id, entry.round)
+            and command.state is CommandState.FAILED
+        ]
+        steps: list[Callable[[], list[Change]]] = [
+            lambda: self._advance(rollout),
+            lambda: self._advance(rollout),
+            lambda: rollout.judge(NOW, Tally(ended=rollout.queued)),
+            lambda: rollout.grow(
+                (AgentId(agent.stream_id), agent.client_id, agent.site_id)
+                for agent in self._random.sample(self.agents, self._random.randint(1, len(self.agents)))
+            ),
+            lambda: [rollout.close("enough")] if rollout.open_until and self._random.random() < 0.3 else [],
+            lambda: [rollout.pause("wait")],
+            lambda: [rollout.release("now")] if rollout.wave < rollout.last_wave else [],
+            lambda: rollout.retry(failed, "again") if failed and self._random.random() < 0.5 else [],
+            lambda: [rollout.abort("no")] if self._random.random() < 0.2 else [],
+        ]
+        return self._random.choice(steps)()
+
+    def _advance(self, rollout: Rollout) -> list[Change]:
+        room = rollout.room(NOW, Tally(ended=rollout.queued))
+        if not room:
+            return []
+        entries = rollout.next_entries(self._random.randint(1, room))
+        skipped = [entry for entry in entries if self._random.random() < 0.2]
+        skips = [Skip(agent_id=entry.agent_id, round=entry.round, reason="moved") for entry in skipped]
+        changes = [rollout.advance(len(entries), skips, NOW)]
+        for entry in entries:
+            if entry not in skipped:
+                command = Command(command_id(rollout.stream_id, entry.agent_id, entry.round))
+                self.commands.append(command)
+                queued = CommandQueued(
+                    agent_id=entry.agent_id,
+                    client_id=entry.client_id,
+                    site_id=entry.site_id,
+                    spec=rollout.started.order.spec,
+                    expires_at=LATER,
+                )
+                changes.append(command.queue(queued, NOW))
+        return changes

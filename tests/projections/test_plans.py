@@ -1,0 +1,179 @@
+"""No hot query reads a table from end to end, however long the tables are."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from domain.agents import AgentState, Platform
+from domain.commands import CommandState
+from domain.rollout_terms import Joins, Selector, Target
+from domain.rollouts import RolloutState
+from projections import agents, api_keys, clients, commands, pending, rollouts, scripts, tokens
+from tests.projections.explaining import ExplainingCursor, sorts, tables_scanned
+from tests.projections.histories import NOW
+
+FEW = (UUID(int=7), UUID(int=8))
+AGENT, CLIENT, SITE = UUID(int=77), UUID(int=7), UUID(int=70)
+TRACKING = "tracking"
+"""One row for each projection: an index would cost more than reading them."""
+Reader = psycopg.AsyncConnection[Any]
+Query = Callable[[Reader], Awaitable[Any]]
+
+# Ids are counted, so that a test can name them: client = agent mod 100, site = agent mod 1000. Client 7 has half of all
+# sites: for a few dozen a sort costs less than the index.
+_FILL = """
+CREATE FUNCTION pg_temp.id(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$ SELECT lpad(to_hex(n), 32, '0')::uuid $$;
+INSERT INTO read.clients SELECT pg_temp.id(n), 'c' || n, 'c' || n, now(), 1 FROM generate_series(0, 2999) AS n;
+INSERT INTO read.sites
+    SELECT pg_temp.id(n), pg_temp.id(CASE WHEN n % 2 = 0 THEN 7 ELSE n % 100 END), 's' || n, 's' || n, now(), 1
+    FROM generate_series(0, 4999) AS n;
+INSERT INTO read.agents
+    SELECT pg_temp.id(n), pg_temp.id(n % 100), pg_temp.id(n % 1000), 'a' || n, 'a' || n, 'h' || n, 'h' || n, 'linux',
+        'x86_64', '1', 'key' || n, CASE WHEN n % 200 = 0 THEN '["rare"]' ELSE '["web"]' END::jsonb,
+        CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, n % 50 = 0, NULL, NULL, '', '', '', '', '', '{}', NULL,
+        now(), 1, n
+    FROM generate_series(0, 19999) AS n;
+INSERT INTO read.commands (command_id, agent_id, client_id, site_id, position, kind, script_id, script_revision, spec,
+        retry, lane, priority, state, attempt, queued_at, expires_at, requester, reason, correlation_id,
+        cancel_requested, ending, version)
+    SELECT pg_temp.id(n), pg_temp.id(n % 20000), pg_temp.id(n % 100), pg_temp.id(n % 1000), n, 'ping',
+        CASE WHEN n % 2 = 0 THEN pg_temp.id(n % 300) END, 1, '{}', '{}', 'default', 5,
+        CASE WHEN n % 100 = 0 THEN 'failed' ELSE 'succeeded' END, 1, now(), now(), '', '', pg_temp.id(n), false, '', 1
+    FROM generate_series(0, 59999) AS n;
+INSERT INTO read.pending (command_id, agent_id, client_id, lane, priority, position, state, attempt, not_before,
+        expires_at, cancel_requested, cancel_position, queued_at, correlation_id, spec, version, hours)
+    SELECT pg_temp.id(n), pg_temp.id(n % 20000), pg_temp.id(n % 100), 'default', n % 10, n,
+        CASE WHEN n % 300 = 0 THEN 'delivered' ELSE 'queued' END, 1,
+        CASE WHEN n % 40 = 0 THEN '2030-01-01'::timestamptz + n * interval '1 s' END,
+        '2030-02-01'::timestamptz + n * interval '1 s', n % 900 = 1, CASE WHEN n % 900 = 1 THEN n END, now(),
+        pg_temp.id(n), '{}', 1, CASE WHEN n % 100 = 7 THEN 'hours' || n % 7 END
+    FROM generate_series(0, 39999) AS n;
+INSERT INTO read.rollouts (rollout_id, position, name, state, client_ids, target, command, targeted, excluded, waves,
+        wave_sizes, limits, wave, wave_finished, reason, detail, requester, correlation_id, started_at, version)
+    SELECT pg_temp.id(n), n, 'r', CASE WHEN n % 500 = 0 THEN 'running' WHEN n % 500 = 1 THEN 'aborted' ELSE 'completed'
+        END, '["00000000-0000-0000-0000-000000000007"]', '{}', '{}', 20, '{}', '[]', '[20]', '{}', 0, false, '', '', '',
+        pg_temp.id(n), now(), 1
+    FROM generate_series(0, 2999) AS n;
+INSERT INTO read.rollout_commands (command_id, rollout_id, agent_id, client_id, site_id, wave, round, latest, state,
+        cancel_requested, detail)
+    SELECT pg_temp.id(n), pg_temp.id(n % 3000), pg_temp.id(n % 20000), pg_temp.id(7), pg_temp.id(70), n % 3, 1, true,
+        CASE WHEN n % 7 = 0 THEN 'queued' ELSE 'succeeded' END, false, ''
+    FROM generate_series(0, 59999) AS n;
+INSERT INTO read.scripts
+    SELECT pg_temp.id(n), 'x' || n, 'x' || n, '', false, 1, 'sh', '[]', now(), now(), 1
+    FROM generate_series(0, 4999) AS n;
+INSERT INTO read.revisions
+    SELECT pg_temp.id(n % 1000), n / 1000, '{"shell":"sh","body":"true"}', '', '', now()
+    FROM generate_series(0, 9999) AS n;
+INSERT INTO read.tokens
+    SELECT pg_temp.id(n), pg_temp.id(n % 100), pg_temp.id(n % 1000), 1, 0, now(), '', NULL, now(), '', n, 1
+    FROM generate_series(0, 9999) AS n;
+INSERT INTO read.api_keys
+    SELECT pg_temp.id(n), 'k', 'admin', '', '["00000000-0000-0000-0000-000000000007"]', NULL, NULL, now(), '', n, 1
+    FROM generate_series(0, 9999) AS n;
+"""
+
+# Paged lists: besides reading no table whole, they come in the order of an index, so that a page costs a page.
+PAGED: dict[str, Query] = {
+    "clients": lambda c: clients.list_clients(c, client_ids=None),
+    "sites of a client": lambda c: clients.list_sites(c, client_ids=None, client_id=CLIENT),
+    "agents": lambda c: agents.list_agents(c, client_ids=None),
+    "agents by id": lambda c: agents.list_agents(c, client_ids=None, sort="id"),
+    "agents of a client": lambda c: agents.list_agents(c, client_ids=None, client_id=CLIENT),
+    "agents of a site": lambda c: agents.list_agents(c, client_ids=None, site_id=SITE),
+    "agents of a platform": lambda c: agents.list_agents(c, client_ids=None, platform=Platform.LINUX),
+    "agents online": lambda c: agents.list_agents(c, client_ids=None, online=True),
+    "agents retired": lambda c: agents.list_agents(c, client_ids=None, state=AgentState.RETIRED),
+    "agents active": lambda c: agents.list_agents(c, client_ids=None, state=AgentState.ACTIVE),
+    "scripts": lambda c: scripts.list_scripts(c, client_ids=None),
+    "revisions": lambda c: scripts.list_revisions(c, CLIENT, client_ids=None),
+    "commands": lambda c: commands.list_commands(c, client_ids=None),
+    "commands of an agent": lambda c: commands.list_commands(c, client_ids=None, agent_id=AGENT),
+    "commands of a client": lambda c: commands.list_commands(c, client_ids=None, client_id=CLIENT),
+    "commands of a script": lambda c: commands.list_commands(c, client_ids=None, script_id=AGENT),
+    "commands failed": lambda c: commands.list_commands(c, client_ids=None, states=[CommandState.FAILED]),
+    "rollouts": lambda c: rollouts.list_rollouts(c, client_ids=None),
+    "rollouts running": lambda c: rollouts.list_rollouts(c, client_ids=None, state=RolloutState.RUNNING),
+    "agents of a rollout": lambda c: rollouts.list_members(c, CLIENT, states=["queued"]),
+    "tokens": lambda c: tokens.list_tokens(c, client_ids=None),
+    "api keys": lambda c: api_keys.list_api_keys(c, client_ids=None),
+    "expired": lambda c: pending.expired(c, NOW + timedelta(days=60), 100),
+}
+FOUND: dict[str, Query] = {
+    "a client": lambda c: clients.get_client(c, CLIENT, client_ids=frozenset(FEW)),
+    "a site": lambda c: clients.get_site(c, SITE, client_ids=frozenset(FEW)),
+    "an agent": lambda c: agents.get_agent(c, AGENT, client_ids=frozenset(FEW)),
+    "an agent with its facts": lambda c: agents.get_agent_detail(c, AGENT, client_ids=frozenset(FEW)),
+    "an agent by key": lambda c: agents.agent_of_key(c, "key77"),
+    "agents of tenants": lambda c: agents.list_agents(c, client_ids=frozenset(FEW)),
+    "agents with a rare tag": lambda c: agents.list_agents(c, client_ids=None, tags=("rare",)),
+    "agents by text": lambda c: agents.list_agents(c, client_ids=None, text="a1234"),
+    "a queue": lambda c: pending.list_pending(c, AGENT, client_ids=None),
+    "a script": lambda c: scripts.get_script(c, CLIENT, client_ids=None),
+    "a revision": lambda c: scripts.get_revision(c, CLIENT, 1, client_ids=None),
+    "a command": lambda c: commands.get_command(c, AGENT, client_ids=frozenset(FEW)),
+    "commands of tenants": lambda c: commands.list_commands(c, client_ids=frozenset(FEW)),
+    "a rollout": lambda c: rollouts.get_rollout(c, CLIENT, client_ids=frozenset(FEW)),
+    "counts of a rollout": lambda c: rollouts.count_states(c, CLIENT),
+    "pace of a rollout": lambda c: rollouts.count_recent(c, CLIENT, since=NOW, until=NOW + timedelta(minutes=5)),
+    "sites of a rollout": lambda c: rollouts.list_sites(c, CLIENT),
+    "outcomes of a rollout": lambda c: rollouts.list_outcomes(c, CLIENT),
+    "what moves rollouts on": lambda c: _moving(rollouts.RolloutReader(lambda: nullcontext(c))),
+    "who joins rollouts": lambda c: _joining(rollouts.RolloutReader(lambda: nullcontext(c))),
+    "a token": lambda c: tokens.get_token(c, AGENT, client_ids=None),
+    "an api key": lambda c: api_keys.get_api_key(c, AGENT, client_ids=None),
+    "what is deliverable": lambda c: pending.pending_for(c, [UUID(int=n) for n in range(50)], now=NOW, window=50),
+    "hours waited for": pending.hours_waited_for,
+    "agents in hours": lambda c: pending.agents_in_hours(c, ["night"]),
+    "counts of some": lambda c: pending.counts(c, [UUID(int=n) for n in range(50)]),
+    "agents due": lambda c: pending.agents_due(c, since=NOW, now=NOW + timedelta(seconds=1)),
+    "agents with pending": lambda c: pending.agents_with_pending(c, AGENT, 100),
+    "cancels of some": lambda c: pending.cancels_of(c, [UUID(int=n) for n in range(50)]),
+    "orphans": lambda c: pending.orphaned(c, 100),
+}
+
+
+async def _moving(reader: rollouts.RolloutReader) -> None:
+    assert len(await reader.running()) == 6
+    await reader.tally(CLIENT, NOW)
+    await reader.failed(CLIENT)
+    assert await reader.to_take_back(100)
+
+
+async def _joining(reader: rollouts.RolloutReader) -> None:
+    everybody = Target(include=Selector(everything=True, filter="facts.os_id = 'debian'"))
+    joins = Joins(until=NOW, after=0)
+    await reader.joined(everybody, joins, after=19_900, until=None, limit=100)
+
+
+@pytest.fixture
+async def explained(conninfo: str, admin: psycopg.Connection[Any]) -> AsyncIterator[Reader]:
+    admin.execute(_FILL)
+    admin.execute("VACUUM ANALYZE")
+    ExplainingCursor.plans = []
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        connection.cursor_factory = ExplainingCursor
+        yield connection
+
+
+async def test_hot_queries_read_no_table_from_end_to_end(explained: Reader) -> None:
+    """On filled tables every list, lookup and queue goes by an index; paged lists need no sort either."""
+    for name, query in (PAGED | FOUND).items():
+        ExplainingCursor.plans.clear()
+        await query(explained)
+        assert ExplainingCursor.plans, name
+        for plan in ExplainingCursor.plans:
+            assert tables_scanned(plan) - {TRACKING} == set(), name
+            assert name not in PAGED or not sorts(plan), name
+
+
+async def test_the_check_finds_a_scan(explained: Reader) -> None:
+    """The check itself sees a table that is read whole."""
+    cursor = explained.cursor()
+    await cursor.execute("SELECT * FROM agents WHERE arch = 'none'")
+    assert tables_scanned(ExplainingCursor.plans[-1]) == {"agents"}

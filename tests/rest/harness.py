@@ -1,0 +1,319 @@
+"""The API on real servers, and a client that holds every answer against the document."""
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import msgspec
+import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
+
+from command_bus.bus import CommandBus
+from command_bus.context import Caller
+from command_bus.handlers.api_keys import Authenticator
+from command_bus.handlers.delivery import Deliveries
+from command_bus.handlers.enrollment import Enrollment
+from command_bus.ids import new_id, utc_now
+from command_bus.intents.api_keys import CreateApiKey
+from command_bus.postgres import app_conninfo, open_pool
+from command_bus.postgres_log import PostgresEventLog
+from command_bus.wiring import make_bus
+from domain.api_keys import Role
+from domain.ids import AgentId
+from gateways.agents.http import AgentHttp
+from gateways.agents.keys import load_keys
+from gateways.agents.outputs import read_output
+from gateways.rest.app import create_app
+from gateways.rest.openapi import build_document
+from gateways.rest.parts import ApiParts, Readiness, Service
+from gateways.rest.problems import MEDIA_TYPE, Problem
+from gateways.rest.route import API, JSON, Route
+from gateways.rest.routes import ROUTES
+from projections.catalog import INLINE
+from projections.rollouts import RolloutReader
+from projections.runner import Projector
+from projections.wait import PositionWaiter
+from schema.wire import Accepted, EnrollRequest, ResultReport, StartedReport, StreamReport
+
+
+class InFlightSet:
+    """What the test says is on its way to agents."""
+
+    def __init__(self) -> None:
+        self.command_ids: set[UUID] = set()
+
+    @asynccontextmanager
+    async def hold(self, agent_id: AgentId) -> AsyncIterator[frozenset[UUID]]:
+        del agent_id
+        yield frozenset(self.command_ids)
+
+
+class LivePieces:
+    """Live output that the test makes up."""
+
+    def __init__(self) -> None:
+        self._queues: dict[UUID, asyncio.Queue[Any]] = {}
+        self.followed = asyncio.Event()
+
+    @asynccontextmanager
+    async def follow(self, command_id: UUID) -> AsyncIterator[AsyncIterator[Any]]:
+        queue = self._queues.setdefault(command_id, asyncio.Queue())
+        self.followed.set()
+
+        async def pieces() -> AsyncIterator[Any]:
+            while True:
+                yield await queue.get()
+
+        yield pieces()
+
+    def say(self, piece: Any) -> None:
+        self._queues.setdefault(piece.command_id, asyncio.Queue()).put_nowait(piece)
+
+
+_PATTERNS = [(route, re.compile(re.sub(r"{\w+}", "[^/]+", API + route.path))) for route in ROUTES]
+
+
+def route_of(method: str, path: str) -> Route | None:
+    """The declaration that answers a request; the more literal one, where two could."""
+    found = [route for route, pattern in _PATTERNS if route.method == method and pattern.fullmatch(path)]
+    return min(found, key=lambda route: len(route.path_names), default=None)
+
+
+async def hold_against_document(response: httpx2.Response) -> None:
+    """Every answer of every test is what the document says: the models are built by hand, so this keeps them true."""
+    if response.request.method in ("HEAD", "OPTIONS"):
+        return
+    route = route_of(response.request.method, response.request.url.path)
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    if response.status_code >= 400 and not response.request.url.path.startswith("/readyz"):
+        assert kind == MEDIA_TYPE
+        problem = Problem.model_validate_json(await response.aread())
+        assert problem.status == response.status_code
+        if route is not None and response.status_code != 405:
+            assert str(response.status_code) in documented(route), problem
+    elif route is not None:
+        assert response.status_code == route.status
+        assert kind == route.media_type
+        assert "x-request-id" in response.headers
+        if route.response is not None and kind == JSON:
+            route.response.model_validate_json(await response.aread(), strict=True)
+        if route.etag:
+            assert re.fullmatch(r'"\d+"', response.headers["etag"])
+
+
+_documented: dict[str, set[str]] = {}
+
+
+def documented(route: Route) -> set[str]:
+    if not _documented:
+        for item in build_document(ROUTES)["paths"].values():
+            for operation in item.values():
+                _documented[operation["operationId"]] = set(operation["responses"])
+    return _documented[route.operation_id]
+
+
+class Api(msgspec.Struct):
+    """A running API with its parts, and the fleet that tests make through it."""
+
+    url: str
+    log: PostgresEventLog
+    bus: CommandBus
+    in_flight: InFlightSet
+    live: LivePieces
+    admin_key: str
+    server: Any
+    pool: Any
+    clients: list[httpx2.AsyncClient] = []
+
+    def client(self, key: str | None = None, *, check: bool = True, **headers: str) -> httpx2.AsyncClient:
+        """A client with a key; the administrator's by default, none if it is empty."""
+        key = self.admin_key if key is None else key
+        client = httpx2.AsyncClient(
+            base_url=self.url + API,
+            headers=({"Authorization": f"Bearer {key}"} if key else {}) | headers,
+            event_hooks={"response": [hold_against_document] if check else []},
+            timeout=20,
+            trust_env=False,
+        )
+        self.clients.append(client)
+        return client
+
+    async def key(self, role: Role = Role.ADMIN, client_ids: list[UUID] | None = None) -> str:
+        caller = Caller(actor="system", correlation_id=new_id())
+        done = await self.bus.dispatch(CreateApiKey(name="test", role=role, client_ids=client_ids), caller)
+        return str(done.answer["key"])
+
+    @property
+    def deliveries(self) -> Deliveries:
+        return Deliveries(self.log, utc_now)
+
+
+async def made(client: httpx2.AsyncClient, path: str, body: dict[str, Any], **headers: str) -> Any:
+    """POST, and read what it made."""
+    response = await client.post(path, json=body, headers=headers)
+    assert response.is_success, response.text
+    client.headers["Fleetlog-Wait-Position"] = response.headers["Fleetlog-Position"]
+    return response.json()
+
+
+async def metric(api: Api, name: str, **labels: str) -> float:
+    """What Prometheus would read; 0 where nothing was counted yet."""
+    async with httpx2.AsyncClient(base_url=api.url, trust_env=False) as client:
+        text = (await client.get("/metrics")).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
+
+
+class Fleet(msgspec.Struct):
+    """A client with a site and agents, made through the API."""
+
+    api: Api
+    http: Any
+    client_id: str
+    site_id: str
+
+    @classmethod
+    async def make(cls, api: Api, http: httpx2.AsyncClient, name: str) -> "Fleet":
+        client = await made(http, "/clients", {"name": name})
+        site = await made(http, f"/clients/{client['id']}/sites", {"name": "Main"})
+        return cls(api, http, client["id"], site["id"])
+
+    async def agent(self, hostname: str = "web-07", platform: str = "linux") -> str:
+        token = await made(self.http, "/enrollment-tokens", {"site_id": self.site_id})
+        enrolled = await Enrollment(self.api.log, utc_now, new_id).enroll(
+            EnrollRequest(
+                token=token["token"],
+                public_key=new_id().hex * 2,
+                proof="",
+                hostname=hostname,
+                platform=platform,
+                arch="x86_64",
+                agent_version="0.1.0",
+            )
+        )
+        self.http.headers["Fleetlog-Wait-Position"] = str(enrolled.position)
+        return str(enrolled.agent_id)
+
+    async def command(self, agent_id: str, **more: Any) -> str:
+        body = {"agent_id": agent_id, "spec": {"kind": "ping"}} | more
+        return str((await made(self.http, "/commands", body))["id"])
+
+    async def accept(self, agent_id: str, command_id: str) -> None:
+        reply = Accepted(command_id=UUID(command_id), attempt=1, status="accepted")
+        await self.api.deliveries.accepted(AgentId(UUID(agent_id)), [reply], "test", None)
+
+    async def start(self, agent_id: str, command_id: str) -> None:
+        report = StartedReport(command_id=UUID(command_id), attempt=1, started_at=datetime.now(UTC))
+        await self.api.deliveries.started(AgentId(UUID(agent_id)), report, "test")
+
+    async def finish(self, agent_id: str, command_id: str, outcome: str = "succeeded", **more: Any) -> None:
+        now = datetime.now(UTC)
+        report = ResultReport(
+            command_id=UUID(command_id),
+            attempt=1,
+            outcome=outcome,
+            exit_code=0,
+            started_at=now,
+            finished_at=now,
+            stdout=more.pop("stdout", StreamReport()),
+            **more,
+        )
+        await self.api.deliveries.finished(AgentId(UUID(agent_id)), report, "test")
+
+
+@asynccontextmanager
+async def running(app: Any) -> AsyncIterator[tuple[str, uvicorn.Server]]:
+    """The application behind a real server on a free port, in this loop."""
+    # asyncio turns Nagle's algorithm off on sockets that say that they are TCP, and only on those.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(256)
+    config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        async with asyncio.timeout(20):
+            while not server.started:  # noqa: ASYNC110 - uvicorn offers no event
+                await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+async def sse(response: httpx2.Response) -> AsyncIterator[tuple[str | None, str, Any]]:
+    """The events of a stream, by the letter of the specification: (id, name, data)."""
+    event: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        if not line:
+            if "data" in event:
+                yield event.get("id"), event.get("event", "message"), json.loads(event["data"])
+            event = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(":")
+            event[name] = event[name] + "\n" + value.lstrip(" ") if name == "data" and name in event else value[1:]
+
+
+@asynccontextmanager
+async def composed(
+    url: str, *, first: Service | None = None, agents: bool = False, **changes: Any
+) -> AsyncIterator[Api]:
+    """The API on this database, its projector beside it.
+
+    Args:
+        url: the database.
+        first: what it has to wait for.
+        agents: serve them too: enrollment and check-ins.
+        changes: to its parts.
+    """
+    log = PostgresEventLog(url, inline=INLINE, name="test")
+    waiter = PositionWaiter(app_conninfo(url))
+    pool = await open_pool(url, name="rest")
+    in_flight, live = InFlightSet(), LivePieces()
+
+    async def catch_up(names: Collection[str]) -> None:
+        await waiter.wait(await log.head(), names, 10.0)
+
+    bus = make_bus(log, in_flight, RolloutReader(pool.connection, catch_up))
+
+    async def postgres() -> dict[str, Any]:
+        return {"position": await log.head()}
+
+    services: list[Service] = [*([first] if first else []), log, waiter, Projector(app_conninfo(url))]
+    if agents:
+        load_keys(url)
+        served = AgentHttp(log, pool, url, ["nats://127.0.0.1:4222"], "test")
+        services.append(served)
+        changes |= {"agent_routes": served.routes(), "on_leave": [served.leave]}
+    parts = ApiParts(
+        bus=bus,
+        log=log,
+        pool=pool,
+        waiter=waiter,
+        authenticator=Authenticator(log),
+        read_output=partial(read_output, pool),
+        clock=utc_now,
+        new_id=new_id,
+        live=live,
+        readiness={"postgres": Readiness(probe=postgres)},
+        services=services,
+        failed_auth_burst=1000,
+        access_log=False,
+    )
+    app = create_app(replace(parts, **changes))
+    async with running(app) as (address, server):
+        api = Api(address, log, bus, in_flight, live, "", server, pool, [])
+        yield api
+        for client in api.clients:
+            await client.aclose()
+    await pool.close()

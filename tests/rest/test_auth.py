@@ -1,0 +1,141 @@
+"""Keys: who gets in, and what happens to those who guess."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
+
+from command_bus.errors import UnauthenticatedError
+from command_bus.ids import utc_now
+from domain.api_keys import Role
+from gateways.rest.auth import MAX_ADDRESSES, FailureLimit, Gate
+from gateways.rest.errors import TooManyFailuresError
+from tests.rest.harness import Api, Fleet
+
+
+class Seconds:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class OneKey:
+    """An authenticator that knows one key and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def authenticate(self, text: str, at: Any) -> Any:
+        del at
+        self.asked += 1
+        if text != "right":
+            raise UnauthenticatedError
+        return SimpleNamespace(actor="key:1", role=Role.ADMIN, client_ids=None)
+
+
+def gate(seconds: Seconds, keys: OneKey) -> Gate:
+    parts: Any = SimpleNamespace(authenticator=keys, clock=utc_now, failed_auth_burst=3, failed_auth_every_s=10.0)
+    return Gate(parts, seconds)
+
+
+def scope(address: str = "10.0.0.1") -> dict[str, Any]:
+    return {"client": (address, 1)}
+
+
+async def test_guessing_is_slowed_down_and_costs_nothing() -> None:
+    """After a burst of wrong keys an address waits, and what it sends is not even looked at."""
+    seconds, keys = Seconds(), OneKey()
+    door = gate(seconds, keys)
+    for _ in range(3):
+        with pytest.raises(UnauthenticatedError):
+            await door.identify(scope(), Headers({"Authorization": "Bearer wrong"}))
+    with pytest.raises(TooManyFailuresError) as refused:
+        await door.identify(scope(), Headers({"Authorization": "Bearer wrong"}))
+    assert refused.value.headers["Retry-After"] == "11"
+    assert keys.asked == 3
+    seconds.now = 10.0
+    with pytest.raises(UnauthenticatedError):
+        await door.identify(scope(), Headers({"Authorization": "Bearer wrong"}))
+
+
+async def test_a_known_key_passes_beside_a_guesser() -> None:
+    """One broken script behind an office's address does not lock out the office."""
+    door = gate(Seconds(), OneKey())
+    right = Headers({"Authorization": "Bearer right"})
+    await door.identify(scope(), right)
+    for _ in range(3):
+        with pytest.raises(UnauthenticatedError):
+            await door.identify(scope(), Headers({"Authorization": "Bearer wrong"}))
+    assert (await door.identify(scope(), right)).actor == "key:1"
+    assert (await door.identify(scope("10.0.0.2"), right)).actor == "key:1"
+
+
+async def test_no_key_is_no_guess() -> None:
+    """A request without a key is refused, and held against nobody."""
+    door = gate(Seconds(), OneKey())
+    for header in ({}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer"}, {"Authorization": "Bearer  "}):
+        for _ in range(5):
+            with pytest.raises(UnauthenticatedError):
+                await door.identify(scope(), Headers(header))
+    assert (await door.identify(scope(), Headers({"Authorization": "bearer right"}))).actor == "key:1"
+
+
+@given(times=st.lists(st.floats(0, 100), max_size=60))
+def test_no_address_fails_more_often_than_it_may(times: list[float]) -> None:
+    """Whatever the rhythm: within any time, at most the burst and one more for each interval."""
+    seconds = Seconds()
+    limit = FailureLimit(3, 10.0, seconds)
+    passed = 0
+    for at in sorted(times):
+        seconds.now = at
+        if limit.wait_s("a") == 0:
+            limit.failed("a")
+            passed += 1
+    assert passed <= 3 + 100 / 10
+
+
+def test_memory_of_guessers_is_bounded() -> None:
+    """A million addresses cost no more than the newest ten thousand."""
+    limit = FailureLimit(3, 10.0, Seconds())
+    for i in range(MAX_ADDRESSES + 100):
+        limit.failed(str(i))
+    assert len(limit._buckets) == MAX_ADDRESSES
+
+
+async def test_no_answer_without_a_key(api: Api) -> None:
+    """401 with the way to do it right, on reads, writes and streams alike."""
+    for key in ("", "flk_nonsense", api.admin_key[:-1] + ("a" if api.admin_key[-1] != "a" else "b")):
+        for method, path in (("GET", "/agents"), ("POST", "/commands"), ("GET", "/events/stream"), ("GET", "/me")):
+            response = await api.client(key).request(method, path)
+            assert (response.status_code, response.json()["code"]) == (401, "unauthenticated")
+            assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_roles_are_kept(api: Api, fleet: Fleet) -> None:
+    """An auditor reads and changes nothing; an operator works and does not administer."""
+    agent_id = await fleet.agent()
+    auditor, operator = api.client(await api.key(Role.AUDITOR)), api.client(await api.key(Role.OPERATOR))
+    assert (await auditor.get("/events")).status_code == 200
+    body = {"agent_id": agent_id, "spec": {"kind": "ping"}}
+    assert (await auditor.post("/commands", json=body)).json()["code"] == "forbidden"
+    assert (await operator.post("/commands", json=body)).status_code == 202
+    assert (await operator.post("/clients", json={"name": "x"})).json()["code"] == "forbidden"
+    assert (await operator.get("/api-keys")).json()["code"] == "forbidden"
+    assert (await operator.get("/me")).json()["role"] == "operator"
+
+
+async def test_a_revoked_key_is_shut_out(api: Api) -> None:
+    """Within a second of its revocation a key opens nothing."""
+    key = await api.key(Role.AUDITOR)
+    client = api.client(key)
+    me = (await client.get("/me")).json()
+    assert (await api.client().post(f"/api-keys/{me['actor'].removeprefix('key:')}/revoke", json={})).status_code == 200
+    async with asyncio.timeout(5):
+        while (await client.get("/me")).status_code != 401:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.05)

@@ -1,0 +1,302 @@
+"""Invariant 8: a key limited to some tenants sees those, and nothing else, by any way there is."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+from uuid import UUID
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from command_bus.ids import new_id
+from domain.api_keys import Role
+from gateways.rest.route import Route
+from gateways.rest.routes import ROUTES
+from tests.rest.harness import Api, Fleet, made, sse
+
+READS = [route for route in ROUTES if route.method == "GET" and not route.path.startswith(("/api-keys", "/me"))]
+SHARED = ("/scripts",)
+"""Scripts belong to no tenant: all may run them."""
+
+
+class Tenant:
+    """Everything that one client has."""
+
+    def __init__(self, ids: dict[str, str], words: set[str]) -> None:
+        self.ids = ids
+        self.words = words
+        """Every id and name that only this tenant may see."""
+        self.agents: list[str] = []
+        self.commands: list[str] = []
+
+
+async def furnish(api: Api, name: str) -> Tenant:
+    """A tenant with one of everything, and of commands one that waits and one that has ended."""
+    http = api.client()
+    fleet = await Fleet.make(api, http, name)
+    agent_id = await fleet.agent(f"{name}-host")
+    open_id = await fleet.command(agent_id, reason=f"{name}-reason")
+    ended_id = await fleet.command(agent_id)
+    await fleet.finish(agent_id, ended_id)
+    tokens = (await http.get("/enrollment-tokens")).json()["items"]
+    (token_id,) = [token["id"] for token in tokens if token["client_id"] == fleet.client_id]
+    rollout = {"name": f"{name}-rollout", "target": {"include": {"agents": [agent_id]}}, "spec": {"kind": "ping"}}
+    rollout_id = (await made(http, "/rollouts", rollout))["id"]
+    ids = {"client_id": fleet.client_id, "site_id": fleet.site_id, "agent_id": agent_id, "command_id": ended_id}
+    ids["rollout_id"] = rollout_id
+    return Tenant(ids, {*ids.values(), open_id, token_id, name, f"{name}-host", f"{name}-reason", f"{name}-rollout"})
+
+
+def address(route: Route, tenant: Tenant, script_id: str) -> str:
+    return route.path.format(**tenant.ids, script_id=script_id, revision=1)
+
+
+async def text_of(api: Api, key: str, path: str, query: dict[str, Any], route: Route) -> tuple[int, str]:
+    """All that an answer says; of a stream, what it says until it has caught up with a marker."""
+    client = api.client(key, check=False)
+    if route.media_type == "text/event-stream" and route.path.endswith("/stream"):
+        return await _until_quiet(client, path, query | ({"after": 0} if route.path == "/events/stream" else {}))
+    response = await client.get(path, params=query)
+    return response.status_code, response.text
+
+
+async def _until_quiet(client: Any, path: str, query: dict[str, Any]) -> tuple[int, str]:
+    seen = ""
+    async with client.stream("GET", path, params=query) as response:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                async for event in sse(response):
+                    seen += json.dumps(event)
+    return response.status_code, seen
+
+
+async def test_a_tenant_sees_its_own_and_nothing_else(api: Api) -> None:
+    """Over every GET route, every mix of ids and filters: no id, name or text of another tenant comes back."""
+    tenants = [await furnish(api, name) for name in ("acme", "globex")]
+    script = await made(api.client(), "/scripts", {"name": "s", "content": {"shell": "sh", "body": "true"}})
+    keys = [await api.key(Role.ADMIN, [tenant.ids["client_id"]]) for tenant in tenants]  # type: ignore[list-item]
+    head = await api.log.head()
+    await api.client().get("/commands", params={"wait_position": head})
+    loop = asyncio.get_running_loop()
+
+    async def proof(me: int, route: Route, filters: dict[str, int], backwards: bool) -> None:
+        mine, other = tenants[me], tenants[1 - me]
+        names = set(route.query.model_fields)
+        wanted = {name: tenants[whose].ids[name] for name, whose in filters.items() if name in names}
+        if "backwards" in names:
+            wanted["backwards"] = str(backwards).lower()
+        asks_of_other = any(tenants[whose] is other for name, whose in filters.items() if name in names)
+        # Its own things it sees ...
+        status, text = await text_of(api, keys[me], address(route, mine, script["id"]), wanted, route)
+        assert status in (200, 404), (route.path, text)
+        if not asks_of_other:
+            assert status == 200, (route.path, text)
+        assert not [word for word in other.words if word in text and word not in wanted.values()], route.path
+        # ... and another's do not exist.
+        if route.path_names and not route.path.startswith(SHARED):
+            status, text = await text_of(api, keys[me], address(route, other, script["id"]), wanted, route)
+            assert status == 404, route.path
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        me=st.integers(0, 1),
+        route=st.sampled_from(READS),
+        filters=st.dictionaries(st.sampled_from(["client_id", "site_id", "agent_id"]), st.integers(0, 1)),
+        backwards=st.booleans(),
+    )
+    def property_(me: int, route: Route, filters: dict[str, int], backwards: bool) -> None:
+        asyncio.run_coroutine_threadsafe(proof(me, route, filters, backwards), loop).result(30)
+
+    await asyncio.to_thread(property_)
+
+
+class Crowd:
+    """Tenants of random sizes; each of their names and reasons says whose it is."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._http = api.client()
+        self.tenants: list[Tenant] = []
+        self.position = 0
+
+    async def add(self, agents: int, commands: int) -> None:
+        name = f"tenant{len(self.tenants)}x"
+        fleet = await Fleet.make(self._api, self._http, name)
+        words = {name, fleet.client_id, fleet.site_id}
+        tenant = Tenant({"client_id": fleet.client_id, "site_id": fleet.site_id}, words)
+        for number in range(agents):
+            agent_id = await fleet.agent(f"{name}-host{number}")
+            tenant.agents.append(agent_id)
+            for turn in range(commands):
+                command_id = await fleet.command(agent_id, reason=f"{name}-reason{turn}")
+                tenant.commands.append(command_id)
+                if turn % 2:
+                    await fleet.finish(agent_id, command_id)
+        words |= {*tenant.agents, *tenant.commands}
+        self.tenants.append(tenant)
+        self.position = await self._api.log.head()
+
+    async def touch(self, tenant: Tenant) -> int:
+        """Have something happen to it, to know a stream's end by."""
+        site = await made(self._http, f"/clients/{tenant.ids['client_id']}/sites", {"name": f"marker{new_id()}"})
+        site_id = UUID(site["id"])
+        return (await self._api.log.read_heads([site_id]))[site_id].position
+
+
+Ask = tuple[str, int, int, bool]
+"""What to read, whose (by number), a page's size, newest first."""
+Asking = st.tuples(
+    st.sampled_from(
+        ["clients", "agents", "commands", "tokens", "events", "export", "stream", "agent", "queue", "timeline", "story"]
+    ),
+    st.integers(0, 30),
+    st.sampled_from([2, 7, 500]),
+    st.booleans(),
+)
+LISTS = {
+    "clients": ("/clients", lambda tenant: [tenant.ids["client_id"]]),
+    "agents": ("/agents", lambda tenant: tenant.agents),
+    "commands": ("/commands", lambda tenant: tenant.commands),
+    "tokens": ("/enrollment-tokens", None),
+    "events": ("/events", None),
+}
+
+
+async def read_pages(client: Any, path: str, **query: Any) -> list[Any]:
+    """All of a list, page by page."""
+    items: list[Any] = []
+    cursor: dict[str, str] = {}
+    while True:
+        response = await client.get(path, params=query | cursor)
+        assert response.status_code == 200, (path, response.text)
+        items += response.json()["items"]
+        if response.json()["next"] is None:
+            return items
+        cursor = {"cursor": response.json()["next"]}
+
+
+async def read_one(crowd: Crowd, client: Any, seen: list[Tenant], whose: Tenant, ask: Ask) -> str:
+    """Read as asked, and return all that came back; what is one's own must be there, and what is not is not found."""
+    what, number, limit, backwards = ask
+    wait = {"wait_position": crowd.position}
+    if what in LISTS:
+        path, own = LISTS[what]
+        query = wait | {"limit": limit} | ({"backwards": str(backwards).lower()} if what == "events" else {})
+        items = await read_pages(client, path, **query)
+        if own is not None:
+            assert {item["id"] for item in items} == {one for tenant in seen for one in own(tenant)}
+        return json.dumps(items)
+    if what == "export":
+        return str((await client.get("/events/export")).text)
+    if what == "stream":
+        upto, text = await crowd.touch(seen[0]), ""
+        async with asyncio.timeout(20), client.stream("GET", "/events/stream", params={"after": 0}) as response:
+            async for position, _, event in sse(response):
+                text += json.dumps(event)
+                if int(position or 0) >= upto:
+                    return text
+    ids = whose.commands if what == "story" else whose.agents
+    if not ids:
+        return ""
+    wanted = ids[number % len(ids)]
+    path = {
+        "agent": f"/agents/{wanted}",
+        "queue": f"/agents/{wanted}/queue",
+        "timeline": f"/agents/{wanted}/timeline",
+        "story": f"/commands/{wanted}/events",
+    }[what]
+    response = await client.get(path, params=wait)
+    assert response.status_code == (200 if whose in seen else 404), (path, response.text)
+    return str(response.text).replace(wanted, "") if whose not in seen else str(response.text)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=3),
+    limited_to=st.sets(st.integers(0, 30), min_size=1, max_size=3),
+    asks=st.lists(Asking, min_size=4, max_size=12),
+)
+async def test_whoever_a_key_is_limited_to_it_sees_those_alone(
+    api: Api, sizes: list[tuple[int, int]], limited_to: set[int], asks: list[Ask]
+) -> None:
+    """Random fleets, keys for random tenants, random reads: all of one's own, and not a word of anybody else's."""
+    crowd = _crowds.setdefault(api.url, Crowd(api))  # it grows from example to example, as the database does
+    for size in sizes:
+        await crowd.add(*size)
+    seen = [crowd.tenants[at] for at in {one % len(crowd.tenants) for one in limited_to}]
+    client = api.client(await api.key(Role.ADMIN, [UUID(tenant.ids["client_id"]) for tenant in seen]))
+    strange = {word for tenant in crowd.tenants if tenant not in seen for word in tenant.words}
+    for ask in asks:
+        whose = crowd.tenants[ask[1] % len(crowd.tenants)]
+        text = await read_one(crowd, client, seen, whose, ask)
+        assert not [word for word in strange if word in text], ask
+
+
+_crowds: dict[str, Crowd] = {}
+
+
+async def test_a_tenants_live_stream_is_its_own(api: Api) -> None:
+    """While two tenants' events interleave, each stream tells one of them."""
+    https = [api.client(), api.client()]
+    fleets = [await Fleet.make(api, http, name) for http, name in zip(https, ("acme", "globex"), strict=True)]
+    keys = [await api.key(Role.AUDITOR, [fleet.client_id]) for fleet in fleets]  # type: ignore[list-item]
+
+    async def listen(key: str, ready: asyncio.Event) -> list[Any]:
+        async with api.client(key).stream("GET", "/events/stream") as response:
+            ready.set()
+            events = sse(response)
+            return [(await anext(events))[2] for _ in range(10)]
+
+    ready = [asyncio.Event(), asyncio.Event()]
+    listening = [asyncio.create_task(listen(*each)) for each in zip(keys, ready, strict=True)]
+    for event in ready:
+        await event.wait()
+    for i in range(10):
+        for fleet in fleets:
+            await made(fleet.http, f"/clients/{fleet.client_id}/sites", {"name": f"s{i}"})
+    async with asyncio.timeout(20):
+        for fleet, seen in zip(fleets, await asyncio.gather(*listening), strict=True):
+            assert {event["client_id"] for event in seen} == {fleet.client_id}
+
+
+async def test_a_tenants_key_changes_nothing_of_others(api: Api) -> None:
+    """Every write route, at another tenant's address: not found, or forbidden, and nothing is recorded."""
+    acme, globex = await furnish(api, "acme"), await furnish(api, "globex")
+    key = await api.key(Role.ADMIN, [acme.ids["client_id"]])  # type: ignore[list-item]
+    client = api.client(key)
+    before = await api.log.head()
+    include = {"agents": [globex.ids["agent_id"]]}
+    bodies: dict[str, dict[str, Any]] = {
+        "name": {"name": "mine"},
+        "site": {"site_id": globex.ids["site_id"]},
+        "tags": {"tags": ["mine"]},
+        "clients": {"name": "mine"},
+        "sites": {"name": "mine"},
+        "client_id": {"name": "mine"},
+        "site_id": {"name": "mine"},
+        "scripts": {"name": "mine", "content": {"shell": "sh", "body": "true"}},
+        "script_id": {"name": "mine"},
+        "revisions": {"content": {"shell": "sh", "body": "true"}},
+        "commands": {"agent_id": globex.ids["agent_id"], "spec": {"kind": "ping"}},
+        "rollouts": {"name": "mine", "target": {"include": include}, "spec": {"kind": "ping"}},
+        "plan": {"name": "mine", "target": {"include": include}, "spec": {"kind": "ping"}},
+        "enrollment-tokens": {"site_id": globex.ids["site_id"]},
+        "api-keys": {"name": "mine"},
+    }
+    other = globex.ids | {
+        "token_id": _token(globex),
+        "key_id": globex.ids["agent_id"],
+        "script_id": acme.ids["site_id"],
+    }
+    for route in ROUTES:
+        if route.intent is not None:
+            body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
+            response = await client.request(route.method, route.path.format(**other), json=body)
+            assert response.status_code in (403, 404), (route.method, route.path, response.text)
+    assert await api.log.head() == before
+
+
+def _token(tenant: Tenant) -> str:
+    (found,) = [word for word in tenant.words - set(tenant.ids.values()) if word.count("-") == 4][:1]
+    return found

@@ -1,0 +1,29 @@
+"""Scripts: revisions that stay, and changes that change only what they name."""
+
+from tests.rest.harness import Api, made
+
+CONTENT = {"shell": "sh", "body": "date"}
+
+
+async def test_a_change_leaves_what_it_does_not_name(api: Api) -> None:
+    """A new name keeps the description, and a new description the name."""
+    http = api.client()
+    path = f"/scripts/{(await made(http, '/scripts', {'name': 'a', 'description': 'why', 'content': CONTENT}))['id']}"
+    for change in ({"name": "b"}, {"description": "because"}, {}):
+        response = await http.patch(path, json=change)
+        assert response.status_code == 200
+        http.headers["Fleetlog-Wait-Position"] = response.headers["Fleetlog-Position"]
+    script = (await http.get(path)).json()
+    assert (script["name"], script["description"]) == ("b", "because")
+
+
+async def test_a_revision_stays_as_it_is(api: Api) -> None:
+    """What a script was is read back after it has become something else, and after it was archived."""
+    http = api.client()
+    path = f"/scripts/{(await made(http, '/scripts', {'name': 'a', 'content': CONTENT}))['id']}"
+    await made(http, f"{path}/revisions", {"content": {"shell": "sh", "body": "uptime"}})
+    await made(http, f"{path}/archive", {})
+    bodies = [(await http.get(f"{path}/revisions/{number}")).json()["body"] for number in (1, 2)]
+    assert bodies == ["date", "uptime"]
+    refused = await http.post(f"{path}/revisions", json={"content": CONTENT})
+    assert (refused.status_code, refused.json()["code"]) == (409, "script_archived")
