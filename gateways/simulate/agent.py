@@ -32,7 +32,7 @@ class World:
 
     Args:
         plan: how they behave.
-        urls: NATS servers; each connection goes to one of them.
+        urls: NATS servers; each connection goes to one of them, at random.
         tasks: owns whatever they do.
     """
 
@@ -152,14 +152,18 @@ class SimulatedMachine(LightAgent):
         await self._arrived()
 
     async def _try(self) -> bool:
-        try:
-            async with asyncio.timeout(wire.LET_IN_S):
-                await self.connect([self._world.random.choice(self._world.urls)])
-        except (OSError, TimeoutError):
-            await self.close()
-            self._world.counts["refused"] += 1
-            return False
-        return self.link.lost is None
+        """Every server once, at random, as the real agent does: one that is down keeps nobody away from the others."""
+        for url in self._world.random.sample(self._world.urls, len(self._world.urls)):
+            try:
+                async with asyncio.timeout(wire.LET_IN_S):
+                    await self.connect([url])
+            except (OSError, TimeoutError):
+                await self.close()
+                self._world.counts["refused"] += 1
+                continue
+            if self.link.lost is None:
+                return True
+        return False
 
     async def _arrived(self) -> None:
         self._coming = False

@@ -121,8 +121,9 @@ async def test_a_server_killed_in_the_middle_of_a_rollout(fleet: Fleet) -> None:
         # Each begins at a server of its own, and knows the others.
         await fleet.gateway(name, urls=[node.url, *fleet.nats.urls], lease_s=2)
     identities = await fleet.identities(AGENTS)
-    async with rolling_out(fleet), asyncio.TaskGroup() as tasks:
+    async with rolling_out(fleet), asyncio.TaskGroup() as tasks, contextlib.AsyncExitStack() as over:
         world = World(Plan(run_s=0.05, failing=0), fleet.nats.urls, tasks)
+        over.callback(world.end)
         machines = [
             SimulatedMachine(identity, fleet.keys.delivery.public, world, number)
             for number, identity in enumerate(identities)
@@ -138,7 +139,6 @@ async def test_a_server_killed_in_the_middle_of_a_rollout(fleet: Fleet) -> None:
             while world.checks.runs < len(rollouts) * AGENTS or not all(map(at_rest, machines)):  # noqa: ASYNC110 -- as above
                 await asyncio.sleep(0.05)
         await asyncio.gather(*(machine.leave() for machine in machines))
-        world.end()
     assert world.counts["lost"] > 0, "nobody was on the server that was killed"
     assert world.checks.broken == {}
     assert world.checks.out_of_order == []
