@@ -87,6 +87,8 @@ class Hours(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def zone(name: str) -> tzinfo:
     """A time zone by its IANA name, or by its offset from UTC.
 
+    A machine without time zones of its own (slim containers, Windows) has those of the package tzdata.
+
     Raises:
         InvalidValueError: there is none of that name.
     """

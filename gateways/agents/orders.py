@@ -97,7 +97,11 @@ class Orders:
         return unreadable
 
     def pack(self, agent_id: AgentId, rows: Sequence[PendingRow], specs: dict[UUID, Spec]) -> Packed:
-        """Put as many rows as fit, in order, into one signed delivery. Call `prepare` for them first."""
+        """Put as many rows as fit, in order, into one signed delivery. Call `prepare` for them first.
+
+        Rows whose time has run out since they were leased, or whose hours have closed, are left out (invariant 5): the
+        next lease looks at them again, and the scheduler ends what has expired.
+        """
         now = self._clock()
         orders: list[wire.Order] = []
         carried: list[PendingRow] = []
@@ -109,6 +113,8 @@ class Orders:
             if spec is None:
                 stuck = True
                 break
+            if _begins_by(row, now) <= now:
+                continue
             work = self._work(spec)
             if work is None or len(work) > MAX_BODY_BYTES - 1024:
                 code, detail = ("no_revision", "The script revision is not on record.") if work is None else _TOO_LARGE

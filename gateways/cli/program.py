@@ -68,6 +68,11 @@ def run(arguments: Sequence[str]) -> int:
             where = context.command_path if context is not None else "fleetlog"
             Output(as_json=False).error("usage", f"{message.rstrip('.')}; `{where} --help` shows what there is.")
         return USAGE
-    except (typer.Abort, KeyboardInterrupt):
+    except typer.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):
+            # Not at a prompt, which gives no cause: some part of the program read to an end where none should be.
+            raise abort.__cause__ from None
+        return INTERRUPTED
+    except KeyboardInterrupt:
         return INTERRUPTED
     return result if isinstance(result, int) else 0

@@ -1,5 +1,7 @@
 """The program as a whole: whatever is typed wrong, one line says so, and exit code 2."""
 
+import asyncio
+import io
 import os
 import subprocess
 import sys
@@ -8,7 +10,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import typer
 
+from gateways.cli import program
 from gateways.cli.program import run
 
 
@@ -144,6 +148,25 @@ def test_init_prepares_an_empty_database_once(
     assert "fleetlog agent enroll https://fleet.example.com flt_" in first
     assert run(["init"]) == 0
     assert "flk_" not in capsys.readouterr().out
+
+
+def test_an_end_of_input_is_an_answer_at_a_prompt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who closes the input when asked has given up: 130. Anywhere else an end of data is a fault, and shows as one."""
+
+    def register(app: typer.Typer) -> None:
+        @app.command()
+        def ask() -> None:
+            typer.confirm("Go on?")
+
+        @app.command()
+        def read() -> None:
+            raise asyncio.IncompleteReadError(b"half", 8)
+
+    monkeypatch.setattr(program, "REGISTER", (*program.REGISTER, register))
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run(["ask"]) == 130
+    with pytest.raises(asyncio.IncompleteReadError):
+        run(["read"])
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Hours of the day, by the clock where a machine stands."""
 
+import zoneinfo
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -142,3 +143,17 @@ def test_a_machine_tells_its_zone(facts: dict[str, Any], told: str | None) -> No
     assert timezone_of(facts) == told
     if told is not None:
         Hours(begins="22:00", ends="05:00").of(told).check()
+
+
+def test_a_machine_without_time_zones_knows_them_all_the_same() -> None:
+    """A slim container has none in its system, and hours by a zone's name open there as anywhere."""
+    zoneinfo.reset_tzpath(to=())
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        night = Hours(begins="22:00", ends="05:00", timezone="Europe/Vienna")
+        night.check()
+        assert night.open_at(datetime(2026, 7, 1, 20, 30, tzinfo=UTC))
+        assert not night.open_at(datetime(2026, 12, 1, 20, 30, tzinfo=UTC))
+    finally:
+        zoneinfo.reset_tzpath()
+        zoneinfo.ZoneInfo.clear_cache()

@@ -21,6 +21,7 @@ from domain.ids import AgentId, ClientId, SiteId
 from gateways.agents.keys import ServerKeys, load_keys
 from gateways.agents.leases import Holds
 from gateways.agents.service import GatewayService
+from gateways.agents.steps import Steps, nothing
 from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity, enroll_simulated
 from gateways.local.servers import EmbeddedNats, EmbeddedNatsCluster
 from projections.catalog import INLINE
@@ -61,10 +62,19 @@ class Fleet:
         urls: Sequence[str] = (),
         concurrency: int = 256,
         clock: Clock = utc_now,
+        steps: Steps = nothing,
     ) -> GatewayService:
         urls = urls or self.nats.urls
         service = GatewayService(
-            self.log, self.pool, self.url, urls, name, lease_s=lease_s, concurrency=concurrency, clock=clock
+            self.log,
+            self.pool,
+            self.url,
+            urls,
+            name,
+            lease_s=lease_s,
+            concurrency=concurrency,
+            clock=clock,
+            steps=steps,
         )
         await service.start()
         self.services.append(service)

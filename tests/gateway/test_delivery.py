@@ -1,7 +1,9 @@
 """Commands reach their agents: at once, at check-in, in order, and never after they were called off."""
 
 import asyncio
+from datetime import timedelta
 
+from command_bus.ids import utc_now
 from command_bus.intents.commands import CancelCommand
 from domain.agents import AgentConnected
 from domain.commands import CommandCancelled, CommandDelivered, CommandSucceeded
@@ -91,6 +93,31 @@ async def test_a_command_whose_delivery_was_not_answered_is_cancelled_only_by_it
     await fleet.dispatch(CancelCommand(command_id=command_id))
     await fleet.until_event(agent.agent_id, CommandCancelled)
     assert command_id in agent.tombstones
+
+
+async def test_what_expires_between_its_lease_and_its_turn_is_not_sent(fleet: Fleet) -> None:
+    """A gateway that is slow looks at the time again: what was in time when it was leased stays, the rest goes."""
+    late = timedelta()
+    settled = asyncio.Event()
+
+    def on_step(step: str) -> None:
+        nonlocal late
+        if step == "leased":
+            late += timedelta(minutes=10)
+        elif step == "settled":
+            settled.set()
+
+    (identity,) = await fleet.identities()
+    (short,) = await fleet.queue(identity.agent_id, expires_in=timedelta(minutes=5))
+    (long,) = await fleet.queue(identity.agent_id)
+    await fleet.gateway(clock=lambda: utc_now() + late, steps=on_step)
+    agent = await fleet.agent(identity)
+    await agent.hello()
+    await asyncio.wait_for(settled.wait(), 20)
+    assert [order.command_id for order in agent.received] == [long]
+    assert await fleet.state(short) == "queued"
+    async with fleet.holds.hold(identity.agent_id) as in_flight:
+        assert short not in in_flight
 
 
 async def test_a_lease_from_tomorrow_keeps_nobody_away(fleet: Fleet) -> None:
