@@ -5,10 +5,9 @@ import contextlib
 import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import redis.asyncio
 from starlette.applications import Starlette
@@ -23,7 +22,6 @@ from command_bus.rollouts import FanOut
 from command_bus.scheduler import Scheduler
 from command_bus.wiring import make_bus
 from command_bus.worker import JobQueue, WorkerService
-from domain.ids import AgentId
 from gateways.agents.greeting import greeting
 from gateways.agents.http import AgentHttp
 from gateways.agents.leases import Holds
@@ -39,13 +37,17 @@ from gateways.rest.rates import Rates, SharedRates
 from gateways.settings import Settings, need
 from projections.catalog import INLINE, list_status
 from projections.errors import PositionTimeoutError
-from projections.pending import expired, orphaned
+from projections.pending import QueueReader
 from projections.rollouts import RolloutReader, Rollouts
 from projections.runner import Projector
 from projections.wait import PositionWaiter
 
 CATCH_UP_S = 10.0
 """How long a decision waits for the read models that it leans on."""
+
+
+AGENTS_POOL = 4
+"""Connections of an API process for agents that check in over HTTP: each of their statements takes a moment."""
 
 
 class OpenPool:
@@ -173,15 +175,7 @@ class Parts:
         return make_bus(self.log, self.holds, reads, default_expiry=expiry)
 
     def housekeeping(self) -> Housekeeping:
-        async def find_expired(now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
-            async with self.pool.connection() as connection:
-                return await expired(connection, now, limit)
-
-        async def find_orphaned(_now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
-            async with self.pool.connection() as connection:
-                return await orphaned(connection, limit)
-
-        return Housekeeping(self.log, self.holds, find_expired, find_orphaned, new_id)
+        return Housekeeping(self.log, self.holds, QueueReader(self.pool.connection), new_id)
 
 
 def build_api(settings: Settings) -> Starlette:
@@ -189,8 +183,10 @@ def build_api(settings: Settings) -> Starlette:
     parts = Parts(settings, "api")
     waiter = PositionWaiter(app_conninfo(parts.postgres_url, name="fleetlog-api-wait"))
     live = LiveOutput(parts.log, parts.postgres_url, parts.nats_urls, "api")
+    # Apart from the pool of people who search: agents are served by index alone, as a gateway serves them.
+    agents_pool = make_pool(parts.postgres_url, max_size=AGENTS_POOL, name="fleetlog-api-agents", settings=BY_INDEX)
     agents = AgentHttp(
-        parts.log, parts.pool, parts.postgres_url, parts.agent_nats_urls, "api", clock=utc_now, nats_ca=parts.nats_ca
+        parts.log, agents_pool, parts.postgres_url, parts.agent_nats_urls, "api", clock=utc_now, nats_ca=parts.nats_ca
     )
     rates, shared = _rates(settings)
     return create_app(
@@ -206,7 +202,7 @@ def build_api(settings: Settings) -> Starlette:
             read_output=partial(read_output, parts.pool),
             readiness=_readiness(parts),
             agent_routes=agents.routes(),
-            services=[*parts.services, waiter, live, agents, *shared],
+            services=[*parts.services, OpenPool(agents_pool), waiter, live, agents, *shared],
             rates=rates,
             on_leave=[agents.leave],
         )

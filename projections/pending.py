@@ -3,7 +3,8 @@
 Folded inside of the appending transaction, so that a gateway that looks after a commit sees what was committed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, ClassVar, Self
 from uuid import UUID
@@ -270,12 +271,36 @@ async def expired(connection: Connection, now: datetime, limit: int) -> list[tup
     return [(row[0], AgentId(row[1])) for row in await _all(connection, "expired", {"now": now, "limit": limit})]
 
 
-async def orphaned(connection: Connection, limit: int) -> list[tuple[UUID, AgentId]]:
-    """(command, agent) of open commands of retired agents."""
-    return [(row[0], AgentId(row[1])) for row in await _all(connection, "orphaned", {"limit": limit})]
+async def open_of(connection: Connection, agent_ids: Sequence[UUID], limit: int) -> list[tuple[UUID, AgentId]]:
+    """(command, agent) of open commands of these agents."""
+    arguments = {"agent_ids": uuids(agent_ids), "limit": limit}
+    return [(row[0], AgentId(row[1])) for row in await _all(connection, "open_of", arguments)]
 
 
 async def queue_depths(connection: Connection) -> Depths:
     """How much is pending in all."""
     (row,) = await _all(connection, "depths", {})
     return Depths(*row)
+
+
+class QueueReader:
+    """What the command bus asks of the queues.
+
+    Args:
+        connect: lends a connection.
+    """
+
+    def __init__(self, connect: Callable[[], AbstractAsyncContextManager[Connection]]) -> None:
+        self._connect = connect
+
+    async def expired(self, now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
+        async with self._connect() as connection:
+            return await expired(connection, now, limit)
+
+    async def agents_with_new(self, after: int) -> list[tuple[UUID, int]]:
+        async with self._connect() as connection:
+            return await agents_with_new(connection, after)
+
+    async def open_of(self, agent_ids: Sequence[UUID], limit: int) -> list[tuple[UUID, AgentId]]:
+        async with self._connect() as connection:
+            return await open_of(connection, agent_ids, limit)

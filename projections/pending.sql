@@ -98,9 +98,8 @@ FROM pending WHERE agent_id = ANY(%(agent_ids)s::uuid[]) GROUP BY agent_id
 SELECT command_id, agent_id FROM pending
 WHERE state = 'queued' AND expires_at <= %(now)s ORDER BY expires_at LIMIT %(limit)s
 
--- name: orphaned
-SELECT pending.command_id, pending.agent_id FROM agents JOIN pending USING (agent_id)
-WHERE agents.state = 'retired' LIMIT %(limit)s
+-- name: open_of
+SELECT command_id, agent_id FROM pending WHERE agent_id = ANY(%(agent_ids)s::uuid[]) LIMIT %(limit)s
 
 -- name: depths
 -- Only an index is read, and it is as large as the queue, not as history.

@@ -1,20 +1,84 @@
 """What time does to commands: they expire, and those of retired agents end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from command_bus.context import InFlight, NewId
-from command_bus.event_log import ConflictError, EventLog
+from command_bus.event_log import ConflictError, EventLog, Selection
 from command_bus.repository import load_many
+from domain.agents import AgentRetired
 from domain.commands import Command
 from domain.event import Change, Metadata
 from domain.ids import AgentId
 
 PAGE = 500
-Due = Callable[[datetime, int], Awaitable[Sequence[tuple[UUID, AgentId]]]]
-"""Finds (command, agent) pairs that are due, at most so many."""
+LOOKED_AT = 1000
+"""Retired agents whose queues are looked at by one statement."""
+
+
+class Queues(Protocol):
+    """What there is to know of the pending queues; current at commit."""
+
+    async def expired(self, now: datetime, limit: int) -> Sequence[tuple[UUID, AgentId]]:
+        """(command, agent) of queued commands whose time is up."""
+
+    async def agents_with_new(self, after: int) -> Sequence[tuple[UUID, int]]:
+        """Agents for which something was queued after a position, a page of them; the largest position last."""
+
+    async def open_of(self, agent_ids: Sequence[UUID], limit: int) -> Sequence[tuple[UUID, AgentId]]:
+        """(command, agent) of open commands of some agents."""
+
+
+class Orphans:
+    """Retired agents that may have open commands.
+
+    A retirement is an event and so is a queued command, and positions become visible in their order. So whichever of
+    the two is read last meets the other: a retirement what is in the queue, a new command who is retired. Where neither
+    happened, two looks at the ends of two indexes are all that it takes.
+
+    Args:
+        log: tells of retirements.
+        queues: tell of commands.
+    """
+
+    def __init__(self, log: EventLog, queues: Queues) -> None:
+        self._log = log
+        self._queues = queues
+        self._retired: set[UUID] = set()
+        self._read = 0
+        self._queued = 0
+        self._suspects: dict[UUID, None] = {}
+
+    async def find(self, limit: int) -> Sequence[tuple[UUID, AgentId]]:
+        """Some of what is open of retired agents; nothing if nothing is."""
+        await self._read_retirements()
+        await self._read_queued()
+        while self._suspects:
+            some = list(self._suspects)[:LOOKED_AT]
+            if found := await self._queues.open_of(some, limit):
+                return found
+            for agent_id in some:
+                del self._suspects[agent_id]
+        return ()
+
+    async def _read_retirements(self) -> None:
+        head = await self._log.head()
+        while self._read < head:
+            page = await self._log.read(
+                Selection(types=(AgentRetired.__name__,)), after=self._read, upto=head, limit=LOOKED_AT, tolerant=True
+            )
+            found = dict.fromkeys(one.originator_id for one in page)
+            self._retired.update(found)
+            self._suspects.update(found)
+            self._read = page[-1].position if len(page) == LOOKED_AT else head
+
+    async def _read_queued(self) -> None:
+        while found := await self._queues.agents_with_new(self._queued):
+            self._suspects.update((agent_id, None) for agent_id, _ in found if agent_id in self._retired)
+            self._queued = found[-1][1]
 
 
 class Housekeeping:
@@ -23,16 +87,15 @@ class Housekeeping:
     Args:
         log: the event log.
         in_flight: which commands an agent may already have.
-        expired: finds queued commands whose time is up.
-        orphaned: finds open commands of retired agents.
+        queues: what is pending.
         new_id: for correlation.
     """
 
-    def __init__(self, log: EventLog, in_flight: InFlight, expired: Due, orphaned: Due, new_id: NewId) -> None:
+    def __init__(self, log: EventLog, in_flight: InFlight, queues: Queues, new_id: NewId) -> None:
         self._log = log
         self._in_flight = in_flight
-        self._expired = expired
-        self._orphaned = orphaned
+        self._queues = queues
+        self._orphans = Orphans(log, queues)
         self._new_id = new_id
 
     async def expire_due(self, now: datetime) -> int:
@@ -42,11 +105,12 @@ class Housekeeping:
         soon. One whose fate is unknown since a lease ran out is expired: if the agent has it after all, the agent's
         result is recorded as a late one.
         """
-        return await self._end(await self._expired(now, PAGE), lambda command: command.expire(now))
+        return await self._end(await self._queues.expired(now, PAGE), lambda command: command.expire(now))
 
     async def abandon_retired(self, now: datetime) -> int:
         """End up to 500 open commands of retired agents; returns how many."""
-        return await self._end(await self._orphaned(now, PAGE), lambda command: command.abandon("agent retired"))
+        del now
+        return await self._end(await self._orphans.find(PAGE), lambda command: command.abandon("agent retired"))
 
     async def _end(self, due: Sequence[tuple[UUID, AgentId]], decide: Callable[[Command], list[Change]]) -> int:
         by_agent: dict[AgentId, list[UUID]] = {}

@@ -134,13 +134,17 @@ async def test_time_ends_what_waited_too_long_or_lost_its_agent(
     await dispatch(RetireAgent(agent_id=retired))
     clock.pass_(timedelta(minutes=2))
 
-    async def expired(*_: object) -> list[tuple[UUID, AgentId]]:
-        return [(due, agent_id), (later, agent_id)]
+    class Waiting:
+        async def expired(self, _now: datetime, _limit: int) -> list[tuple[UUID, AgentId]]:
+            return [(due, agent_id), (later, agent_id)]
 
-    async def orphaned(*_: object) -> list[tuple[UUID, AgentId]]:
-        return [(orphan, retired)]
+        async def agents_with_new(self, _after: int) -> list[tuple[UUID, int]]:
+            return []
 
-    housekeeping = Housekeeping(log, in_flight, expired, orphaned, new_id)
+        async def open_of(self, agent_ids: Sequence[UUID], _limit: int) -> list[tuple[UUID, AgentId]]:
+            return [(orphan, retired)] if retired in agent_ids else []
+
+    housekeeping = Housekeeping(log, in_flight, Waiting(), new_id)
     assert [await housekeeping.expire_due(clock.now), await housekeeping.expire_due(clock.now)] == [1, 0]
     assert await housekeeping.abandon_retired(clock.now) == 1
     states = [(await load(log, Command, command_id)).state for command_id in (due, later, orphan)]

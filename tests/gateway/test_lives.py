@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,12 +15,10 @@ from nats.aio.msg import Msg
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.commands import CancelCommand, QueueCommand
-from command_bus.postgres import AsyncPool
 from domain.commands import CommandDelivered, CommandState, LateResultRecorded, state_after
 from domain.errors import CommandEndedError
-from domain.ids import AgentId
 from gateways.bench.simulated import SimulatedAgent
-from projections.pending import expired, orphaned
+from projections.pending import QueueReader
 from schema import wire
 from tests.gateway.harness import Fleet
 
@@ -154,15 +151,9 @@ async def cancel(fleet: Fleet, machine: Machine, command_id: UUID) -> None:
         machine.given_up.add(command_id)
 
 
-def clockwork(fleet: Fleet, pool: AsyncPool) -> Housekeeping:
+def clockwork(fleet: Fleet) -> Housekeeping:
     """What the scheduler does to commands whose time is up."""
-
-    async def due(read: Any, now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
-        async with pool.connection() as connection:
-            found = await (read(connection, now, limit) if read is expired else read(connection, limit))
-        return [(row[0], AgentId(row[1])) for row in found]
-
-    return Housekeeping(fleet.log, fleet.holds, partial(due, expired), partial(due, orphaned), new_id)
+    return Housekeeping(fleet.log, fleet.holds, QueueReader(fleet.pool.connection), new_id)
 
 
 async def settle(fleet: Fleet, machine: Machine, command_ids: list[UUID]) -> dict[UUID, list[Any]]:
@@ -170,7 +161,7 @@ async def settle(fleet: Fleet, machine: Machine, command_ids: list[UUID]) -> dic
     machine.change_mood("well")
     if not machine.here:
         await machine.come(fleet)
-    house = clockwork(fleet, fleet.pool)
+    house = clockwork(fleet)
     async with asyncio.timeout(40):
         while True:
             await house.expire_due(utc_now())

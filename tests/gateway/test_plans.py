@@ -5,11 +5,15 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import SecretStr
+from starlette.routing import Mount, Route
 
 from command_bus.ids import new_id, utc_now
 from command_bus.postgres import BY_INDEX, app_conninfo
 from gateways.agents.delivery import wanting
 from gateways.agents.leases import Leases, Settlement
+from gateways.composition import build_api
+from gateways.settings import Settings
 from projections.pending import cancels_of, counts
 from tests.projections.explaining import ExplainingCursor, tables_scanned
 
@@ -52,3 +56,15 @@ async def test_a_plan_made_on_empty_tables_still_goes_by_index(explaining: psyco
     await counts(explaining, agent_ids)
     assert len(ExplainingCursor.plans) > 6
     assert [tables_scanned(plan) for plan in ExplainingCursor.plans if tables_scanned(plan)] == []
+
+
+async def test_the_api_serves_agents_by_index_as_well(postgres_url: str) -> None:
+    """HTTP check-ins ask what a gateway asks, on connections that keep their plans as a gateway's do."""
+    settings = Settings(postgres_url=SecretStr(postgres_url), nats_url=SecretStr("nats://127.0.0.1:1"))
+    (mount,) = [route for route in build_api(settings).routes if isinstance(route, Mount)]
+    pools = {route.endpoint.__self__._pool for route in mount.routes if isinstance(route, Route)}
+    (pool,) = pools
+    await pool.open(wait=False)
+    async with pool.connection() as connection:
+        assert await (await connection.execute("SHOW enable_seqscan")).fetchone() == ("off",)
+    await pool.close()

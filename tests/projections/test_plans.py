@@ -134,7 +134,8 @@ FOUND: dict[str, Query] = {
     "agents due": lambda c: pending.agents_due(c, since=NOW, now=NOW + timedelta(seconds=1)),
     "agents with pending": lambda c: pending.agents_with_pending(c, AGENT, 100),
     "cancels of some": lambda c: pending.cancels_of(c, [UUID(int=n) for n in range(50)]),
-    "orphans": lambda c: pending.orphaned(c, 100),
+    "what is open of some": lambda c: pending.open_of(c, [UUID(int=n) for n in range(50)], 100),
+    "agents with something new": lambda c: pending.agents_with_new(c, 20_000_000),
 }
 
 
