@@ -1,9 +1,35 @@
 """Every event type there is, by name and version: what the log can hold."""
 
-from domain import agents, api_keys, clients, commands, idempotency, names, restores, rollouts, scripts, sites, tokens
+from domain import (
+    agents,
+    api_keys,
+    clients,
+    commands,
+    idempotency,
+    names,
+    restores,
+    retention,
+    rollouts,
+    scripts,
+    sites,
+    tokens,
+)
 from domain.event import Event
 
-_MODULES = (agents, api_keys, clients, commands, idempotency, names, restores, rollouts, scripts, sites, tokens)
+_MODULES = (
+    agents,
+    api_keys,
+    clients,
+    commands,
+    idempotency,
+    names,
+    restores,
+    retention,
+    rollouts,
+    scripts,
+    sites,
+    tokens,
+)
 
 
 def _all_events() -> dict[str, type[Event]]:

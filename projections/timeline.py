@@ -1,10 +1,23 @@
 """Each event as one plain English line, for an administrator who reads a machine's story."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from domain import agents, api_keys, clients, commands, idempotency, names, restores, rollouts, scripts, sites, tokens
+from domain import (
+    agents,
+    api_keys,
+    clients,
+    commands,
+    idempotency,
+    names,
+    restores,
+    retention,
+    rollouts,
+    scripts,
+    sites,
+    tokens,
+)
 from domain.commands import CollectFacts, Ping, Result, RunScript, RunShell, Spec
 from domain.event import Event, Recorded, Undecodable
 
@@ -96,6 +109,15 @@ def _wave_finished(event: rollouts.RolloutWaveFinished) -> str:
     return f"Wave {event.wave + 1} finished; the next one {next_}."
 
 
+def _swept(event: retention.OutputsRemoved) -> str:
+    kept = (
+        f"older than {timedelta(seconds=event.kept_s)}"
+        if event.kept_s is not None
+        else (f"beyond {event.kept_bytes} bytes in all")
+    )
+    return f"{event.outputs} whole outputs ({event.bytes} bytes) removed by retention: {kept}."
+
+
 _LINES |= {
     clients.ClientCreated: lambda event: f"Client {_shown(event.name)!r} created.",
     clients.ClientRenamed: lambda event: f"Client renamed to {_shown(event.name)!r}.",
@@ -144,6 +166,7 @@ _LINES |= {
         f"{event.outcome.replace('_', ' ')}."
     ),
     restores.LogRestored: lambda event: f"Log restored from a backup of {_at(event.made_at)}.",
+    retention.OutputsRemoved: _swept,
     rollouts.RolloutTargeted: lambda event: f"{len(event.entries)} agents listed for a rollout.",
     rollouts.RolloutStarted: _rollout,
     rollouts.RolloutGrown: lambda event: f"{len(event.entries)} more agents join a rollout.",

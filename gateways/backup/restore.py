@@ -17,7 +17,7 @@ from domain.restores import LogRestored
 from gateways.backup.archive import Archive, Manifest, open_archive
 from gateways.backup.backup import SCHEMA
 from gateways.backup.errors import DamagedBackupError, NewerBackupError, NotAsRecordedError, NotEmptyError
-from gateways.backup.tables import ARCHIVE, KEPT
+from gateways.backup.tables import ARCHIVE, KEPT, LATER
 from projections import catalog
 from projections.rebuild import rebuild
 from projections.tables import create_tables
@@ -41,7 +41,8 @@ def check(file: Path) -> Manifest:
                 "restore it with that version or a newer one."
             )
         there = {table.name for table in archive.manifest.tables}
-        strange = there.symmetric_difference(KEPT) - (set(ARCHIVE) if there.isdisjoint(ARCHIVE) else set())
+        strange = there.symmetric_difference(KEPT)
+        strange.difference_update(*(tables for tables in LATER if there.isdisjoint(tables)))
         if strange:
             raise DamagedBackupError(f"Its tables are not those of a backup: {', '.join(sorted(strange))}.")
         archive.check()

@@ -10,11 +10,13 @@ import structlog
 
 from command_bus.archiving import ArchiveBusyError, archive
 from command_bus.postgres import AsyncPool, app_conninfo, open_pool
+from command_bus.postgres_log import PostgresEventLog
 from command_bus.worker import Job
 from gateways.agents.outputs import purge_uploads, scrub_output, some_outputs
 from gateways.agents.retention import remove_beyond, remove_old
 from gateways.local.roster import forget_lost
 from gateways.settings import Settings, need
+from projections.catalog import INLINE
 
 UPLOAD_LIFE = timedelta(hours=24)
 """An upload that no chunk was added to for so long is begun anew by its agent, if it still wants to."""
@@ -74,19 +76,24 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
             Job(
                 name="remove_outputs",
                 period_s=60 * _MINUTE,
-                run=lambda: _with_pool(url, lambda pool: remove_outputs(pool, settings)),
+                run=lambda: _with_pool(url, lambda pool: remove_outputs(pool, url, settings)),
             )
         )
     return jobs
 
 
-async def remove_outputs(pool: AsyncPool, settings: Settings) -> Mapping[str, Any]:
+async def remove_outputs(pool: AsyncPool, url: str, settings: Settings) -> Mapping[str, Any]:
     """Apply the policies for whole outputs."""
     removed = []
-    if settings.output_keep_days is not None:
-        removed.append(await remove_old(pool, timedelta(days=settings.output_keep_days)))
-    if settings.output_keep_bytes is not None:
-        removed.append(await remove_beyond(pool, settings.output_keep_bytes))
+    log = PostgresEventLog(url, inline=INLINE, name="fleetlog-jobs")
+    await log.start()
+    try:
+        if settings.output_keep_days is not None:
+            removed.append(await remove_old(pool, log, timedelta(days=settings.output_keep_days)))
+        if settings.output_keep_bytes is not None:
+            removed.append(await remove_beyond(pool, log, settings.output_keep_bytes))
+    finally:
+        await log.stop()
     return {"removed": sum(one.outputs for one in removed), "bytes": sum(one.bytes for one in removed)}
 
 

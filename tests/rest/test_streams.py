@@ -154,7 +154,7 @@ async def test_an_output_that_was_removed_says_when(api: Api, fleet: Fleet) -> N
     told = StreamReport(size=3, sha256=hashlib.sha256(b"abc").hexdigest(), inline=zlib.compress(b"abc"), tail=b"abc")
     await OutputStore(api.pool).put_inline([told])
     await fleet.finish(agent_id, command_id, stdout=told)
-    assert (await remove_beyond(api.pool, 0)).outputs == 1
+    assert (await remove_beyond(api.pool, api.log, 0)).outputs == 1
     fleet.http.headers["Fleetlog-Wait-Position"] = str(await api.log.head())
     response = await fleet.http.get(f"/commands/{command_id}/output")
     assert (response.status_code, response.json()["code"]) == (410, "output_removed")
