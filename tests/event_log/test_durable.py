@@ -185,8 +185,8 @@ async def test_what_is_acknowledged_is_there(postgres_url: str, steps: list[tupl
                         await asyncio.gather(*under_way)
                         continue
                 under_way.append(callers.create_task(work))
-        # A pooler may have no server process yet for what was opened and never used.
-        assert ledger.killed > 0 or CLUSTER or ("kill",) not in steps
+        # A log that was only just opened may have no connection yet, nor a pooler a server process for it.
+        assert ledger.killed > 0 or CLUSTER or steps[: len(MIX)] != MIX
         await judge(ledger, postgres_url, reader, pool, before)
     finally:
         await log.stop()
