@@ -28,7 +28,7 @@ class Intake:
         check: raises WorkRefusedError for work that this machine can never do.
         has_room: whether the disk has room for what running orders leaves behind.
         on_accepted: told of what waits now.
-        on_ended: told of an attempt that was handed over although it has ended: its result is wanted.
+        on_ended: told of an attempt that the server takes to be open although it has ended: its result is wanted.
         on_cancel: told to end what runs.
         on_watch: told that somebody watches a command's output; says whether it runs here.
         steps: see `agent.steps`.
@@ -152,6 +152,30 @@ class Intake:
             ]
         )
 
+    async def held(self, told: wire.Held) -> None:
+        """Answer for what the server takes to be here; see `Journal.held`."""
+        if not self._identity.verifies(told.signature, wire.HELD_CONTEXT, told.body):
+            log.error("passed over a list of what is held here that the server has not signed")
+            return
+        try:
+            body = wire.decode_held_body(told.body)
+        except msgspec.MsgspecError as error:
+            log.warning("cannot read what the server takes to be here: %s", error)
+            return
+        if body.agent_id != self._identity.agent_id:
+            log.error("passed over a list of what another agent holds agent_id=%s", body.agent_id)
+            return
+        self._clock.signed(body.sent_at)
+        keys = [Key(one.command_id, one.attempt) for one in body.attempts]
+        try:
+            waiting = await self._disk.call(self._journal.held, keys, self._clock.now())
+        except JournalFullError as error:
+            log.warning("cannot answer for what the server takes to be here, at the next hello again: %s", error)
+            return
+        for key in waiting:
+            log.warning("answers for command_id=%s attempt=%d, which the server takes to be open", *_pair(key))
+            self._on_ended(key)
+
     async def _cancel(self, message: wire.CancelRequest) -> wire.DownlinkReply:
         if not self._identity.verifies(message.signature, wire.CANCEL_CONTEXT, message.body):
             return wire.Refused(code="bad_signature", detail="The signature is not the server's.")
@@ -172,6 +196,10 @@ class Intake:
         return wire.CancelReply(
             statuses={str(command_id): said.get(status, status) for command_id, status in statuses.items()}
         )
+
+
+def _pair(key: Key) -> tuple[UUID, int]:
+    return key.command_id, key.attempt
 
 
 def _all(orders: Sequence[wire.Order], status: str, code: str, detail: str) -> wire.DeliveryReply:

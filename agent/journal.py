@@ -1,11 +1,12 @@
 """The agent's memory on disk: each (command, attempt) from its acceptance to the server's acknowledgement.
 
     (unknown) --accept--> accepted --start--> running --end--> ended --acknowledge--> finished
-                              |                                 ^ ^                      |
-                              |--end (expired, rejected) -------' '--accept, repeat------'
-                              '--cancel--> tombstone
+                              |                                ^ ^ ^                     |
+                              |--end (expired, rejected) ------' | '--accept, repeat, ---'
+                              '--cancel--> tombstone -----held---'              held
 
-The way back from finished is for a server that was restored from a backup, and has lost what it had acknowledged.
+The way back from finished is for a server that was restored from a backup, and has lost what it had acknowledged. What
+the server holds as being here and this journal never heard of goes from unknown to ended: see `held`.
 
 What must hold, whatever is killed when (invariants 3 and 6): a transition is on disk before anybody acts on it. So
 `accept` returns before "accepted" is said, `start` before the process is spawned, `end` before the result is sent, and
@@ -172,7 +173,13 @@ class Journal:
         return answers
 
     def _answer(self, key: Key, order: Order, now: datetime) -> str:
-        pair = (key.command_id.bytes, key.attempt)
+        known = self._known(key)
+        if known != "unknown":
+            return known
+        return "expired" if order.expires_at <= now else "new"
+
+    def _known(self, key: Key) -> str:
+        pair = _pair(key)
         known = "SELECT EXISTS (SELECT 1 FROM {} WHERE command_id = ? AND attempt = ?)"
         if self._one(known.format("entries"), pair):
             return "accepted"
@@ -180,7 +187,7 @@ class Journal:
             return "finished"
         if self._one("SELECT EXISTS (SELECT 1 FROM tombstones WHERE command_id = ?)", pair[:1]):
             return "cancelled"
-        return "expired" if order.expires_at <= now else "new"
+        return "unknown"
 
     def _insert(self, key: Key, order: Order) -> None:
         name = str(key).encode()
@@ -328,18 +335,50 @@ class Journal:
             self._reopen(keys)
         return keys
 
+    def held(self, keys: Sequence[Key], now: datetime) -> list[Key]:
+        """Answer for attempts that the server takes to be here, synced: each will have an ending.
+
+        An attempt was on this disk before the server heard of it (invariant 3). So one that is unknown here was lost
+        with a part of this disk's history: the machine was set back to a snapshot, or has another journal. In that
+        history it may have run, so it is not run now, nor when it comes again: it has ended as ``interrupted``.
+
+        Args:
+            keys: what the server named.
+            now: the server's time.
+
+        Returns:
+            What waits to be reported now and did not before.
+        """
+        waiting: dict[Key, ResultReport | None] = {}
+        for key in keys:
+            answer = self._known(key)
+            if answer in ("unknown", "cancelled"):
+                waiting[key] = _unheard_of(key, now) if answer == "unknown" else _called_off(key, now)
+            elif answer == "finished":
+                waiting[key] = None
+        if waiting:
+            with self._synced():
+                self._reopen([key for key, result in waiting.items() if result is None])
+                for key, result in waiting.items():
+                    if result is not None:
+                        self._insert_ended(key, _encode(result))
+        return list(waiting)
+
     def _reopen(self, keys: Sequence[Key]) -> None:
         """Within a transaction: let the results of finished attempts wait again."""
         for key in keys:
             (result,) = self._db.execute(
                 "DELETE FROM finished WHERE command_id = ? AND attempt = ? RETURNING result", _pair(key)
             ).fetchone()
-            self._ended_order += 1
-            self._db.execute(
-                "INSERT INTO entries (command_id, attempt, state, lane, priority, position, expires_at, result,"
-                " ended_order) VALUES (?, ?, 'ended', '', 0, 0, 0, ?, ?)",
-                (*_pair(key), result if result is not None else _encode(forgotten(key)), self._ended_order),
-            )
+            self._insert_ended(key, result if result is not None else _encode(forgotten(key)))
+
+    def _insert_ended(self, key: Key, result: bytes) -> None:
+        self._ended_order += 1
+        self._db.execute(
+            "INSERT INTO entries (command_id, attempt, state, lane, priority, position, expires_at, result,"
+            " ended_order) VALUES (?, ?, 'ended', '', 0, 0, 0, ?, ?)",
+            (*_pair(key), result, self._ended_order),
+        )
 
     # -- cancelling -----------------------------------------------------------------------------------------------
 
@@ -467,6 +506,26 @@ def forgotten(key: Key) -> ResultReport:
         attempt=key.attempt,
         outcome="interrupted",
         detail="it ended long ago and was reported then; how is not known here any more",
+    )
+
+
+def _unheard_of(key: Key, now: datetime) -> ResultReport:
+    return ResultReport(
+        command_id=key.command_id,
+        attempt=key.attempt,
+        outcome="interrupted",
+        finished_at=now,
+        detail="the machine does not know it any more: its disk was set back, or its journal lost; it may have run",
+    )
+
+
+def _called_off(key: Key, now: datetime) -> ResultReport:
+    return ResultReport(
+        command_id=key.command_id,
+        attempt=key.attempt,
+        outcome="cancelled",
+        finished_at=now,
+        detail="it was cancelled before it began",
     )
 
 

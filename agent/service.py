@@ -99,6 +99,7 @@ class Agent:
             hello_interval_s=self.identity.hello_interval_s,
             gather_facts=gather,
             free_lanes=lambda: lanes.free,
+            on_held=lambda held: self._intake.held(held),  # noqa: PLW0108 - made below
             steps=steps,
         )
         self._executor = Executor(

@@ -51,6 +51,7 @@ class Uplink:
         hello_interval_s: between hellos, until the server says otherwise.
         gather_facts: what the machine is; blocks.
         free_lanes: how many more lanes could be busy.
+        on_held: told what the server takes to be here.
         steps: see `agent.steps`.
         uniform: randomness, as `random.uniform`.
     """
@@ -67,6 +68,7 @@ class Uplink:
         hello_interval_s: float,
         gather_facts: Callable[[], dict[str, Any]],
         free_lanes: Callable[[], int],
+        on_held: Callable[[wire.Held], Awaitable[None]],
         steps: Steps,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -79,6 +81,7 @@ class Uplink:
         self._hello_interval_s = hello_interval_s
         self._gather = gather_facts
         self._free_lanes = free_lanes
+        self._on_held = on_held
         self._steps = steps
         self._uniform = uniform
         # Holds keys of journal entries only, so the journal's bound on open entries is its bound too.
@@ -180,6 +183,8 @@ class Uplink:
             await self._note(_CLOCK_NOTE, repr(self._clock.offset_s))
             if reply.repeat and reply.repeat_since is not None:
                 await self._repeat(reply.repeat, reply.repeat_since)
+            if reply.held is not None:
+                await self._on_held(reply.held)
             # The server listens: whoever waits to repeat something need not wait longer.
             self._heard.set()
             self._heard = asyncio.Event()

@@ -266,6 +266,17 @@ async def counts(connection: Connection, agent_ids: Sequence[UUID]) -> dict[UUID
     return {agent_id: QueueCounts(*numbers) for agent_id, *numbers in rows}
 
 
+async def held(connection: Connection, agent_ids: Sequence[UUID]) -> dict[UUID, list[tuple[UUID, int]]]:
+    """(command, attempt) of what each of these agents has said that it has, and not how it ended.
+
+    What somebody wants cancelled is left out: of that the agent is asked anyway.
+    """
+    found: dict[UUID, list[tuple[UUID, int]]] = {}
+    for agent_id, command_id, attempt in await _all(connection, "held", {"agent_ids": uuids(agent_ids)}):
+        found.setdefault(agent_id, []).append((command_id, attempt))
+    return found
+
+
 async def expired(connection: Connection, now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
     """(command, agent) of queued commands whose time is up, longest ago first."""
     return [(row[0], AgentId(row[1])) for row in await _all(connection, "expired", {"now": now, "limit": limit})]

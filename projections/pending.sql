@@ -94,6 +94,11 @@ SELECT agent_id, count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHER
     count(*) FILTER (WHERE state = 'running')
 FROM pending WHERE agent_id = ANY(%(agent_ids)s::uuid[]) GROUP BY agent_id
 
+-- name: held
+-- By state first: an agent's queue may be long, and what it has is a window's worth.
+SELECT agent_id, command_id, attempt FROM pending
+WHERE state IN ('delivered', 'running') AND agent_id = ANY(%(agent_ids)s::uuid[]) AND NOT cancel_requested
+
 -- name: expired
 SELECT command_id, agent_id FROM pending
 WHERE state = 'queued' AND expires_at <= %(now)s ORDER BY expires_at LIMIT %(limit)s

@@ -170,6 +170,34 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     free_lanes: int = 0
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One execution of one command."""
+
+    command_id: UUID
+    attempt: int
+
+
+class HeldBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the server signs."""
+
+    agent_id: UUID
+    sent_at: datetime
+    attempts: list[Attempt]
+    """The agent said once that it has them, and the server has heard of no end yet."""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the server takes this agent to have."""
+
+    body: bytes
+    """msgpack of a `HeldBody`."""
+    signature: bytes
+    """Ed25519 over ``b"fleetlog-held-1\\0" + body``, by the server's key: it makes the agent end what it lacks."""
+
+
+HELD_CONTEXT = b"fleetlog-held-1\x00"
+
+
 class HelloReply(Message, frozen=True, kw_only=True, tag="hello_reply"):
     server_time: datetime
     pending: int = 0
@@ -179,6 +207,9 @@ class HelloReply(Message, frozen=True, kw_only=True, tag="hello_reply"):
     """Names an occasion on which the server lost what it had acknowledged: it was restored from a backup. An agent that
     has not heard of that one yet sends each result once more that was acknowledged at or after ``repeat_since``."""
     repeat_since: datetime | None = None
+    held: Held | None = None
+    """Absent where the server takes the agent to have nothing. What its journal does not know although it is named here
+    is lost, for the disk was set back (a snapshot) or the journal is another: the agent ends it as ``interrupted``."""
 
 
 class FactsReport(Message, frozen=True, kw_only=True, tag="facts"):
@@ -359,6 +390,7 @@ decode_live = msgspec.msgpack.Decoder(OutputLive).decode
 decode_work = msgspec.msgpack.Decoder(Work).decode
 decode_delivery_body = msgspec.msgpack.Decoder(DeliveryBody).decode
 decode_cancel_body = msgspec.msgpack.Decoder(CancelBody).decode
+decode_held_body = msgspec.msgpack.Decoder(HeldBody).decode
 
 
 class _Kind(msgspec.Struct):

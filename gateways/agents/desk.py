@@ -78,6 +78,7 @@ class Desk:
             pool,
             self.directory,
             self.deliveries,
+            self.orders,
             self.presence,
             name,
             clock,

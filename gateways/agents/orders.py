@@ -139,6 +139,12 @@ class Orders:
         body = wire.encode(wire.CancelBody(agent_id=agent_id, sent_at=self._clock(), command_ids=list(command_ids)))
         return wire.encode(wire.CancelRequest(body=body, signature=self._key.sign(wire.CANCEL_CONTEXT + body)))
 
+    def held(self, agent_id: AgentId, attempts: Sequence[tuple[UUID, int]]) -> wire.Held:
+        """A signed list of what an agent is taken to have."""
+        named = [wire.Attempt(command_id=command_id, attempt=attempt) for command_id, attempt in attempts]
+        body = wire.encode(wire.HeldBody(agent_id=agent_id, sent_at=self._clock(), attempts=named))
+        return wire.Held(body=body, signature=self._key.sign(wire.HELD_CONTEXT + body))
+
     def _work(self, spec: Spec) -> bytes | None:
         match spec:
             case Ping():

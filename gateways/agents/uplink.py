@@ -25,10 +25,11 @@ from domain.ids import AgentId
 from gateways.agents import metrics
 from gateways.agents.batches import Batcher, OverloadedError
 from gateways.agents.directory import Directory, Entry
+from gateways.agents.orders import Orders
 from gateways.agents.outputs import OutputMissingError, OutputStore, check_inline, named_outputs
 from gateways.agents.restored import Restored
 from gateways.agents.steps import Steps, nothing
-from projections.pending import QueueCounts, counts
+from projections.pending import QueueCounts, counts, held
 from schema import wire
 
 _log = structlog.get_logger()
@@ -66,6 +67,13 @@ OUTAGES = (EventLogError, psycopg.OperationalError, OverloadedError)
 OnAgents = Callable[[Sequence[AgentId]], None]
 
 
+class _Queue(msgspec.Struct, frozen=True):
+    """What a hello is answered by."""
+
+    counts: QueueCounts
+    held: list[tuple[UUID, int]]
+
+
 class Uplink:
     """Handles messages for one process.
 
@@ -74,6 +82,7 @@ class Uplink:
         pool: to the database.
         directory: of agents.
         deliveries: records results and starts.
+        orders: signs what an agent is taken to have.
         presence: records facts.
         gateway: the name that events bear.
         clock: now.
@@ -91,6 +100,7 @@ class Uplink:
         pool: AsyncPool,
         directory: Directory,
         deliveries: Deliveries,
+        orders: Orders,
         presence: PresenceHandler,
         gateway: str,
         clock: Clock,
@@ -108,6 +118,7 @@ class Uplink:
         self._pool = pool
         self._directory = directory
         self._deliveries = deliveries
+        self._orders = orders
         self._presence = presence
         self._gateway = gateway
         self._clock = clock
@@ -115,7 +126,7 @@ class Uplink:
         self._on_room = on_room
         self._seen = seen
         self._outputs = OutputStore(pool)
-        self._hellos: Batcher[UUID, QueueCounts] = Batcher(self._count, name="hello", size=1000)
+        self._hellos: Batcher[UUID, _Queue] = Batcher(self._look, name="hello", size=1000)
         self._results: Batcher[tuple[AgentId, wire.ResultReport], str | DomainError] = Batcher(
             self._record_results, name="results", size=group
         )
@@ -184,23 +195,31 @@ class Uplink:
     async def _hello(self, agent_id: AgentId, hello: wire.Hello, transport: str) -> wire.HelloReply:
         if hello.protocol > wire.PROTOCOL:
             raise ProtocolTooNewError
-        waiting = await self._hellos.submit(agent_id)
+        queue = await self._hellos.submit(agent_id)
         metrics.HELLOS.labels(transport).inc()
-        if waiting.open:
+        if queue.counts.open:
             self._on_contact((agent_id,))
         return wire.HelloReply(
             server_time=self._clock(),
-            pending=waiting.queued,
+            pending=queue.counts.queued,
             hello_interval_s=HELLO_INTERVAL_S,
             repeat=self._restored.name if self._restored is not None else "",
             repeat_since=self._restored.since if self._restored is not None else None,
+            held=self._orders.held(agent_id, queue.held) if queue.held else None,
         )
 
-    async def _count(self, agent_ids: list[UUID]) -> Sequence[QueueCounts]:
+    async def _look(self, agent_ids: list[UUID]) -> Sequence["_Queue"]:
+        """Each agent's queue in numbers, and what it is taken to have.
+
+        That is read before the agent hears of it, and was on its disk before it was recorded: so whatever it does not
+        know by then is lost there.
+        """
         async with self._pool.connection() as connection:
             found = await counts(connection, list(set(agent_ids)))
+            having = [agent_id for agent_id, one in found.items() if one.delivered or one.running]
+            there = await held(connection, having) if having else {}
         nothing = QueueCounts()
-        return [found.get(agent_id, nothing) for agent_id in agent_ids]
+        return [_Queue(found.get(agent_id, nothing), there.get(agent_id, [])) for agent_id in agent_ids]
 
     # -- commands --------------------------------------------------------------------------------------------------
 

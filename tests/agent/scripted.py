@@ -46,6 +46,10 @@ class ScriptedGateway:
         self.came: dict[str, list[float]] = defaultdict(list)
         """By kind of uplink, when each came."""
         self.chunks: dict[str, dict[int, bytes]] = defaultdict(dict)
+        self.held: list[tuple[UUID, int]] = []
+        """What hellos are answered as being with the agent."""
+        self.held_key = self.server_key
+        self.hello_interval_s = 60.0
         self._position = 0
 
     def identity(self) -> Identity:
@@ -87,12 +91,18 @@ class ScriptedGateway:
     def _answer(self, said: wire.Uplink) -> wire.UplinkReply:
         match said:
             case wire.Hello():
-                return wire.HelloReply(server_time=datetime.now(UTC))
+                held = self._held() if self.held else None
+                return wire.HelloReply(server_time=datetime.now(UTC), held=held, hello_interval_s=self.hello_interval_s)
             case wire.OutputOffer():
                 return wire.OutputWanted(from_chunk=len(self.chunks[said.sha256]))
             case wire.OutputChunk():
                 self.chunks[said.sha256][said.index] = zlib.decompress(said.data)
         return wire.Acknowledged()
+
+    def _held(self) -> wire.Held:
+        named = [wire.Attempt(command_id=command_id, attempt=attempt) for command_id, attempt in self.held]
+        body = _encode(wire.HeldBody(agent_id=self.agent_id, sent_at=datetime.now(UTC), attempts=named))
+        return wire.Held(body=body, signature=self.held_key.sign(wire.HELD_CONTEXT + body))
 
     async def _live(self, message: Msg) -> None:
         async with self.news:

@@ -1,11 +1,13 @@
 """kill -9 of the agent at every step: nothing runs twice, nothing that was accepted is lost (invariants 3 and 6)."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.platforms import PLATFORM
 from tests.agent.scripted import AgentProcess, ScriptedGateway, script
@@ -109,6 +111,48 @@ async def test_results_wait_for_the_server(gateway: ScriptedGateway, agent: Agen
     gateway.silent.clear()
     agent.start()
     assert gateway.output((await gateway.result(order.command_id)).stdout) == b"kept\n"
+
+
+async def test_what_a_set_back_disk_forgot_is_interrupted(
+    gateway: ScriptedGateway, agent: AgentProcess, place: Path
+) -> None:
+    """Set back to before it was accepted, a command is answered for at the hello, and does not run when it comes again.
+
+    What goes on here is left alone; a list that the server has not signed is passed over.
+    """
+    ran = place / "ran"
+    gateway.hello_interval_s = 1.0
+    agent.start()
+    await gateway.hello()
+    await agent.stop()
+    shutil.copytree(gateway.state_dir, place / "snapshot")
+    lost = gateway.order(script(f"echo run >> {ran}"))
+    gateway.heard["hello"].clear()
+    agent.start(crash_at="exited")
+    await gateway.hello()
+    await gateway.client.publish(f"fleet.{gateway.agent_id}.cmd", gateway.delivery(lost), reply="nobody")
+    assert await agent.exited() == -signal.SIGKILL
+    shutil.rmtree(gateway.state_dir)
+    (place / "snapshot").rename(gateway.state_dir)
+    gateway.held_key = Ed25519PrivateKey.generate()
+    gateway.held = [(lost.command_id, 1)]
+    gateway.heard["hello"].clear()
+    agent.start()
+    going_on = gateway.order(script("sleep 300"))
+    await gateway.deliver(going_on)
+    gateway.held.append((going_on.command_id, 1))
+    await gateway.until(lambda: len(gateway.heard["hello"]) >= 2)
+    assert not gateway.heard["result"]
+    gateway.held_key = gateway.server_key
+    result = await gateway.result(lost.command_id)
+    assert result.outcome == "interrupted"
+    assert "set back" in result.detail
+    assert (await gateway.deliver(lost))[0].status == "accepted"
+    after = gateway.order(script("true"), lane="system")
+    await gateway.deliver(after)
+    await gateway.result(after.command_id)
+    assert ran.read_text() == "run\n"
+    assert going_on.command_id not in {report.command_id for report in gateway.heard["result"]}
 
 
 async def test_second_agent_is_refused(gateway: ScriptedGateway, agent: AgentProcess) -> None:

@@ -101,6 +101,21 @@ class JournalModel(RuleBasedStateMachine):
         self.repeated = occasion
         self.state |= dict.fromkeys(expected, "ended")
 
+    @rule(wanted=st.sets(keys))
+    def held(self, wanted: set[Key]) -> None:
+        """The server takes these to be here: what does not go on here has an ending to be reported."""
+        expected = {key for key in wanted if self.state.get(key, "finished") == "finished"}
+        assert set(self.journal.held(sorted(wanted), NOW)) == expected
+        outcomes = {
+            key: "interrupted" if key.command_id not in self.cancelled else "cancelled"
+            for key in expected - self.state.keys()
+        }
+        self.state |= dict.fromkeys(expected, "ended")
+        for key, outcome in outcomes.items():
+            ended = self.journal.result(key)
+            assert ended is not None
+            assert ended.result.outcome == outcome
+
     @rule(command_id=st.sampled_from(IDS))
     def cancel(self, command_id: UUID) -> None:
         answer = self.journal.cancel([command_id], NOW)[command_id]

@@ -2,11 +2,13 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 from command_bus.ids import utc_now
-from command_bus.intents.commands import CancelCommand
+from command_bus.intents.commands import CancelCommand, QueueCommand
 from domain.agents import AgentConnected
-from domain.commands import CommandCancelled, CommandDelivered, CommandSucceeded
+from domain.commands import CommandCancelled, CommandDelivered, CommandInterrupted, CommandSucceeded
 from schema import wire
 from tests.gateway.harness import Fleet
 
@@ -155,3 +157,59 @@ async def test_presence_is_recorded_when_an_agent_comes(fleet: Fleet) -> None:
     agent = await fleet.agent()
     (event,) = await asyncio.wait_for(fleet.until_event(agent.agent_id, AgentConnected), 10)
     assert isinstance(event, AgentConnected)
+
+
+async def test_each_hello_is_answered_with_what_the_agent_is_taken_to_have(fleet: Fleet) -> None:
+    """What it said it has and has not ended, signed: so it can tell what its own disk has lost. Nothing else."""
+    await fleet.gateway()
+    agent = await fleet.agent()
+    other = await fleet.agent()
+    for one in (agent, other):
+        first = await one.hello()
+        assert isinstance(first, wire.HelloReply)
+        assert first.held is None
+    ended, cancelled, kept, begun = await fleet.queue(agent.agent_id, 4)
+    await fleet.queue(other.agent_id)
+    await fleet.until_event(agent.agent_id, CommandDelivered, 4)
+    await agent.ask(wire.StartedReport(command_id=begun, attempt=1, started_at=utc_now()))
+    await agent.finish(next(order for order in agent.received if order.command_id == ended))
+    await fleet.dispatch(CancelCommand(command_id=cancelled))
+    reply = await agent.hello()
+    assert isinstance(reply, wire.HelloReply)
+    assert reply.held is not None
+    agent._verify(reply.held.signature, wire.HELD_CONTEXT + reply.held.body)
+    body = wire.decode_held_body(reply.held.body)
+    named = {(one.command_id, one.attempt) for one in body.attempts}
+    assert (body.agent_id, named) == (agent.agent_id, {(kept, 1), (begun, 1)})
+
+
+async def test_what_a_machine_lost_is_interrupted_or_tried_again_where_that_is_allowed(fleet: Fleet) -> None:
+    """It says so like any result, once however often: the story says why, and only a policy makes another attempt."""
+    await fleet.gateway()
+    agent = await fleet.agent()
+    await agent.hello()
+    (plain,) = await fleet.queue(agent.agent_id)
+    done: Any = await fleet.dispatch(
+        QueueCommand.model_validate(
+            {
+                "agent_id": agent.agent_id,
+                "spec": {"kind": "ping"},
+                "retry": {"max_attempts": 2, "on": ["interrupted"], "backoff_s": 0},
+            }
+        )
+    )
+    again = UUID(done.answer["id"])
+    await fleet.until_event(agent.agent_id, CommandDelivered, 2)
+    agent.journal.clear()
+    for command_id in (plain, again, plain, again):
+        lost = wire.ResultReport(
+            command_id=command_id, attempt=1, outcome="interrupted", finished_at=utc_now(), detail="set back"
+        )
+        assert isinstance(await agent.ask(lost), wire.Acknowledged)
+    ending = (await fleet.story(plain))[-1]
+    assert isinstance(ending, CommandInterrupted)
+    assert ending.result.detail == "set back"
+    await agent.until(lambda: (again, 2) in agent.journal)
+    requeued = [type(one).__name__ for one in await fleet.story(again)]
+    assert requeued[:3] == ["CommandQueued", "CommandDelivered", "CommandRequeued"]
+    assert "LateResultRecorded" not in requeued

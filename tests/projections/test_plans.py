@@ -131,6 +131,7 @@ FOUND: dict[str, Query] = {
     "hours waited for": pending.hours_waited_for,
     "agents in hours": lambda c: pending.agents_in_hours(c, ["night"]),
     "counts of some": lambda c: pending.counts(c, [UUID(int=n) for n in range(50)]),
+    "what some are taken to have": lambda c: pending.held(c, [UUID(int=n) for n in range(50)]),
     "agents due": lambda c: pending.agents_due(c, since=NOW, now=NOW + timedelta(seconds=1)),
     "agents with pending": lambda c: pending.agents_with_pending(c, AGENT, 100),
     "cancels of some": lambda c: pending.cancels_of(c, [UUID(int=n) for n in range(50)]),

@@ -1,5 +1,6 @@
 """What an agent did reaches the log once, whatever is killed in between, in any order (invariants 3 and 6)."""
 
+import shutil
 import signal
 
 import pytest
@@ -58,3 +59,27 @@ def test_an_agent_dies_between_its_result_and_the_answer(platform: Platform, mac
     machine.start()
     platform.ended_once(command)
     assert platform.effect(step) == ["run"]
+
+
+def test_a_machine_is_set_back_to_a_snapshot(platform: Platform, machine: Machine) -> None:
+    """What it had accepted since is lost with its disk: it ends as `interrupted`, or is tried again where it may be."""
+    machine.kill()
+    snapshot = platform.folder / "snapshot"
+    shutil.copytree(machine.state_dir, snapshot)
+    machine.start(crash_at="exited")
+    going = platform.folder / "going-back"
+    line = f"echo run >> {platform.effects}/set-back; while [ ! -e {going} ]; do sleep 0.05; done"
+    lost = machine.shell(line)
+    again = machine.shell(line, retry={"max_attempts": 2, "on": ["interrupted"], "backoff_s": 0})
+    platform.until(lambda: platform.effect("set-back") == ["run"], "the first script to run")
+    platform.until(lambda: platform.api.get(f"/commands/{again}")["state"] == "delivered", "the second to be accepted")
+    going.touch()
+    assert machine.exited() == -signal.SIGKILL
+    shutil.rmtree(machine.state_dir)
+    snapshot.rename(machine.state_dir)
+    machine.start()
+    platform.ended_once(lost, "interrupted")
+    assert "set back" in platform.ended(lost)["result"]["detail"]
+    platform.ended_once(again)
+    assert platform.ended(again)["attempt"] == 2
+    assert platform.effect("set-back") == ["run", "run"]
