@@ -2,7 +2,7 @@
 
 Under xdist the controlling process starts them once and tells its workers where they are. With
 ``FLEETLOG_TEST_TOPOLOGY=cluster`` (`make test-cluster`) the same tests run against three NATS servers and a Postgres
-behind PgBouncer.
+behind PgBouncer. What they write is in memory where there is room (`tests.memory`).
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import redis
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Identifier, Literal
 
 from command_bus.migrate import migrate
 from command_bus.pooler import prepare_login
@@ -36,6 +36,7 @@ from gateways.local.servers import (
 )
 from projections.tables import create_tables
 from tests import pgbouncer
+from tests.memory import temporary_files_in_memory
 from tests.nats import fleet_nats
 from tests.shape import CLUSTER, NATS_SIZE
 
@@ -89,7 +90,15 @@ class Stack:
         with psycopg.connect(url, autocommit=True) as connection:
             # A database for each test is hundreds of files to sync. What tests kill are processes, never the machine.
             connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("ALTER SYSTEM SET full_page_writes = off")
+            connection.execute("ALTER SYSTEM SET max_wal_size = '512MB'")
+            connection.execute("ALTER SYSTEM SET min_wal_size = '64MB'")
             connection.execute("SELECT pg_reload_conf()")
+            # Tests make thousands of connections, and the proof of a password is most of what each of them costs.
+            connection.execute("SET scram_iterations = 1")
+            for login in ("postgres", "fleetlog", "fleetlog_owner"):
+                change = SQL("ALTER ROLE {} PASSWORD {}")
+                connection.execute(change.format(Identifier(login), Literal(conninfo_to_dict(url)["password"])))
             connection.execute(SQL("CREATE DATABASE {}").format(Identifier(TEMPLATE)))
         migrate(_database(url, TEMPLATE))
         asyncio.run(create_tables(_database(url, TEMPLATE)))
@@ -116,11 +125,15 @@ class Stack:
 
 
 STACK = pytest.StashKey[Stack]()
+MEMORY = pytest.StashKey[contextlib.ExitStack]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     known = getattr(config, "workerinput", {}).get("fleetlog_servers")
     config.stash[STACK] = Stack(known)
+    config.stash[MEMORY] = contextlib.ExitStack()
+    if known is None:  # workers have the environment of whoever started them
+        config.stash[MEMORY].enter_context(temporary_files_in_memory())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -139,6 +152,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if STACK in config.stash:
         config.stash[STACK].stop()
+        config.stash[MEMORY].close()
 
 
 def _database(url: str, name: str) -> str:
@@ -148,7 +162,9 @@ def _database(url: str, name: str) -> str:
 def _fresh_database(url: str, template: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        # By files: through the log it takes ten times as long.
+        copy = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        connection.execute(copy.format(Identifier(name), Identifier(template)))
     yield _as_url(_database(url, name))
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
@@ -160,11 +176,27 @@ def _as_url(conninfo: str) -> str:
     return "postgresql://{user}:{password}@/{dbname}?host={host}&port={port}".format(**parts)
 
 
+Databases = Callable[[], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Makes databases as `postgres_url` is one, for fixtures that several tests share."""
+    stack = request.config.stash[STACK]
+
+    @contextlib.contextmanager
+    def make() -> Iterator[str]:
+        for url in _fresh_database(stack.url("postgres"), TEMPLATE):
+            yield _pooled(stack, url) if CLUSTER else url
+
+    return make
+
+
 @pytest.fixture
-def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def postgres_url(databases: Databases) -> Iterator[str]:
     """A fresh database, migrated, with empty projections; the login is the administrator's."""
-    for url in _fresh_database(request.config.stash[STACK].url("postgres"), TEMPLATE):
-        yield _pooled(request, url) if CLUSTER else url
+    with databases() as url:
+        yield url
 
 
 @pytest.fixture
@@ -172,12 +204,13 @@ def pooled_url(request: pytest.FixtureRequest) -> Iterator[Pooled]:
     """The same, and PgBouncer in front of it: its login is the application's."""
     if not pgbouncer.installed():
         pytest.skip(pgbouncer.MISSING)
-    for url in _fresh_database(request.config.stash[STACK].url("postgres"), TEMPLATE):
-        yield _pooled(request, url)
+    stack = request.config.stash[STACK]
+    for url in _fresh_database(stack.url("postgres"), TEMPLATE):
+        yield _pooled(stack, url)
 
 
-def _pooled(request: pytest.FixtureRequest, url: str) -> Pooled:
-    pooled = Pooled(url, _as_url(_database(request.config.stash[STACK].url("bouncer"), str(_name(url)))))
+def _pooled(stack: Stack, url: str) -> Pooled:
+    pooled = Pooled(url, _as_url(_database(stack.url("bouncer"), str(_name(url)))))
     prepare_login(pooled)
     return pooled
 
@@ -214,7 +247,7 @@ def servers(request: pytest.FixtureRequest) -> Servers:
             return
         folder = temporary_folder("fleetlog-cluster-")
         for url in _fresh_database(stack.url("postgres"), TEMPLATE):
-            pooled = _pooled(request, url)
+            pooled = _pooled(stack, url)
             with fleet_nats(folder, load_keys(url)) as nats:
                 yield {
                     "FLEETLOG_POSTGRES_URL": str(url),

@@ -44,8 +44,14 @@ class Api:
         self.url = profile.url
         self._position = 0
         # A proxy from the environment has no way to this machine's own loopback.
-        loopback = urlsplit(profile.url).hostname in {"localhost", "127.0.0.1", "::1"}
-        self._client = client or httpx2.Client(base_url=profile.url, timeout=TIMEOUT, trust_env=not loopback)
+        where = urlsplit(profile.url)
+        loopback = where.hostname in {"localhost", "127.0.0.1", "::1"}
+        self._client = client or httpx2.Client(
+            base_url=profile.url,
+            timeout=TIMEOUT,
+            trust_env=not loopback,
+            verify=where.scheme == "https",  # or certificates are read, at length, that verify nothing
+        )
         self._client.headers["Authorization"] = f"Bearer {profile.key}"
         self._client.headers["User-Agent"] = "fleetlog-cli"
 

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 import pytest
 import structlog.testing
 
+from projections.catalog import names
 from tests.cli.scripted import Server
 from tests.cli.terminal import Terminal
 from tests.rest.conftest import api, fleet  # noqa: F401 - fixtures
 from tests.rest.harness import Api
+
+PATIENCE_S = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +30,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def terminal(api: Api) -> Terminal:  # noqa: F811 - the fixture
-    http = api.client(check=False)
-
     async def settle() -> None:
         """Return once every list shows all that is in the log."""
-        seen = {"Fleetlog-Wait-Position": str(await api.log.head())}
-        for path in ("/clients", "/agents", "/scripts", "/commands", "/rollouts", "/enrollment-tokens", "/api-keys"):
-            (await http.get(path, headers=seen)).raise_for_status()
+        await api.waiter.wait(await api.log.head(), names(), PATIENCE_S)
 
     return Terminal(api.url, api.admin_key, settle)

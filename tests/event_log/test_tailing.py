@@ -103,7 +103,7 @@ async def terminate_backends(url: str, seed: int, names: str) -> None:
                 " ORDER BY random() LIMIT 1) AS unlucky",
                 [names],
             )
-            await asyncio.sleep(dice.uniform(0.02, 0.2))  # the trouble itself, not a wait for something
+            await asyncio.sleep(dice.uniform(0.01, 0.1))  # the trouble itself, not a wait for something
     await idle()
 
 
@@ -123,7 +123,7 @@ def test_a_tailing_reader_sees_every_event(postgres_url: str, seed: int, rounds:
 
 async def test_backends_may_be_killed(postgres_url: str) -> None:
     """With connections cut at random, even in their commit, every append ends well and is recorded once."""
-    writers = [await spawn_writer(postgres_url, number, 60) for number in range(2)]
+    writers = [await spawn_writer(postgres_url, number, 40) for number in range(2)]
     trouble = asyncio.create_task(terminate_backends(postgres_url, 7, "fleetlog-writer%"))
     told = await write_and_tail(postgres_url, writers, trouble)
     assert [writer.returncode for writer in writers] == [0, 0]
@@ -140,12 +140,12 @@ async def wait_for_position(conn: psycopg.AsyncConnection, goal: int) -> None:
 async def test_writers_may_be_killed(postgres_url: str) -> None:
     """What a writer said was durable before it was killed is in the log; readers see it and go on."""
     doomed = [await spawn_writer(postgres_url, number, 100_000) for number in range(2)]
-    survivor = await spawn_writer(postgres_url, 99, 40)
+    survivor = await spawn_writer(postgres_url, 99, 20)
 
     async def kill() -> None:
         async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as conn:
             for number, writer in enumerate(doomed):
-                await wait_for_position(conn, 2_000 * (number + 1))
+                await wait_for_position(conn, 1_000 * (number + 1))
                 writer.kill()
         await idle()
 

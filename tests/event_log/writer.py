@@ -37,7 +37,7 @@ class Writer:
             elif kind < 0.85:
                 stream_id = new_id()
                 await self._append([created(stream_id=stream_id), renamed(stream_id, 2), created()])
-            elif kind < 0.95:
+            elif kind < 0.98:
                 await self._conflict()
             else:
                 await self._bulk(self._random.randrange(1, 6_000))

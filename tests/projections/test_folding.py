@@ -22,12 +22,14 @@ from tests.projections.histories import Fleet
 
 
 def fold_all(url: str, sizes: random.Random) -> None:
+    goal = head(url)
     with psycopg.connect(app_conninfo(url), autocommit=True) as connection:
         while True:
             # Now and then only some of them, so that they stand at different positions.
             some = sizes.sample(FOLLOWING, sizes.randint(1, len(FOLLOWING)))
             fold_page(connection, some, sizes.randint(1, 40))
-            if {positions(url)[p.name] for p in FOLLOWING} == {head(url)}:
+            there = positions(url)
+            if {there[p.name] for p in FOLLOWING} == {goal}:
                 return
 
 

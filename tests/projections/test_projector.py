@@ -97,6 +97,12 @@ async def test_a_rebuild_sets_a_stopped_projection_going(
     await waiter.wait(position, EVERYBODY, PATIENCE_S)
 
 
+def stand(url: str) -> set[int]:
+    """Where they are, who follow the log."""
+    there = positions(url)
+    return {there[name] for name in EVERYBODY}
+
+
 async def test_killed_in_mid_page_it_folds_each_event_once(
     postgres_url: str, conninfo: str, admin: psycopg.Connection[Any]
 ) -> None:
@@ -108,15 +114,15 @@ async def test_killed_in_mid_page_it_folds_each_event_once(
             await asyncio.wait_for(asyncio.to_thread(wait_until_halted, process), PATIENCE_S)
             # It stands in its third page: the two before are committed, and it holds the tracking rows of this one.
             reached += 2 * PAGE_SIZE
-            assert {positions(postgres_url)[name] for name in EVERYBODY} == {reached}
+            assert stand(postgres_url) == {reached}
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 admin.execute("SELECT 1 FROM read.tracking WHERE projection = 'commands' FOR UPDATE NOWAIT")
             process.kill()
-        assert {positions(postgres_url)[name] for name in EVERYBODY} == {reached}
+        assert stand(postgres_url) == {reached}
     assert reached < last
     projector = Projector(conninfo)
     await projector.start()
-    await until(lambda: {positions(postgres_url)[name] for name in EVERYBODY} == {last})
+    await until(lambda: stand(postgres_url) == {last})
     await projector.stop()
     folded = rows_of(postgres_url)
     for name in names():

@@ -1,6 +1,7 @@
 """A running API on a real log, its projector beside it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,14 +12,21 @@ from domain.api_keys import Role
 from tests.rest.harness import Api, Fleet, composed
 
 
-@pytest.fixture
-async def api(postgres_url: str) -> AsyncIterator[Api]:
-    """The API behind a real server."""
-    async with composed(postgres_url) as api:
+@asynccontextmanager
+async def administered(url: str) -> AsyncIterator[Api]:
+    """The API on this database behind a real server, with an administrator's key."""
+    async with composed(url) as api:
         done = await api.bus.dispatch(
             CreateApiKey(name="admin", role=Role.ADMIN), Caller(actor="system", correlation_id=new_id())
         )
         api.admin_key = str(done.answer["key"])
+        yield api
+
+
+@pytest.fixture
+async def api(postgres_url: str) -> AsyncIterator[Api]:
+    """The API behind a real server."""
+    async with administered(postgres_url) as api:
         yield api
 
 

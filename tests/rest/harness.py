@@ -132,6 +132,7 @@ class Api(msgspec.Struct):
     admin_key: str
     server: Any
     pool: Any
+    waiter: PositionWaiter
     clients: list[httpx2.AsyncClient] = []
 
     def client(self, key: str | None = None, *, check: bool = True, **headers: str) -> httpx2.AsyncClient:
@@ -143,6 +144,7 @@ class Api(msgspec.Struct):
             event_hooks={"response": [hold_against_document] if check else []},
             timeout=20,
             trust_env=False,
+            verify=False,
         )
         self.clients.append(client)
         return client
@@ -167,9 +169,9 @@ async def made(client: httpx2.AsyncClient, path: str, body: dict[str, Any], **he
 
 async def metric(api: Api, name: str, **labels: str) -> float:
     """What Prometheus would read; 0 where nothing was counted yet."""
-    async with httpx2.AsyncClient(base_url=api.url, trust_env=False) as client:
-        text = (await client.get("/metrics")).text
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    text = (await api.client("", check=False).get(f"{api.url}/metrics")).text
+    lines = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(name))
+    samples = [sample for family in text_string_to_metric_families(lines) for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
 
 
@@ -312,7 +314,7 @@ async def composed(
     )
     app = create_app(replace(parts, **changes))
     async with running(app) as (address, server):
-        api = Api(address, log, bus, in_flight, live, "", server, pool, [])
+        api = Api(address, log, bus, in_flight, live, "", server, pool, waiter, [])
         yield api
         for client in api.clients:
             await client.aclose()

@@ -1,20 +1,43 @@
 """Bad requests: each is told what is wrong by a code that never changes, and changes nothing."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import psycopg
 import pytest
+import pytest_asyncio
 
 from command_bus.ids import new_id
 from command_bus.postgres import app_conninfo
 from gateways.rest.parts import MIB
+from tests.conftest import Databases
+from tests.rest.conftest import administered
 from tests.rest.harness import Api, Fleet, composed, made
 
 PING = {"kind": "ping"}
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def postgres_url(databases: Databases) -> Iterator[str]:
+    """One for all, since what is refused changes nothing."""
+    with databases() as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(postgres_url: str) -> AsyncIterator[Api]:
+    async with administered(postgres_url) as api:
+        yield api
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet(api: Api) -> Fleet:
+    return await Fleet.make(api, api.client(), "Acme")
 
 
 async def test_an_unknown_address_is_named(api: Api) -> None:
@@ -212,11 +235,11 @@ async def test_what_was_just_made_is_not_called_unknown(api: Api, postgres_url: 
         await connection.execute(
             "SELECT * FROM tracking WHERE projection = 'clients' FOR UPDATE"
         )  # the projector stands still
-        made = (await http.post("/clients", json={"name": "Acme"})).json()
+        made = (await http.post("/clients", json={"name": "Globex"})).json()
         reading = asyncio.create_task(http.get(f"/clients/{made['id']}"))
         assert (await http.get(f"/clients/{new_id()}")).status_code == 404
         assert not reading.done()
-    assert (await reading).json()["name"] == "Acme"
+    assert (await reading).json()["name"] == "Globex"
 
 
 async def test_a_read_model_that_stays_behind_is_said_so(postgres_url: str) -> None:
@@ -225,7 +248,7 @@ async def test_a_read_model_that_stays_behind_is_said_so(postgres_url: str) -> N
         http = api.client(await api.key())
         async with await psycopg.AsyncConnection.connect(app_conninfo(postgres_url)) as connection:
             await connection.execute("SELECT * FROM tracking WHERE projection = 'clients' FOR UPDATE")
-            made = (await http.post("/clients", json={"name": "Acme"})).json()
+            made = (await http.post("/clients", json={"name": "Initech"})).json()
             response = await http.get(f"/clients/{made['id']}")
             assert (response.status_code, response.json()["code"]) == (503, "projection_behind")
 

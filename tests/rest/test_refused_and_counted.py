@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx2
 import msgspec
 import pytest
+import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from command_bus.context import Caller
@@ -19,8 +20,10 @@ from domain.event import Metadata
 from domain.ids import ClientId, SiteId
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
 from schema import wire
+from tests.conftest import Databases
 from tests.rest.harness import Api, Fleet, composed, made, metric
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
 PING = {"kind": "ping"}
 MAX_BODY_BYTES = 4096
@@ -118,36 +121,40 @@ async def expired_token(fleet: Fleet) -> str:
     return secret.text
 
 
-@pytest.fixture
-async def world(postgres_url: str) -> AsyncIterator[World]:
-    async with composed(postgres_url, agents=True, max_body_bytes=MAX_BODY_BYTES) as api:
-        caller = Caller(actor="system", correlation_id=new_id())
-        api.admin_key = str((await api.bus.dispatch(CreateApiKey(name="a", role=Role.ADMIN), caller)).answer["key"])
-        fleet = await Fleet.make(api, api.client(), "Acme")
-        active, suspended, retired = [await enrolled(fleet) for _ in range(3)]
-        await made(fleet.http, f"/agents/{suspended.agent_id}/suspend", {"reason": "lost"})
-        await made(fleet.http, f"/agents/{retired.agent_id}/retire", {"reason": "sold"})
-        content = {"shell": "powershell", "body": "Get-Date", "platforms": ["windows"]}
-        script = await made(fleet.http, "/scripts", {"name": "date", "content": content})
-        used_up = await made(fleet.http, "/enrollment-tokens", {"site_id": fleet.site_id})
-        assert (await api.client("").post("/enroll", json=Machine().asks(used_up["token"]))).status_code == 201
-        revoked = await made(fleet.http, "/enrollment-tokens", {"site_id": fleet.site_id})
-        await made(fleet.http, f"/enrollment-tokens/{revoked['id']}/revoke", {})
-        other = await Fleet.make(api, api.client(), "Globex")
-        assert (await api.client().post("/clients", json={"name": "x"}, headers={"Idempotency-Key": "k"})).is_success
-        yield World(
-            api=api,
-            fleet=fleet,
-            active=active,
-            suspended=suspended,
-            retired=retired,
-            windows_script=script["id"],
-            used_up=used_up["token"],
-            expired=await expired_token(fleet),
-            revoked=revoked["token"],
-            auditor=await api.key(Role.AUDITOR),
-            stranger=await api.key(Role.ADMIN, [UUID(other.client_id)]),
-        )
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(databases: Databases) -> AsyncIterator[World]:
+    """One for all, since what is refused changes nothing."""
+    with databases() as url:
+        async with composed(url, agents=True, max_body_bytes=MAX_BODY_BYTES) as api:
+            caller = Caller(actor="system", correlation_id=new_id())
+            api.admin_key = str((await api.bus.dispatch(CreateApiKey(name="a", role=Role.ADMIN), caller)).answer["key"])
+            fleet = await Fleet.make(api, api.client(), "Acme")
+            active, suspended, retired = [await enrolled(fleet) for _ in range(3)]
+            await made(fleet.http, f"/agents/{suspended.agent_id}/suspend", {"reason": "lost"})
+            await made(fleet.http, f"/agents/{retired.agent_id}/retire", {"reason": "sold"})
+            content = {"shell": "powershell", "body": "Get-Date", "platforms": ["windows"]}
+            script = await made(fleet.http, "/scripts", {"name": "date", "content": content})
+            used_up = await made(fleet.http, "/enrollment-tokens", {"site_id": fleet.site_id})
+            assert (await api.client("").post("/enroll", json=Machine().asks(used_up["token"]))).status_code == 201
+            revoked = await made(fleet.http, "/enrollment-tokens", {"site_id": fleet.site_id})
+            await made(fleet.http, f"/enrollment-tokens/{revoked['id']}/revoke", {})
+            other = await Fleet.make(api, api.client(), "Globex")
+            assert (
+                await api.client().post("/clients", json={"name": "x"}, headers={"Idempotency-Key": "k"})
+            ).is_success
+            yield World(
+                api=api,
+                fleet=fleet,
+                active=active,
+                suspended=suspended,
+                retired=retired,
+                windows_script=script["id"],
+                used_up=used_up["token"],
+                expired=await expired_token(fleet),
+                revoked=revoked["token"],
+                auditor=await api.key(Role.AUDITOR),
+                stranger=await api.key(Role.ADMIN, [UUID(other.client_id)]),
+            )
 
 
 def hours(number: float) -> str:
