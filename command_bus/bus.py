@@ -2,7 +2,7 @@
 
     intent -> handler -> Decision (changes, answer) -> event log -> Done
 
-A handler reads and decides; only the bus appends. So one place sees to roles, to requests that carry an
+A handler reads and decides; only the bus appends. So one place sees to permissions, to requests that carry an
 Idempotency-Key, and to deciding again when somebody else was quicker.
 """
 
@@ -19,10 +19,10 @@ from command_bus.context import Caller
 from command_bus.errors import BusyStreamError, ForbiddenError
 from command_bus.event_log import ConflictError, EventLog
 from command_bus.repository import load
-from domain.api_keys import Role
 from domain.errors import DomainError
 from domain.event import Aggregate, Change
 from domain.idempotency import AcceptedIntent, IntentAccepted
+from domain.permissions import Permission
 
 MAX_TRIES = 20
 
@@ -32,10 +32,14 @@ class Intent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    needs: ClassVar[Role] = Role.OPERATOR
-    """The least role that may ask for it."""
+    needs: ClassVar[Permission]
+    """Without it nobody may ask for it. Some need more, by what they ask for: `required`."""
     fleet_wide: ClassVar[bool] = False
-    """True where it concerns more than one tenant, so that a key limited to tenants may not."""
+    """True where it concerns more than one tenant, so that it needs its permissions over everything."""
+
+    def required(self) -> tuple[Permission, ...]:
+        """All that it needs, over what it is about."""
+        return (self.needs,)
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,15 +85,14 @@ class CommandBus:
         """Have an intent decided and recorded (invariant 1: when this returns, it is committed).
 
         Raises:
-            ForbiddenError: the caller's role or tenants do not cover it.
+            ForbiddenError: the caller's roles do not cover it.
             DomainError: a rule of the domain forbids it; nothing was recorded.
             BusyStreamError: others kept changing the same streams.
             EventLogError: the log could not record it.
         """
-        if not caller.role.includes(intent.needs):
-            raise ForbiddenError(f"This needs the role {intent.needs}; the API key's is {caller.role}.")
-        if intent.fleet_wide and caller.client_ids is not None:
-            raise ForbiddenError("This concerns all tenants, and the API key is limited to some.")
+        caller = caller.asking(*intent.required())
+        if intent.fleet_wide and not caller.scope.everything:
+            raise ForbiddenError("This concerns all tenants, and your roles are limited to some.")
         handler = self._handlers[type(intent)]
         for _ in range(MAX_TRIES):
             try:

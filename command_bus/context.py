@@ -7,19 +7,28 @@ from typing import Protocol
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
-from domain.api_keys import Role
+from command_bus.errors import ForbiddenError
+from domain.access import FULL, Access, Grant
 from domain.event import Metadata
-from domain.ids import AgentId, ClientId
+from domain.ids import AgentId, UserId
+from domain.permissions import Permission
+from domain.scopes import EVERYTHING, Scope
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks, and what they may."""
 
     actor: str
-    role: Role = Role.ADMIN
-    client_ids: frozenset[ClientId] | None = None
-    """The tenants the caller sees; None sees all."""
+    access: Access = FULL
+    """What they may do."""
+    grants: tuple[Grant, ...] = ()
+    """What that was worked out from, to be shown."""
+    scope: Scope = EVERYTHING
+    """Over what the caller may do that which is asked; the bus works it out for each intent."""
+    user_id: UserId | None = None
+    """The user or service account behind the key, where there is one."""
     correlation_id: UUID
     causation_id: UUID | None = None
     idempotency_key: str | None = None
@@ -30,8 +39,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def metadata(self) -> Metadata:
         return Metadata(actor=self.actor, correlation_id=self.correlation_id, causation_id=self.causation_id)
 
-    def sees(self, client_id: UUID) -> bool:
-        return self.client_ids is None or client_id in self.client_ids
+    def asking(self, *permissions: Permission) -> "Caller":
+        """The caller as one who does what needs these permissions, within what is asked already.
+
+        Raises:
+            ForbiddenError: the caller has not all of them, anywhere.
+        """
+        scope = self.scope & self.access.scope(*permissions)
+        if scope.empty:
+            wanted = " and ".join(f"`{permission}`" for permission in permissions)
+            raise ForbiddenError(f"This needs the permission {wanted}; ask for a role that has it.")
+        return structs.replace(self, scope=scope)
 
 
 Clock = Callable[[], datetime]

@@ -4,7 +4,7 @@ from domain.errors import DomainError
 
 
 class ForbiddenError(DomainError):
-    """The API key's role or tenants do not cover this; ask for a key that does."""
+    """Your roles do not cover this; ask for one that does."""
 
     code = "forbidden"
     status = 403

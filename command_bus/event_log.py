@@ -37,6 +37,19 @@ class OutcomeUnknownError(EventLogError):
     code = "outcome_unknown"
 
 
+class Places(msgspec.Struct, frozen=True):
+    """Parts of tenants: some whole, of others single sites."""
+
+    whole_clients: frozenset[UUID]
+    sites: frozenset[UUID]
+    agents: frozenset[UUID]
+    """Those that are at these sites."""
+
+    def hold(self, stream_id: UUID, agent_id: UUID | None, client_id: UUID | None) -> bool:
+        """Whether an event of one of the tenants is within."""
+        return client_id in self.whole_clients or agent_id in self.agents or stream_id in self.sites
+
+
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which events to read. What is None does not restrict."""
 
@@ -44,6 +57,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     stream_id: UUID | None = None
     client_ids: tuple[UUID, ...] | None = None
     """Only events of these tenants; those of no tenant are then left out."""
+    places: Places | None = None
+    """Of the events of these tenants, only some."""
     types: tuple[str, ...] | None = None
     """Type names without version, as ``CommandQueued``."""
     actor: str | None = None

@@ -61,6 +61,16 @@ def _conditions(selection: Selection, values: dict[str, Any]) -> list[str]:
     if selection.client_ids is not None:
         values["client_ids"] = list(selection.client_ids)
         conditions.append("e.client_id = ANY(%(client_ids)s::uuid[])")
+    if selection.places is not None:
+        values |= {
+            "whole_clients": list(selection.places.whole_clients),
+            "sites": list(selection.places.sites),
+            "agents": list(selection.places.agents),
+        }
+        conditions.append(
+            "(e.client_id = ANY(%(whole_clients)s::uuid[]) OR e.agent_id = ANY(%(agents)s::uuid[])"
+            " OR e.originator_id = ANY(%(sites)s::uuid[]))"
+        )
     if selection.types is not None:
         values["topics"] = topics_of(selection.types)
         conditions.append("e.topic = ANY(%(topics)s::text[])")
@@ -123,11 +133,12 @@ def matching(selection: Selection) -> Callable[[Row], bool]:
         wanted.append((10, frozenset(selection.client_ids)))
     if selection.types is not None:
         wanted.append((3, frozenset(topics_of(selection.types))))
-    since, until = selection.since, selection.until
+    since, until, places = selection.since, selection.until, selection.places
 
     def match(row: Row) -> bool:
         return (
             all(row[at] in values for at, values in wanted)
+            and (places is None or places.hold(row[1], row[9], row[10]))
             and (since is None or row[5] >= since)
             and (until is None or row[5] <= until)
         )

@@ -9,11 +9,13 @@ from command_bus.handlers.agents import AgentHandlers
 from command_bus.handlers.api_keys import ApiKeyHandlers
 from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
+from command_bus.handlers.roles import RoleHandlers
 from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
 from command_bus.handlers.scripts import ScriptHandlers
 from command_bus.handlers.tokens import TokenHandlers
+from command_bus.handlers.users import UserHandlers
 from command_bus.ids import new_id, utc_now
-from command_bus.intents import agents, api_keys, clients, commands, rollouts, scripts, tokens
+from command_bus.intents import agents, api_keys, clients, commands, roles, rollouts, scripts, tokens, users
 from domain.commands import DEFAULT_EXPIRY
 
 
@@ -43,6 +45,8 @@ def make_bus(
     rollout = RolloutHandlers(log, clock, fresh_id, reads, default_expiry)
     token = TokenHandlers(log, clock, fresh_id)
     key = ApiKeyHandlers(log, clock, fresh_id)
+    user = UserHandlers(log, fresh_id)
+    role = RoleHandlers(log, fresh_id)
     return CommandBus(
         log,
         {
@@ -76,5 +80,13 @@ def make_bus(
             tokens.RevokeEnrollmentToken: token.revoke,
             api_keys.CreateApiKey: key.create,
             api_keys.RevokeApiKey: key.revoke,
+            users.CreateUser: user.create,
+            users.ChangeUser: user.change,
+            users.GrantRoles: user.grant,
+            users.DisableUser: user.disable,
+            users.EnableUser: user.enable,
+            roles.CreateRole: role.create,
+            roles.ChangeRole: role.change,
+            roles.RetireRole: role.retire,
         },
     )

@@ -314,8 +314,9 @@ def rest() -> Iterator[str]:
     needs = {(API + route.path, route.method.lower()): route.needs for route in ROUTES}
     yield "# REST API"
     yield ""
-    yield "A running Fleetlog serves the whole of this at `/docs`, and as OpenAPI 3.1 at `/openapi.json`. *Role* is the"
-    yield "least that an API key must have: `admin`, `operator` or `auditor`. [Errors](errors.md) explains the codes."
+    yield "A running Fleetlog serves the whole of this at `/docs`, and as OpenAPI 3.1 at `/openapi.json`. *Needs* is"
+    yield "the permission that it takes: what is answered and changed lies within where the caller has it."
+    yield "Commands take one more, by their kind. [Errors](errors.md) explains the codes."
     yield ""
     yield document["info"]["description"].strip()
     for tag in document["tags"]:
@@ -341,12 +342,12 @@ def rest() -> Iterator[str]:
                         code(method.upper()),
                         code(path),
                         cell(operation["summary"]),
-                        code(needs[path, method]),
+                        code(needed) if (needed := needs[path, method]) is not None else "",
                         ", ".join(good),
                         ", ".join(map(code, own)),
                     ]
                 )
-        yield from table(("method", "path", "summary", "role", "success", "codes of its own"), rows)
+        yield from table(("method", "path", "summary", "needs", "success", "codes of its own"), rows)
     yield "Any of them may also answer with: " + ", ".join(map(code, sorted(_everywhere(document)))) + "."
     yield ""
     yield "## Without a key"

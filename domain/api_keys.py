@@ -1,34 +1,39 @@
-"""API keys: who may call, what they may do, and whose machines they see."""
+"""API keys: what a program calls with; a key does what it was granted, and never more than its owner may."""
 
-import enum
 from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
 
+from domain.access import Grant, check_grants
 from domain.errors import ExpiryInPastError, KeyRevokedError
-from domain.event import Aggregate, Change, Event
-from domain.ids import ClientId
+from domain.event import Aggregate, Change, Event, Upcaster
+from domain.ids import UserId
 from domain.names import clean_name
+from domain.roles import Role
+
+_ROLES_OF_VERSION_1 = {"admin": Role.ADMIN, "operator": Role.OPERATOR, "auditor": Role.READ_ONLY}
+"""What each of the three could do is what these still can: an auditor saw all but the people."""
 
 
-class Role(enum.StrEnum):
-    """Each role may do all that the one after it may."""
-
-    ADMIN = "admin"
-    OPERATOR = "operator"
-    AUDITOR = "auditor"
-
-    def includes(self, other: "Role") -> bool:
-        order = list(Role)
-        return order.index(self) <= order.index(other)
+def _as_a_grant(body: dict[str, Any]) -> dict[str, Any]:
+    """Until 2 a key had one of three roles, over all clients or some."""
+    body = dict(body)
+    grant: dict[str, Any] = {"role_id": str(_ROLES_OF_VERSION_1[body.pop("role")].id)}
+    clients = body.pop("client_ids", None)
+    return body | {"grants": [grant | ({"everything": True} if clients is None else {"clients": clients})]}
 
 
 class ApiKeyCreated(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_a_grant}
+
     name: str
-    role: Role
     secret_sha256: str
     """Of the secret half, in hex. The secret has 256 random bits, so a plain hash keeps it."""
-    client_ids: tuple[ClientId, ...] | None = None
-    """The tenants it sees; None sees all."""
+    owner_id: UserId | None = None
+    """The user or service account that it speaks for; None where it stands for itself."""
+    grants: tuple[Grant, ...] | None = None
+    """What it may do of what its owner may; None is all of that."""
     expires_at: datetime | None = None
 
 
@@ -38,19 +43,22 @@ class ApiKeyRevoked(Event, frozen=True, kw_only=True):
 
 class ApiKey(Aggregate):
     name: str
-    role: Role
     secret_sha256: str
-    client_ids: tuple[ClientId, ...] | None = None
+    owner_id: UserId | None = None
+    grants: tuple[Grant, ...] | None = None
     expires_at: datetime | None = None
     revoked: bool = False
 
     def concerns(self) -> tuple[UUID | None, UUID | None]:
         # A key of one tenant is that tenant's business; a key of several or of all is the operator's alone.
-        only = self.client_ids[0] if self.client_ids is not None and len(self.client_ids) == 1 else None
-        return None, only
+        if self.owner_id is not None or not self.grants or any(one.everything or one.sites for one in self.grants):
+            return None, None
+        clients = {client_id for grant in self.grants for client_id in grant.clients}
+        return None, clients.pop() if len(clients) == 1 else None
 
     def create(self, created: ApiKeyCreated, at: datetime) -> Change:
         clean_name(created.name, what="API key")
+        check_grants(created.grants or ())
         if created.expires_at is not None and created.expires_at <= at:
             raise ExpiryInPastError
         return self.decide(created)
@@ -68,9 +76,9 @@ class ApiKey(Aggregate):
         match event:
             case ApiKeyCreated():
                 self.name = event.name
-                self.role = event.role
                 self.secret_sha256 = event.secret_sha256
-                self.client_ids = event.client_ids
+                self.owner_id = event.owner_id
+                self.grants = event.grants
                 self.expires_at = event.expires_at
             case ApiKeyRevoked():
                 self.revoked = True

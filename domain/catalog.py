@@ -9,10 +9,12 @@ from domain import (
     names,
     restores,
     retention,
+    roles,
     rollouts,
     scripts,
     sites,
     tokens,
+    users,
 )
 from domain.event import Event
 
@@ -25,10 +27,12 @@ _MODULES = (
     names,
     restores,
     retention,
+    roles,
     rollouts,
     scripts,
     sites,
     tokens,
+    users,
 )
 
 

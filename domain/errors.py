@@ -223,6 +223,41 @@ class KeyRevokedError(DomainError):
     status = 409
 
 
+class BuiltInRoleError(DomainError):
+    """The role is built in and stays as it is; make one of your own."""
+
+    code = "built_in_role"
+    status = 409
+
+
+class RoleRetiredError(DomainError):
+    """The role is retired; choose another."""
+
+    code = "role_retired"
+    status = 409
+
+
+class UserDisabledError(DomainError):
+    """The user is disabled; enable the account first."""
+
+    code = "user_disabled"
+    status = 409
+
+
+class UserNotDisabledError(DomainError):
+    """The user is not disabled, so there is nothing to enable."""
+
+    code = "user_not_disabled"
+    status = 409
+
+
+class TooManyAgentsError(DomainError):
+    """It would touch more agents than your role lets one action touch; narrow the target."""
+
+    code = "too_many_agents"
+    status = 403
+
+
 class IdempotencyMismatchError(DomainError):
     """The Idempotency-Key was used before with another request; use a fresh key for a new request."""
 

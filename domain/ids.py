@@ -14,6 +14,8 @@ ScriptId = NewType("ScriptId", UUID)
 CommandId = NewType("CommandId", UUID)
 TokenId = NewType("TokenId", UUID)
 ApiKeyId = NewType("ApiKeyId", UUID)
+RoleId = NewType("RoleId", UUID)
+UserId = NewType("UserId", UUID)
 
 _DERIVED_VERSION = 5
 _NAMESPACE = UUID("f1ee7109-0000-5000-8000-000000000001")

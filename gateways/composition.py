@@ -32,6 +32,7 @@ from gateways.agents.steps import Steps, nothing
 from gateways.local.jobs import all_jobs
 from gateways.rest.app import ApiParts, create_app
 from gateways.rest.errors import BehindError
+from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import Readiness, Service
 from gateways.rest.rates import Rates, SharedRates
 from gateways.settings import Settings, need
@@ -189,20 +190,29 @@ def build_api(settings: Settings) -> Starlette:
         parts.log, agents_pool, parts.postgres_url, parts.agent_nats_urls, "api", clock=utc_now, nats_ca=parts.nats_ca
     )
     rates, shared = _rates(settings)
+    authenticator = Authenticator(parts.log)
     return create_app(
         ApiParts(
             bus=parts.bus(waiter),
             log=parts.log,
             pool=parts.pool,
             waiter=waiter,
-            authenticator=Authenticator(parts.log),
+            authenticator=authenticator,
             clock=utc_now,
             new_id=new_id,
             live=live,
             read_output=partial(read_output, parts.pool),
             readiness=_readiness(parts),
             agent_routes=agents.routes(),
-            services=[*parts.services, OpenPool(agents_pool), waiter, live, agents, *shared],
+            services=[
+                *parts.services,
+                OpenPool(agents_pool),
+                waiter,
+                live,
+                agents,
+                KeyUses(parts.pool, authenticator.take_used),
+                *shared,
+            ],
             rates=rates,
             on_leave=[agents.leave],
         )

@@ -48,6 +48,9 @@ SELECT agent_id, client_id, site_id, name, hostname, platform, arch, agent_versi
     (SELECT name FROM clients WHERE clients.client_id = agents.client_id) AS client,
     (SELECT name FROM sites WHERE sites.site_id = agents.site_id) AS site
 
+-- name: at_sites
+SELECT agent_id FROM agents
+
 -- name: counts
 SELECT count(*), count(*) FILTER (WHERE online), count(*) FILTER (WHERE state = 'suspended'),
     count(*) FILTER (WHERE state = 'retired')

@@ -1,4 +1,4 @@
-"""API keys: who may call."""
+"""API keys: what programs call with. When each was last used is telemetry, which the API keeps beside the log."""
 
 from datetime import datetime
 from typing import Any, ClassVar, Self
@@ -7,36 +7,41 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Jsonb
 
-from domain.api_keys import ApiKeyCreated, ApiKeyRevoked, Role
+from domain.access import Grant
+from domain.api_keys import ApiKeyCreated, ApiKeyRevoked
 from domain.event import Event, Recorded
 from projections import sql
-from projections.pages import BY_POSITION, DEFAULT_LIMIT, Connection, Page, Query, Tenants, as_uuid_tuple
+from projections.pages import BY_POSITION, DEFAULT_LIMIT, Connection, Page, Query, Tenants
 from projections.projection import Batch, Projection
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True):
     api_key_id: UUID
     name: str
-    role: Role
+    owner_id: UUID | None
+    owner: str | None
+    """The owner's name."""
     secret_sha256: str
-    client_ids: tuple[UUID, ...] | None
-    """The tenants it sees; None sees all."""
+    grants: tuple[Grant, ...] | None
+    """None is all that the owner may."""
     expires_at: datetime | None
     revoked_at: datetime | None
     created_at: datetime
     created_by: str
     position: int
     version: int
+    last_used_at: datetime | None
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         cells = list(row)
-        cells[2], cells[4] = Role(row[2]), as_uuid_tuple(row[4])
+        cells[5] = None if row[5] is None else msgspec.convert(row[5], tuple[Grant, ...])
         return cls(*cells)
 
 
 class ApiKeys(Projection):
     name: ClassVar[str] = "api_keys"
+    version: ClassVar[int] = 2
     folds: ClassVar[tuple[type[Event], ...]] = (ApiKeyCreated, ApiKeyRevoked)
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
@@ -46,9 +51,10 @@ class ApiKeys(Projection):
                 keys.insert(
                     recorded.originator_id,
                     name=event.name,
-                    role=event.role,
+                    owner_id=event.owner_id,
                     secret_sha256=event.secret_sha256,
-                    client_ids=event.client_ids,
+                    grants=event.grants,
+                    client_ids=_clients(event),
                     expires_at=event.expires_at,
                     revoked_at=None,
                     created_at=recorded.recorded_at,
@@ -60,21 +66,35 @@ class ApiKeys(Projection):
                 keys.update(recorded.originator_id, revoked_at=recorded.recorded_at, version=version)
 
 
+def _clients(event: ApiKeyCreated) -> list[UUID] | None:
+    """All clients that it could reach by itself; None where that is everything, or what its owner may."""
+    if event.grants is None or any(grant.everything for grant in event.grants):
+        return None
+    return sorted({client_id for grant in event.grants for client_id in grant.scope.known_clients})
+
+
 _SQL = sql.load("api_keys")
 
 
 def _only_within(query: Query, client_ids: Tenants) -> None:
-    """A tenant's administrator sees the keys that open no more than what they see themselves."""
-    if client_ids is not None:
-        query.where("client_ids <@ %s", Jsonb([str(client_id) for client_id in client_ids]))
+    """Who sees some tenants alone sees the keys that reach no others."""
+    if client_ids is not None and not client_ids.everything:
+        query.where("client_ids <@ %s", Jsonb([str(client_id) for client_id in client_ids.clients]))
 
 
 async def list_api_keys(
-    connection: Connection, *, client_ids: Tenants, cursor: str | None = None, limit: int = DEFAULT_LIMIT
+    connection: Connection,
+    *,
+    client_ids: Tenants,
+    owner_id: UUID | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
 ) -> Page[ApiKeyRow]:
-    """API keys, newest first."""
+    """API keys, newest first; of one owner, or of all."""
     query = Query(_SQL["select"])
     _only_within(query, client_ids)
+    if owner_id is not None:
+        query.where("owner_id = %s", owner_id)
     return await query.page(
         connection, ApiKeyRow.from_row, BY_POSITION, cursor=cursor, limit=limit, key=lambda row: (row.position,)
     )

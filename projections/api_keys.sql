@@ -2,9 +2,10 @@
 CREATE TABLE api_keys (
     api_key_id uuid NOT NULL,
     name text NOT NULL,
-    role text NOT NULL,
+    owner_id uuid, -- the user or service account that it speaks for
     secret_sha256 text NOT NULL,
-    client_ids jsonb, -- the tenants that it sees; null sees all
+    grants jsonb, -- what it may do; null is all that its owner may
+    client_ids jsonb, -- all that it can reach by itself; null where that is everything, or its owner's
     expires_at timestamptz,
     revoked_at timestamptz,
     created_at timestamptz NOT NULL,
@@ -16,8 +17,10 @@ CREATE TABLE api_keys (
 
 -- name: indexes
 CREATE INDEX api_keys_position_idx ON api_keys (position);
+CREATE INDEX api_keys_owner_idx ON api_keys (owner_id, position) WHERE owner_id IS NOT NULL;
 
 -- name: select
-SELECT api_key_id, name, role, secret_sha256, client_ids, expires_at, revoked_at, created_at, created_by, position,
-    version
+SELECT api_key_id, name, owner_id, (SELECT name FROM users WHERE users.user_id = api_keys.owner_id), secret_sha256,
+    grants, expires_at, revoked_at, created_at, created_by, position, version,
+    (SELECT last_used_at FROM fleetlog.key_uses WHERE key_uses.api_key_id = api_keys.api_key_id)
 FROM api_keys

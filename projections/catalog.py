@@ -9,10 +9,12 @@ from projections.errors import UnknownProjectionError
 from projections.pages import Connection
 from projections.pending import Pending
 from projections.projection import Projection
+from projections.roles import Roles
 from projections.rollouts import Rollouts
 from projections.scripts import Scripts
 from projections.tokens import Tokens
 from projections.tracking import ProjectionStatus
+from projections.users import Users
 
 LIVE = "read"
 SHADOW = "read_shadow"
@@ -28,6 +30,8 @@ ALL_PROJECTIONS: tuple[Projection, ...] = (
     Rollouts(),
     Tokens(),
     ApiKeys(),
+    Users(),
+    Roles(),
 )
 FOLLOWING: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if not projection.inline)
 INLINE: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if projection.inline)

@@ -68,6 +68,11 @@ _CLIENTS_BY_NAME = Order("clients.name", "sort_key, client_id", (str, UUID))
 _SITES_BY_NAME = Order("sites.name", "sort_key, site_id", (str, UUID))
 
 
+def _known(query: Query, client_ids: Tenants) -> None:
+    """Whoever sees a site knows whose it is."""
+    query.tenants("client_id", None if client_ids is None else client_ids.with_their_clients())
+
+
 async def list_clients(
     connection: Connection,
     *,
@@ -84,7 +89,7 @@ async def list_clients(
         limit: at most so many.
     """
     query = Query(_SQL["select_clients"])
-    query.tenants("client_id", client_ids)
+    _known(query, client_ids)
     return await query.page(
         connection,
         ClientRow.from_row,
@@ -99,7 +104,7 @@ async def get_client(connection: Connection, client_id: UUID, *, client_ids: Ten
     """One client, or None if there is none that the caller sees."""
     query = Query(_SQL["select_clients"])
     query.where("client_id = %s", client_id)
-    query.tenants("client_id", client_ids)
+    _known(query, client_ids)
     return await query.one(connection, ClientRow.from_row)
 
 
@@ -113,7 +118,7 @@ async def list_sites(
 ) -> Page[SiteRow]:
     """Sites by name, of one client or of all that the caller sees."""
     query = Query(_SQL["select_sites"])
-    query.tenants("client_id", client_ids)
+    query.tenants("client_id", client_ids, site="site_id")
     if client_id is not None:
         query.where("client_id = %s", client_id)
     return await query.page(
@@ -130,5 +135,5 @@ async def get_site(connection: Connection, site_id: UUID, *, client_ids: Tenants
     """One site, or None if there is none that the caller sees."""
     query = Query(_SQL["select_sites"])
     query.where("site_id = %s", site_id)
-    query.tenants("client_id", client_ids)
+    query.tenants("client_id", client_ids, site="site_id")
     return await query.one(connection, SiteRow.from_row)

@@ -223,7 +223,7 @@ async def list_commands(
         limit: at most so many.
     """
     query = Query(_SQL["select"])
-    query.tenants("client_id", client_ids)
+    query.tenants("client_id", client_ids, agent="agent_id")
     if agent_id is not None:
         query.where("agent_id = %s", agent_id)
     if len(states) == 1:
@@ -246,5 +246,5 @@ async def get_command(connection: Connection, command_id: UUID, *, client_ids: T
     """One command, or None if there is none that the caller sees."""
     query = Query(_SQL["select"])
     query.where("command_id = %s", command_id)
-    query.tenants("client_id", client_ids)
+    query.tenants("client_id", client_ids, agent="agent_id")
     return await query.one(connection, CommandRow.from_row)

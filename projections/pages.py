@@ -10,12 +10,13 @@ import msgspec
 import psycopg
 from psycopg.rows import tuple_row
 
+from domain.scopes import Scope
 from projections.errors import InvalidCursorError
 
 Row = TypeVar("Row")
 Connection = psycopg.AsyncConnection[Any]
-Tenants = frozenset[Any] | None
-"""The clients whose rows may be seen; None means all (invariant 8)."""
+Tenants = Scope | None
+"""The clients and sites whose rows may be seen; None means all (invariant 8)."""
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
@@ -66,10 +67,30 @@ class Query:
         self._where.append(condition)
         self._arguments.extend(arguments)
 
-    def tenants(self, column: LiteralString, client_ids: Tenants) -> None:
-        """Leave only rows of these tenants; an empty set sees nothing."""
-        if client_ids is not None:
-            self.where(f"{column} = ANY(%s::uuid[])", list(client_ids))
+    def tenants(
+        self, column: LiteralString, client_ids: Tenants, *, site: LiteralString = "", agent: LiteralString = ""
+    ) -> None:
+        """Leave only rows of what may be seen; an empty scope sees nothing.
+
+        Args:
+            column: of the client's id.
+            client_ids: what may be seen.
+            site: column of the site's id, where it tells where the row's thing is.
+            agent: column of the agent's id: the thing is where the agent is now. With neither of both, the row is of
+                its whole client.
+        """
+        if client_ids is None or client_ids.everything:
+            return
+        clients, sites = list(client_ids.clients), list(client_ids.site_ids)
+        if not sites or not (site or agent):
+            self.where(f"{column} = ANY(%s::uuid[])", clients)
+        elif site:
+            self.where(f"({column} = ANY(%s::uuid[]) OR {site} = ANY(%s::uuid[]))", clients, sites)
+        else:
+            there: LiteralString = "ARRAY(SELECT agent_id FROM agents WHERE site_id = ANY(%s::uuid[]))"
+            known = list(client_ids.known_clients)
+            self.where(f"{column} = ANY(%s::uuid[])", known)
+            self.where(f"({column} = ANY(%s::uuid[]) OR {agent} = ANY({there}))", clients, sites)
 
     def text(self, tail: LiteralString = "") -> LiteralString:
         return f"{self._select}{self._conditions()} {tail}"

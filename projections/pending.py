@@ -174,7 +174,7 @@ async def list_pending(
     """One agent's queue, in the order in which it will be delivered."""
     query = Query(_SQL["select"])
     query.where("agent_id = %s", agent_id)
-    query.tenants("client_id", client_ids)
+    query.tenants("client_id", client_ids, agent="agent_id")
     return await query.page(
         connection,
         PendingRow.from_row,

@@ -58,6 +58,7 @@ from domain.rollouts import (
     Tally,
     command_id,
 )
+from domain.scopes import EVERYTHING, Scope
 from projections import sql
 from projections.errors import FoldError
 from projections.pages import BY_POSITION, DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
@@ -313,10 +314,25 @@ _BY_SITE = Order("rollouts.sites", "site_id", (UUID,))
 
 
 def _visible(query: Query, client_ids: Tenants) -> None:
-    """A rollout is seen by those who see all of the clients that it is for (invariant 8)."""
-    if client_ids is not None:
-        # One that is open to all, and is nobody's yet, is seen by those alone who see all.
-        query.where("client_ids <@ %s AND client_ids <> '[]'", Jsonb([str(one) for one in client_ids]))
+    """A rollout is seen by those who see all that it is for (invariant 8)."""
+    if client_ids is None or client_ids.everything:
+        return
+    # One that is open to all, and is nobody's yet, is seen by those alone who see all.
+    whole = Jsonb([str(one) for one in client_ids.clients])
+    if not client_ids.sites:
+        query.where("client_ids <@ %s AND client_ids <> '[]'", whole)
+        return
+    # One that others may join is for whole clients. The first of its agents that is elsewhere ends the search,
+    # rollout by rollout: as an anti-join it would begin with all agents of all rollouts.
+    query.where("client_ids <@ %s AND client_ids <> '[]'", Jsonb([str(one) for one in client_ids.known_clients]))
+    query.where(
+        "(client_ids <@ %s OR (open_until IS NULL AND targeted > 0 AND (SELECT true FROM rollout_commands AS part"
+        " WHERE part.rollout_id = rollouts.rollout_id AND NOT (part.client_id = ANY(%s::uuid[])"
+        " OR part.site_id = ANY(%s::uuid[])) LIMIT 1) IS NULL))",
+        whole,
+        list(client_ids.clients),
+        list(client_ids.site_ids),
+    )
 
 
 async def list_rollouts(
@@ -454,21 +470,21 @@ class RolloutReader:
         self._catch_up = catch_up
 
     async def candidates(
-        self, target: Target, client_ids: frozenset[ClientId] | None, *, timezone: bool = False
+        self, target: Target, scope: Scope, *, timezone: bool = False
     ) -> tuple[list[Candidate], list[UUID], int]:
-        """The agents that a target names, of those that a caller sees; the ids in it that name nothing; as of when."""
+        """The agents that a target names, of those within a scope; the ids in it that name nothing; as of when."""
         include, exclude = target.include, target.exclude
         named = {
             "clients": [*include.clients, *exclude.clients],
             "sites": [*include.sites, *exclude.sites],
             "agents": [*include.agents, *exclude.agents],
         }
-        scope = _scope(client_ids)
+        within = _scope(scope)
         await self._seen("clients", "agents")
         async with self._snapshot() as connection:
             ((position,),) = await _all(connection, "agents_position", {})
-            unknown = [row[0] for row in await _all(connection, "unknown", named | scope)]
-            rows = [] if unknown else await _all(connection, "candidates", _wanted(target, timezone=timezone) | scope)
+            unknown = [row[0] for row in await _all(connection, "unknown", named | within)]
+            rows = [] if unknown else await _all(connection, "candidates", _wanted(target, timezone=timezone) | within)
         return [_candidate(row) for row in rows], unknown, position
 
     async def joined(
@@ -490,7 +506,11 @@ class RolloutReader:
             if until is not None:
                 ((last,),) = await _all(connection, "position_before", {"until": until})
             arguments = {"after": after, "upto": min(upto, last), "limit": limit}
-            found = _wanted(target, timezone=timezone) | _scope(joins.clients) | arguments
+            found = (
+                _wanted(target, timezone=timezone)
+                | _scope(EVERYTHING if joins.clients is None else Scope.of(joins.clients))
+                | arguments
+            )
             rows = await _all(connection, "joined", found)
         candidates = [_candidate(row) for row in rows]
         if len(rows) == limit:
@@ -549,8 +569,13 @@ _TERMINAL = sorted(state.value for state in OUTCOMES)
 _FAILED = sorted(state.value for state in FAILURES)
 
 
-def _scope(client_ids: Collection[ClientId] | None) -> dict[str, Any]:
-    return {"all": client_ids is None, "tenants": list(client_ids or ())}
+def _scope(scope: Scope) -> dict[str, Any]:
+    return {
+        "all": scope.everything,
+        "tenants": list(scope.clients),
+        "known": list(scope.known_clients),
+        "places": list(scope.site_ids),
+    }
 
 
 def _wanted(target: Target, *, timezone: bool) -> dict[str, Any]:

@@ -135,13 +135,15 @@ LIMIT %(limit)s
 
 -- name: unknown
 SELECT wanted.id FROM unnest(%(clients)s::uuid[]) AS wanted (id)
-WHERE NOT EXISTS (SELECT FROM clients WHERE client_id = wanted.id AND (%(all)s OR client_id = ANY(%(tenants)s::uuid[])))
+WHERE NOT EXISTS (SELECT FROM clients WHERE client_id = wanted.id AND (%(all)s OR client_id = ANY(%(known)s::uuid[])))
 UNION ALL
 SELECT wanted.id FROM unnest(%(sites)s::uuid[]) AS wanted (id)
-WHERE NOT EXISTS (SELECT FROM sites WHERE site_id = wanted.id AND (%(all)s OR client_id = ANY(%(tenants)s::uuid[])))
+WHERE NOT EXISTS (SELECT FROM sites WHERE site_id = wanted.id AND
+    (%(all)s OR client_id = ANY(%(tenants)s::uuid[]) OR site_id = ANY(%(places)s::uuid[])))
 UNION ALL
 SELECT wanted.id FROM unnest(%(agents)s::uuid[]) AS wanted (id)
-WHERE NOT EXISTS (SELECT FROM agents WHERE agent_id = wanted.id AND (%(all)s OR client_id = ANY(%(tenants)s::uuid[])))
+WHERE NOT EXISTS (SELECT FROM agents WHERE agent_id = wanted.id AND
+    (%(all)s OR client_id = ANY(%(tenants)s::uuid[]) OR site_id = ANY(%(places)s::uuid[])))
 
 -- name: candidates
 SELECT agent_id, client_id, site_id, platform, state, online,
@@ -150,7 +152,7 @@ SELECT agent_id, client_id, site_id, platform, state, online,
     OR platform = ANY(%(without_platforms)s::text[]) OR coalesce(online = %(without_online)s::boolean, false),
     (SELECT jsonb_object_agg(name, facts -> name) FROM unnest(%(facts)s::text[]) AS wanted (name) WHERE facts ? name)
 FROM agents
-WHERE (%(all)s OR client_id = ANY(%(tenants)s::uuid[]))
+WHERE (%(all)s OR client_id = ANY(%(tenants)s::uuid[]) OR site_id = ANY(%(places)s::uuid[]))
     AND (
         %(everything)s OR client_id = ANY(%(clients)s::uuid[]) OR site_id = ANY(%(sites)s::uuid[])
         OR agent_id = ANY(%(agents)s::uuid[]) OR tags ?| %(tags)s::text[]
@@ -165,7 +167,7 @@ SELECT agent_id, client_id, site_id, platform, state, online,
     OR platform = ANY(%(without_platforms)s::text[]) OR coalesce(online = %(without_online)s::boolean, false),
     (SELECT jsonb_object_agg(name, facts -> name) FROM unnest(%(facts)s::text[]) AS wanted (name) WHERE facts ? name), position
 FROM agents
-WHERE (%(all)s OR client_id = ANY(%(tenants)s::uuid[]))
+WHERE (%(all)s OR client_id = ANY(%(tenants)s::uuid[]) OR site_id = ANY(%(places)s::uuid[]))
     AND (
         %(everything)s OR client_id = ANY(%(clients)s::uuid[]) OR site_id = ANY(%(sites)s::uuid[])
         OR agent_id = ANY(%(agents)s::uuid[]) OR tags ?| %(tags)s::text[]

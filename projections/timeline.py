@@ -13,15 +13,19 @@ from domain import (
     names,
     restores,
     retention,
+    roles,
     rollouts,
     scripts,
     sites,
     tokens,
+    users,
 )
+from domain.access import Grant
 from domain.commands import CollectFacts, Ping, Result, RunScript, RunShell, Spec
 from domain.event import Event, Recorded, Undecodable
 
 SHOWN_CHARACTERS = 80
+SHOWN_GRANTS = 3
 MINUTE_S = 60
 
 _LINES: dict[type[Event], Callable[[Any], str]] = {}
@@ -90,8 +94,18 @@ def _requeued(event: commands.CommandRequeued) -> str:
 
 
 def _key(event: api_keys.ApiKeyCreated) -> str:
-    seen = "all clients" if event.client_ids is None else f"{len(event.client_ids)} clients"
-    return f"API key {_shown(event.name)!r} created as {event.role}, for {seen}."
+    may = "all that its owner may" if event.grants is None else _granted(event.grants)
+    return f"API key {_shown(event.name)!r} created for {may}."
+
+
+def _granted(grants: tuple[Grant, ...]) -> str:
+    return "; ".join(map(_grant, grants[:SHOWN_GRANTS])) + (" ..." if len(grants) > SHOWN_GRANTS else "") or "nothing"
+
+
+def _grant(grant: Grant) -> str:
+    role = roles.BUILT_IN_IDS.get(grant.role_id)
+    over = "everything" if grant.everything else f"{len(grant.clients)} clients and {len(grant.sites)} sites"
+    return f"{role.value if role is not None else f'role {grant.role_id}'} over {over}"
 
 
 def _advanced(event: rollouts.RolloutAdvanced) -> str:
@@ -192,6 +206,17 @@ _LINES |= {
     tokens.EnrollmentTokenRevoked: lambda event: f"Enrollment token revoked{_because(event.reason)}.",
     api_keys.ApiKeyCreated: _key,
     api_keys.ApiKeyRevoked: lambda event: f"API key revoked{_because(event.reason)}.",
+    users.UserCreated: lambda event: (
+        f"{'User' if event.kind is users.UserKind.PERSON else 'Service account'} {_shown(event.name)!r} created,"
+        f" for {_granted(event.grants)}."
+    ),
+    users.UserChanged: lambda event: f"User is now {_shown(event.name)!r}.",
+    users.UserGranted: lambda event: f"User may from now on: {_granted(event.grants)}.",
+    users.UserDisabled: lambda event: f"User disabled{_because(event.reason)}.",
+    users.UserEnabled: lambda event: f"User enabled{_because(event.reason)}.",
+    roles.RoleCreated: lambda event: f"Role {_shown(event.name)!r} made, with {len(event.permissions)} permissions.",
+    roles.RoleChanged: lambda event: f"Role {_shown(event.name)!r} now has {len(event.permissions)} permissions.",
+    roles.RoleRetired: lambda event: f"Role retired{_because(event.reason)}.",
     names.NameClaimed: lambda event: f"Name {_shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
     idempotency.IntentAccepted: lambda event: f"Request {_shown(event.intent)} accepted under a key of its own.",

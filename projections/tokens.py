@@ -75,7 +75,7 @@ async def list_tokens(
 ) -> Page[TokenRow]:
     """Enrollment tokens, newest first."""
     query = Query(_SQL["select"])
-    query.tenants("client_id", client_ids)
+    query.tenants("client_id", client_ids, site="site_id")
     if site_id is not None:
         query.where("site_id = %s", site_id)
     return await query.page(
@@ -87,5 +87,5 @@ async def get_token(connection: Connection, token_id: UUID, *, client_ids: Tenan
     """One token, or None if there is none that the caller sees."""
     query = Query(_SQL["select"])
     query.where("token_id = %s", token_id)
-    query.tenants("client_id", client_ids)
+    query.tenants("client_id", client_ids, site="site_id")
     return await query.one(connection, TokenRow.from_row)

@@ -11,7 +11,7 @@ from command_bus.context import Caller, Clock, InFlight, NewId
 from command_bus.event_log import EventLog
 from command_bus.handlers.scope import visible
 from command_bus.handlers.scripts import ScriptShelf
-from command_bus.intents.commands import CancelCommand, QueueCommand, RetryCommand, RunScript, RunShell
+from command_bus.intents.commands import CancelCommand, QueueCommand, RetryCommand, RunScript, RunShell, permissions_of
 from command_bus.intents.commands import Spec as WantedSpec
 from domain.agents import Agent, Platform
 from domain.commands import DEFAULT_EXPIRY, CollectFacts, Command, CommandQueued, CommandState, Ping, Spec
@@ -121,6 +121,8 @@ class CommandHandlers:
         before = await visible(self._log, caller, Command, intent.command_id)
         before.must_have_ended()
         old = before.queued
+        if again := permissions_of(old.spec):
+            await visible(self._log, caller.asking(*again), Command, intent.command_id)
         agent = await visible(self._log, structs.replace(caller, if_match=None), Agent, old.agent_id)
         agent.must_take_commands()
         now = self._clock()

@@ -12,10 +12,13 @@ import msgspec
 
 from command_bus.bus import Decision, id_answer
 from command_bus.context import Caller, Clock, NewId
+from command_bus.errors import ForbiddenError
 from command_bus.event_log import EventLog
 from command_bus.handlers.commands import Pinned, pin
+from command_bus.handlers.limits import must_touch
 from command_bus.handlers.scope import match_version
 from command_bus.handlers.scripts import ScriptShelf
+from command_bus.intents.commands import permissions_of
 from command_bus.intents.rollouts import (
     AbortRollout,
     CloseRollout,
@@ -34,6 +37,7 @@ from domain.ids import AgentId, ClientId, SiteId
 from domain.rollout_candidates import NOT_MEANT, Candidate, why_left_out
 from domain.rollout_terms import Joins, Order, Target, sizes
 from domain.rollouts import Rollout, RolloutStarted, check
+from domain.scopes import Scope
 
 SHOWN = 500
 """Of each list in a plan."""
@@ -43,9 +47,9 @@ class RolloutReads(Protocol):
     """What a rollout's decisions need of the read models."""
 
     async def candidates(
-        self, target: Target, client_ids: frozenset[ClientId] | None, *, timezone: bool = False
+        self, target: Target, scope: Scope, *, timezone: bool = False
     ) -> tuple[Sequence[Candidate], Sequence[UUID], int]:
-        """The agents that a target names, of those that a caller sees; the ids in it that name nothing; as of when."""
+        """The agents that a target names, of those within a scope; the ids in it that name nothing; as of when."""
 
     async def failed(self, rollout_id: UUID) -> Sequence[tuple[AgentId, int]]:
         """Agents whose last command failed, and the round it was of."""
@@ -87,6 +91,7 @@ class RolloutHandlers:
 
     async def start(self, intent: StartRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
         drafted = await self._drafted(intent, caller)
+        must_touch(caller, intent.required(), None if drafted.started.joins is not None else len(drafted.chosen))
         rollout = Rollout(self._new_id())
         # A list of a hundred thousand takes a second to draw up: the loop has others to serve meanwhile.
         changes = await asyncio.to_thread(rollout.start, drafted.started, [_place(one) for one in drafted.chosen])
@@ -133,7 +138,7 @@ class RolloutHandlers:
         check(started)
         self._must_be_queueable(order)
         candidates, unknown, position = await self._reads.candidates(
-            target, caller.client_ids, timezone=order.needs_timezone
+            target, caller.scope, timezone=order.needs_timezone
         )
         if unknown:
             raise NotFoundError(f"target: there is no client, site or agent {unknown[0]}.")
@@ -149,8 +154,10 @@ class RolloutHandlers:
         excluded = dict(sorted(Counter(why for _, why in left_out).items()))
         joins = None
         if intent.joins_within_s is not None:
+            if caller.scope.sites:
+                raise ForbiddenError("Agents may join a rollout only of those who act for whole clients.")
             until = self._clock() + timedelta(seconds=intent.joins_within_s)
-            seen = tuple(sorted(caller.client_ids)) if caller.client_ids is not None else None
+            seen = None if caller.scope.everything else tuple(sorted(caller.scope.clients))
             joins = Joins(until=until, after=position, clients=seen)
         return _Drafted(msgspec.structs.replace(started, excluded=excluded, joins=joins), chosen, left_out)
 
@@ -194,15 +201,31 @@ class RolloutHandlers:
     async def retry(self, intent: RetryRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
         # Who has failed stays so; what the read model does not know yet can be retried later.
         failed = await self._reads.failed(intent.rollout_id)
-        return await self._changed(intent.rollout_id, caller, lambda rollout: rollout.retry(failed, intent.reason))
+
+        def retry(rollout: Rollout) -> list[Change]:
+            needs = (intent.needs, *permissions_of(rollout.started.order.spec))
+            if not _holds(caller.asking(*needs).scope, rollout):
+                raise NotFoundError(f"There is no rollout {intent.rollout_id}.")
+            must_touch(caller, needs, len(failed))
+            return rollout.retry(failed, intent.reason)
+
+        return await self._changed(intent.rollout_id, caller, retry)
 
     async def _changed(self, rollout_id: UUID, caller: Caller, decide: Callable[[Rollout], list[Change]]) -> Decision:
         rollout = await load_existing(self._log, Rollout, rollout_id, "rollout")
-        sees_all = caller.client_ids is None or (rollout.client_ids and set(rollout.client_ids) <= caller.client_ids)
-        if not sees_all:
+        if not _holds(caller.scope, rollout):
             raise NotFoundError(f"There is no rollout {rollout_id}.")
         match_version(rollout, caller)
         return Decision(changes=decide(rollout), answer=id_answer(rollout_id), subject=rollout)
+
+
+def _holds(scope: Scope, rollout: Rollout) -> bool:
+    """Whether all that it is for lies within a scope."""
+    if scope.everything or (rollout.client_ids and scope.clients.issuperset(rollout.client_ids)):
+        return True
+    if not scope.sites or not rollout.entries or rollout.open_until is not None:
+        return False
+    return all(scope.holds(entry.client_id, entry.site_id) for entry in rollout.entries)
 
 
 def _place(one: Candidate) -> tuple[AgentId, ClientId, SiteId]:

@@ -1,17 +1,20 @@
-"""What a caller limited to some tenants may reach: to them, another tenant's things do not exist."""
+"""What a caller limited to some clients or sites may reach: to them, what lies elsewhere does not exist.
 
-from collections.abc import Sequence
+A machine's things are where the machine is now: who sees a site sees the past of the machines that are there, so far as
+they were the same client's then.
+"""
+
 from typing import TypeVar
 from uuid import UUID
 
 from command_bus.context import Caller
 from command_bus.event_log import EventLog
-from command_bus.repository import load_existing, replay_existing
+from command_bus.repository import load_existing
 from domain.agents import Agent
 from domain.clients import Client
 from domain.commands import Command
 from domain.errors import NotFoundError, StaleVersionError
-from domain.event import Aggregate, Recorded
+from domain.event import Aggregate
 from domain.sites import Site
 from domain.tokens import EnrollmentToken
 
@@ -27,27 +30,36 @@ _WHAT: dict[type[Aggregate], str] = {
 
 
 async def visible(log: EventLog, caller: Caller, kind: type[T], stream_id: UUID) -> T:
-    """Load what a tenant owns, for a caller who sees that tenant, at the version the caller means.
+    """Load what a tenant owns, for a caller who sees it, at the version the caller means.
 
     Raises:
         NotFoundError: there is no such thing, or the caller does not see it.
         StaleVersionError: it has changed since the caller read it (If-Match).
     """
-    aggregate = await load_existing(log, kind, stream_id, _WHAT[kind])
-    return _checked(aggregate, caller)
+    return await _checked(log, await load_existing(log, kind, stream_id, _WHAT[kind]), caller)
 
 
-def visible_in(recorded: Sequence[Recorded], caller: Caller, kind: type[T], stream_id: UUID) -> T:
-    """The same, of events that were read already."""
-    return _checked(replay_existing(kind, stream_id, recorded, _WHAT[kind]), caller)
-
-
-def _checked(aggregate: T, caller: Caller) -> T:
+async def _checked(log: EventLog, aggregate: T, caller: Caller) -> T:
     _, client_id = aggregate.concerns()
-    if client_id is not None and not caller.sees(client_id):
+    if client_id is not None and not caller.scope.holds(client_id, await _site_of(log, aggregate, caller)):
         raise NotFoundError(f"There is no {_WHAT[type(aggregate)]} {aggregate.stream_id}.")
     match_version(aggregate, caller)
     return aggregate
+
+
+async def _site_of(log: EventLog, aggregate: T, caller: Caller) -> UUID | None:
+    """Where it is, so far as it matters to the caller."""
+    if not caller.scope.sites:
+        return None
+    match aggregate:
+        case Agent() | EnrollmentToken():
+            return aggregate.site_id
+        case Site():
+            return aggregate.stream_id
+        case Command():
+            return (await load_existing(log, Agent, aggregate.queued.agent_id, "agent")).site_id
+        case _:
+            return None
 
 
 def match_version(aggregate: Aggregate, caller: Caller) -> None:

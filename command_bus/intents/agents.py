@@ -6,13 +6,15 @@ from uuid import UUID
 from pydantic import Field
 
 from command_bus.bus import Intent
-from domain.api_keys import Role
+from domain.permissions import Permission
 
 Reason = Field(default="", max_length=2000, description="Why; shown in the agent's story.")
 
 
 class MoveAgent(Intent):
     """Move an agent to another site, of the same or another client."""
+
+    needs: ClassVar[Permission] = Permission.AGENTS_MOVE
 
     agent_id: UUID
     site_id: UUID
@@ -21,12 +23,16 @@ class MoveAgent(Intent):
 class RenameAgent(Intent):
     """Give an agent a name of its own; its hostname stays what the machine says."""
 
+    needs: ClassVar[Permission] = Permission.AGENTS_EDIT
+
     agent_id: UUID
     name: str = Field(max_length=200)
 
 
 class TagAgent(Intent):
     """Set an agent's tags, all of them."""
+
+    needs: ClassVar[Permission] = Permission.AGENTS_EDIT
 
     agent_id: UUID
     tags: list[str] = Field(max_length=64)
@@ -35,12 +41,16 @@ class TagAgent(Intent):
 class SuspendAgent(Intent):
     """Shut an agent out for a while: its connection ends, its commands wait."""
 
+    needs: ClassVar[Permission] = Permission.AGENTS_SUSPEND
+
     agent_id: UUID
     reason: str = Reason
 
 
 class ResumeAgent(Intent):
     """Let a suspended agent in again."""
+
+    needs: ClassVar[Permission] = Permission.AGENTS_SUSPEND
 
     agent_id: UUID
     reason: str = Reason
@@ -49,7 +59,7 @@ class ResumeAgent(Intent):
 class RetireAgent(Intent):
     """Take an agent out for good: its key is void, its waiting commands are cancelled."""
 
-    needs: ClassVar[Role] = Role.ADMIN
+    needs: ClassVar[Permission] = Permission.AGENTS_RETIRE
 
     agent_id: UUID
     reason: str = Reason

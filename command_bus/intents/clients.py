@@ -6,13 +6,13 @@ from uuid import UUID
 from pydantic import Field
 
 from command_bus.bus import Intent
-from domain.api_keys import Role
+from domain.permissions import Permission
 
 
 class CreateClient(Intent):
     """Add a client. It starts without sites."""
 
-    needs: ClassVar[Role] = Role.ADMIN
+    needs: ClassVar[Permission] = Permission.CLIENTS_MANAGE
     fleet_wide: ClassVar[bool] = True
 
     name: str = Field(description="Unique among clients, regardless of case.", max_length=200)
@@ -21,7 +21,7 @@ class CreateClient(Intent):
 class RenameClient(Intent):
     """Give a client another name."""
 
-    needs: ClassVar[Role] = Role.ADMIN
+    needs: ClassVar[Permission] = Permission.CLIENTS_MANAGE
 
     client_id: UUID
     name: str = Field(description="Unique among clients, regardless of case.", max_length=200)
@@ -30,7 +30,7 @@ class RenameClient(Intent):
 class CreateSite(Intent):
     """Add a site to a client."""
 
-    needs: ClassVar[Role] = Role.ADMIN
+    needs: ClassVar[Permission] = Permission.SITES_MANAGE
 
     client_id: UUID
     name: str = Field(description="Unique within its client, regardless of case.", max_length=200)
@@ -39,7 +39,7 @@ class CreateSite(Intent):
 class RenameSite(Intent):
     """Give a site another name."""
 
-    needs: ClassVar[Role] = Role.ADMIN
+    needs: ClassVar[Permission] = Permission.SITES_MANAGE
 
     site_id: UUID
     name: str = Field(description="Unique within its client, regardless of case.", max_length=200)

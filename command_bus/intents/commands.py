@@ -1,6 +1,6 @@
 """Intents about commands."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
@@ -10,6 +10,7 @@ from command_bus.intents.scripts import Args, Env, RunAs, Timeout
 from command_bus.intents.times import Moment
 from domain import commands as domain
 from domain.ids import ScriptId
+from domain.permissions import Permission
 from domain.scripts import DEFAULT_TIMEOUT_S, Shell
 
 
@@ -70,6 +71,17 @@ class CollectFacts(_Spec):
 Spec = Annotated[RunScript | RunShell | Ping | CollectFacts, Field(discriminator="kind")]
 
 
+def permissions_of(spec: Spec | domain.Spec) -> tuple[Permission, ...]:
+    """What a kind of command needs besides the permission to queue any."""
+    match spec:
+        case Ping() | CollectFacts() | domain.Ping() | domain.CollectFacts():
+            return ()
+        case RunScript() | domain.RunScript():
+            return (Permission.COMMANDS_SCRIPT,)
+        case _:
+            return (Permission.COMMANDS_SHELL,)
+
+
 class Retry(BaseModel):
     """When an attempt deserves another."""
 
@@ -90,6 +102,8 @@ class Retry(BaseModel):
 class QueueCommand(Intent):
     """Queue one command for one agent, online or not."""
 
+    needs: ClassVar[Permission] = Permission.COMMANDS_QUEUE
+
     agent_id: UUID
     spec: Spec
     lane: str = Field(
@@ -107,9 +121,15 @@ class QueueCommand(Intent):
     retry: Retry = Retry()
     reason: str = Field(default="", max_length=2000, description="Why; shown in the command's story.")
 
+    def required(self) -> tuple[Permission, ...]:
+        """Besides its own, what the kind of command needs."""
+        return self.needs, *permissions_of(self.spec)
+
 
 class CancelCommand(Intent):
     """End a command that waits; ask its agent if it may have it already."""
+
+    needs: ClassVar[Permission] = Permission.COMMANDS_CANCEL
 
     command_id: UUID
     reason: str = Field(default="", max_length=2000)
@@ -117,6 +137,8 @@ class CancelCommand(Intent):
 
 class RetryCommand(Intent):
     """Queue an ended command once more, as a new command that names the old one."""
+
+    needs: ClassVar[Permission] = Permission.COMMANDS_QUEUE
 
     command_id: UUID
     expires_at: Moment | None = None

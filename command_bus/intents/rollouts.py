@@ -1,17 +1,18 @@
 """Intents about rollout_terms."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from command_bus.bus import Intent
-from command_bus.intents.commands import Retry, Spec
+from command_bus.intents.commands import Retry, Spec, permissions_of
 from command_bus.intents.hours import Hours
 from command_bus.intents.times import Moment
 from domain import commands, facts_filter, rollout_terms
 from domain.agents import MAX_TAG_LENGTH, MachineType, Platform
 from domain.ids import AgentId, ClientId, SiteId
+from domain.permissions import Permission
 
 Percent = Annotated[int, Strict(), Field(ge=0, le=100)]
 Reason = Annotated[str, Field(max_length=2000)]
@@ -138,6 +139,8 @@ class StartRollout(Intent):
     Whom the target means is resolved now, and does not change later unless `joins_within_s` says so.
     """
 
+    needs: ClassVar[Permission] = Permission.ROLLOUTS_START
+
     name: str = Field(min_length=1, max_length=200)
     target: Target
     spec: Spec
@@ -165,6 +168,10 @@ class StartRollout(Intent):
     guard: Guard | None = None
     reason: Reason = Field(default="", description="Why; shown in the story of each command, too.")
 
+    def required(self) -> tuple[Permission, ...]:
+        """Besides its own, what the kind of command needs."""
+        return self.needs, *permissions_of(self.spec)
+
 
 class PlanRollout(StartRollout):
     """Say whom a rollout would reach, in which waves, and who is left out and why; nothing is started."""
@@ -173,12 +180,16 @@ class PlanRollout(StartRollout):
 class PauseRollout(Intent):
     """Queue no more commands of a rollout; those that are queued go on."""
 
+    needs: ClassVar[Permission] = Permission.ROLLOUTS_STEER
+
     rollout_id: UUID
     reason: Reason = ""
 
 
 class ResumeRollout(Intent):
     """Go on with a paused rollout. What its guard has judged, it does not judge again."""
+
+    needs: ClassVar[Permission] = Permission.ROLLOUTS_STEER
 
     rollout_id: UUID
     reason: Reason = ""
@@ -187,12 +198,16 @@ class ResumeRollout(Intent):
 class ReleaseRollout(Intent):
     """Begin a rollout's next wave now, whatever it waits for."""
 
+    needs: ClassVar[Permission] = Permission.ROLLOUTS_STEER
+
     rollout_id: UUID
     reason: Reason = ""
 
 
 class CloseRollout(Intent):
     """Let nobody join an open rollout any more; those that are in it go on."""
+
+    needs: ClassVar[Permission] = Permission.ROLLOUTS_STEER
 
     rollout_id: UUID
     reason: Reason = ""
@@ -201,12 +216,16 @@ class CloseRollout(Intent):
 class AbortRollout(Intent):
     """End a rollout: what is queued is cancelled, what runs is let finish."""
 
+    needs: ClassVar[Permission] = Permission.ROLLOUTS_STEER
+
     rollout_id: UUID
     reason: Reason = ""
 
 
 class RetryRollout(Intent):
     """Give a new command to each agent of a rollout whose last one failed, and to no other."""
+
+    needs: ClassVar[Permission] = Permission.ROLLOUTS_START
 
     rollout_id: UUID
     reason: Reason = ""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from command_bus.bus import Intent
 from domain.agents import Platform
+from domain.permissions import Permission
 from domain.scripts import DEFAULT_TIMEOUT_S, MAX_ARGS, MAX_BODY_BYTES, MAX_ENV, MAX_TIMEOUT_S, Revision, Shell
 
 Timeout = Annotated[
@@ -45,6 +46,7 @@ class ScriptContent(BaseModel):
 class CreateScript(Intent):
     """Add a script with its first revision."""
 
+    needs: ClassVar[Permission] = Permission.SCRIPTS_MANAGE
     fleet_wide: ClassVar[bool] = True
 
     name: str = Field(max_length=200, description="Unique among scripts, regardless of case.")
@@ -55,6 +57,7 @@ class CreateScript(Intent):
 class ReviseScript(Intent):
     """Add the next revision; those before it stay as they are."""
 
+    needs: ClassVar[Permission] = Permission.SCRIPTS_MANAGE
     fleet_wide: ClassVar[bool] = True
 
     script_id: UUID
@@ -64,6 +67,7 @@ class ReviseScript(Intent):
 class RenameScript(Intent):
     """Give a script another name or description."""
 
+    needs: ClassVar[Permission] = Permission.SCRIPTS_MANAGE
     fleet_wide: ClassVar[bool] = True
 
     script_id: UUID
@@ -74,6 +78,7 @@ class RenameScript(Intent):
 class ArchiveScript(Intent):
     """Take a script out of use; what was queued before still runs."""
 
+    needs: ClassVar[Permission] = Permission.SCRIPTS_MANAGE
     fleet_wide: ClassVar[bool] = True
 
     script_id: UUID
@@ -82,6 +87,7 @@ class ArchiveScript(Intent):
 class RestoreScript(Intent):
     """Bring an archived script back."""
 
+    needs: ClassVar[Permission] = Permission.SCRIPTS_MANAGE
     fleet_wide: ClassVar[bool] = True
 
     script_id: UUID

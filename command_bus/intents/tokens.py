@@ -7,14 +7,14 @@ from pydantic import Field, Strict
 
 from command_bus.bus import Intent
 from command_bus.intents.times import Moment
-from domain.api_keys import Role
+from domain.permissions import Permission
 from domain.tokens import MAX_USES
 
 
 class CreateEnrollmentToken(Intent):
     """Make a token that lets machines enroll into one site. Its text is shown once."""
 
-    needs: ClassVar[Role] = Role.ADMIN
+    needs: ClassVar[Permission] = Permission.ENROLLMENT_MANAGE
 
     site_id: UUID
     max_uses: Annotated[int, Strict(), Field(ge=1, le=MAX_USES)] = 1
@@ -25,7 +25,7 @@ class CreateEnrollmentToken(Intent):
 class RevokeEnrollmentToken(Intent):
     """Void a token; machines that enrolled with it stay."""
 
-    needs: ClassVar[Role] = Role.ADMIN
+    needs: ClassVar[Permission] = Permission.ENROLLMENT_MANAGE
 
     token_id: UUID
     reason: str = Field(default="", max_length=2000)

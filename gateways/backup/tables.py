@@ -11,5 +11,5 @@ KEPT = ("events", *ARCHIVE, "outputs", "output_chunks", *SWEEPS, "server_keys", 
 by; and which commands may be on their way, so that none of them is cancelled as if no agent had it. In this order, a
 row never comes before what it needs."""
 
-LEFT = ("processes", "presence", "output_uploads")
-"""Who runs and who was heard of, as of then; and uploads under way, which agents send again."""
+LEFT = ("processes", "presence", "output_uploads", "key_uses")
+"""Who runs and who was heard of, as of then; when keys were used; and uploads under way, which agents send again."""

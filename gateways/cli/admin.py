@@ -2,7 +2,21 @@
 
 import typer
 
-from gateways.cli import agents, clients, commands, events, keys, login, rollouts, run, scripts, simulate, tokens
+from gateways.cli import (
+    agents,
+    clients,
+    commands,
+    events,
+    keys,
+    login,
+    roles,
+    rollouts,
+    run,
+    scripts,
+    simulate,
+    tokens,
+    users,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +28,8 @@ def register(app: typer.Typer) -> None:
     run.register(app)
     commands.register(app)
     events.register(app)
-    for group in (agents.app, clients.clients, clients.sites, scripts.app, rollouts.app, tokens.app, keys.app):
+    groups = (agents.app, clients.clients, clients.sites, scripts.app, rollouts.app, tokens.app)
+    for group in (*groups, users.app, roles.app, keys.app):
         app.add_typer(group)
     login.register(app)
     simulate.register(app)

@@ -79,6 +79,16 @@ def api_key(api: Api, typed: str) -> Row:
     return _found(api, typed, one=None, what="API key", all_of=lambda: api.items("/api-keys"))
 
 
+def user(api: Api, typed: str) -> Row:
+    """A user or service account by id, a piece of its id, or name."""
+    return _found(api, typed, one="/users", what="user", all_of=lambda: api.items("/users"))
+
+
+def role(api: Api, typed: str) -> Row:
+    """A role by id, a piece of its id, or name."""
+    return _found(api, typed, one="/roles", what="role", all_of=lambda: api.items("/roles"))
+
+
 def command(api: Api, typed: str) -> Row:
     """A command by id, or a piece of it among the newest ones."""
     return _found(
@@ -156,6 +166,16 @@ class Names:
 
     def site(self, site_id: str) -> str:
         return self._name("/sites", site_id)
+
+    def place(self, site_id: str) -> str:
+        """A site, with its client's name before its own."""
+        try:
+            site = self._api.get(f"/sites/{site_id}")
+        except RefusedError as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
+            return site_id
+        return f"{self.client(site['client_id'])}/{site['name']}"
 
     def _name(self, path: str, thing_id: str) -> str:
         if thing_id not in self._known:

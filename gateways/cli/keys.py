@@ -5,32 +5,31 @@ from typing import Annotated
 
 import typer
 
-from gateways.cli import finding
+from gateways.cli import finding, grants
 from gateways.cli.errors import LostSecretError
+from gateways.cli.finding import Names
+from gateways.cli.grants import GrantOption
 from gateways.cli.output import Column, moment
 from gateways.cli.session import Session, command, group
 from gateways.cli.times import point
 
 app = group("keys", "API keys.")
 
-COLUMNS = (
-    Column("name", lambda key: key["name"]),
-    Column("role", lambda key: key["role"]),
-    Column("sees", lambda key: "all clients" if key["client_ids"] is None else key["client_ids"]),
-    Column("expires", lambda key: moment(key["expires_at"]) or "never"),
-    Column("revoked", lambda key: key["revoked"]),
-    Column("id", lambda key: key["id"]),
-)
-
 
 @command(app, "create")
 def create_key(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what it is for.")],
-    role: Annotated[str, typer.Option("--role", help="admin, operator or auditor.")] = "operator",
-    client: Annotated[
-        list[str] | None, typer.Option("--client", help="Sees only this client; may be repeated.")
+    role: Annotated[
+        str | None, typer.Option("--role", help="Short for one --grant; `operator`, if it has no owner either.")
     ] = None,
+    client: Annotated[
+        list[str] | None, typer.Option("--client", help="With --role: over this client; may be repeated.")
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", help="The user that it speaks for; it may no more than that one.")
+    ] = None,
+    grant: GrantOption = None,
     expires_in: Annotated[str | None, typer.Option("--expires-in", help="90d, or a time; never, if left out.")] = None,
 ) -> None:
     """Make an API key; it is shown this once."""
@@ -38,8 +37,10 @@ def create_key(
         "/api-keys",
         {
             "name": name,
+            "owner_id": finding.user(session.api, owner)["id"] if owner else None,
             "role": role,
             "client_ids": [finding.client(session.api, one)["id"] for one in client] if client else None,
+            "grants": grants.wanted(session.api, grant) if grant else None,
             "expires_at": point(expires_in, datetime.now(UTC)).isoformat() if expires_in else None,
         },
     )
@@ -53,7 +54,17 @@ def create_key(
 @command(app, "list")
 def list_keys(session: Session) -> None:
     """List API keys; their text is never shown again."""
-    session.out.rows(COLUMNS, session.api.items("/api-keys"), empty="There are no API keys.")
+    names = Names(session.api)
+    columns = (
+        Column("name", lambda key: key["name"]),
+        Column("owner", lambda key: key["owner"]),
+        Column("may", lambda key: grants.shown(key["grants"], names)),
+        Column("expires", lambda key: moment(key["expires_at"]) or "never"),
+        Column("last used", lambda key: moment(key["last_used_at"])),
+        Column("revoked", lambda key: key["revoked"]),
+        Column("id", lambda key: key["id"]),
+    )
+    session.out.rows(columns, session.api.items("/api-keys"), empty="There are no API keys.")
 
 
 @command(app, "revoke")

@@ -8,7 +8,9 @@ import typer
 
 from gateways.cli.api import Api
 from gateways.cli.errors import BadValueError, CommandLineError
-from gateways.cli.output import Output
+from gateways.cli.finding import Names
+from gateways.cli.grants import shown
+from gateways.cli.output import Output, Row
 from gateways.cli.profile import clean_url, find, profile_file, save
 from gateways.cli.session import BAD_REQUEST, Session, command
 
@@ -38,7 +40,12 @@ def login(url: Annotated[str, typer.Argument(metavar="URL", help="As https://fle
     except CommandLineError as error:
         out.error(error.shown_code, error.detail)
         raise typer.Exit(BAD_REQUEST) from error
-    out.plain(f"Logged in to {profile.url} as {holder.get('name') or holder['actor']} ({holder['role']}).")
+    out.plain(f"Logged in to {profile.url} as {holder.get('name') or holder['actor']} ({roles_of(holder)}).")
+
+
+def roles_of(holder: Row) -> str:
+    """The names of the roles, in one line."""
+    return ", ".join(dict.fromkeys(grant["role"] or grant["role_id"] for grant in holder["grants"])) or "no role"
 
 
 def logout() -> None:
@@ -55,8 +62,8 @@ def me(session: Session) -> None:
             ("address", session.api.url),
             ("name", holder.get("name")),
             ("actor", holder["actor"]),
-            ("role", holder["role"]),
-            ("sees", holder["client_ids"] if holder.get("client_ids") is not None else "all clients"),
+            ("roles", shown(holder["grants"], Names(session.api))),
+            ("may", [one["permission"] for one in holder["may"]]),
         ],
         holder,
     )

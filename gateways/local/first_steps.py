@@ -24,7 +24,8 @@ from command_bus.intents.tokens import CreateEnrollmentToken
 from command_bus.postgres import open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
-from domain.api_keys import ApiKeyCreated, Role
+from domain.api_keys import ApiKeyCreated
+from domain.roles import Role
 from gateways.agents.leases import Holds
 from gateways.local.server import write_private
 from projections.catalog import INLINE

@@ -10,6 +10,7 @@ from command_bus.event_log import Selection
 from command_bus.intents.agents import MoveAgent, RenameAgent, ResumeAgent, RetireAgent, SuspendAgent, TagAgent
 from domain.agents import AgentState, Platform
 from domain.errors import AgentNotSuspendedError, AgentRetiredError, AgentSuspendedError, NotFoundError
+from domain.permissions import Permission
 from gateways.rest.commands import QueuedModel, queued_document
 from gateways.rest.events import EventModel, event_page
 from gateways.rest.presence import last_seen
@@ -146,8 +147,8 @@ async def timeline(call: Call) -> Response:
     agent_id = call.path["agent_id"]
     async with call.connection() as connection:
         found(await get_agent(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
-    tenants = call.tenants
-    selection = Selection(agent_id=agent_id, client_ids=None if tenants is None else tuple(tenants))
+    scope = call.caller.scope
+    selection = Selection(agent_id=agent_id, client_ids=None if scope.everything else tuple(scope.known_clients))
     return await event_page(call, selection, limit=query.limit, cursor=query.cursor, backwards=True)
 
 
@@ -155,6 +156,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/agents",
+        needs=Permission.AGENTS_SEE,
         summary="Agents by name.",
         tag=TAG,
         handler=list_agents,
@@ -165,6 +167,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/agents/{agent_id}",
+        needs=Permission.AGENTS_SEE,
         summary="One agent, with its facts.",
         tag=TAG,
         handler=show_agent,
@@ -176,6 +179,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/agents/{agent_id}/queue",
+        needs=Permission.COMMANDS_SEE,
         summary="What waits for an agent, in the order of delivery.",
         tag=TAG,
         handler=queue,
@@ -186,6 +190,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/agents/{agent_id}/timeline",
+        needs=Permission.EVENTS_SEE,
         summary="What happened to an agent, newest first.",
         tag=TAG,
         handler=timeline,

@@ -7,36 +7,51 @@ from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey
-from domain.api_keys import Role
-from domain.errors import ExpiryInPastError, KeyRevokedError, NotFoundError
-from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, Route, json_response, page_of, write
+from command_bus.intents.roles import Limits
+from domain.errors import ExpiryInPastError, KeyRevokedError, NotFoundError, RoleRetiredError, UserDisabledError
+from domain.permissions import Permission
+from gateways.rest.grants import GrantModel, ScopeModel, grant_documents, role_names, scope_document
+from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, Route, json_response, write
 from projections.api_keys import ApiKeyRow
 from projections.api_keys import list_api_keys as read_api_keys
+from projections.users import get_user
 
 TAG = "API keys"
 
 
 class ApiKeyModel(Model):
-    """Who may call, what they may do, and whose machines they see. The key itself is not kept."""
+    """What a program calls with, and what it may do. The key itself is not kept."""
 
     id: UUID
     name: str
-    role: Role
-    client_ids: list[UUID] | None = Field(description="The tenants it sees; null sees all.")
+    owner_id: UUID | None = Field(description="The user or service account that it speaks for.")
+    owner: str | None = Field(description="The owner's name.")
+    grants: list[GrantModel] | None = Field(description="What it may do, of what its owner may; null is all of that.")
     expires_at: AwareDatetime | None
     revoked: bool
     revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None = Field(description="To the minute; telemetry, and not in the log.")
     created_at: AwareDatetime
     actor: str = Field(description="Who made it.")
     version: int
 
 
+class MayModel(Model):
+    """One thing that the caller may do, and over what."""
+
+    permission: Permission
+    over: ScopeModel
+    limits: Limits
+
+
 class MeModel(Model):
-    """What the key that came with the request may do."""
+    """Who the caller is, and what they may do now."""
 
     actor: str
-    role: Role
-    client_ids: list[UUID] | None = Field(description="The tenants it sees; null sees all.")
+    user_id: UUID | None = Field(description="The user or service account behind the key.")
+    name: str | None = Field(description="Of that user.")
+    grants: list[GrantModel] = Field(description="Of the key or, where it has none of its own, of that user.")
+    may: list[MayModel] = Field(description="What these come to; of a user's key, within what the user may.")
 
 
 class KeyCreated(Answer):
@@ -47,15 +62,22 @@ class KeyCreated(Answer):
     )
 
 
-def api_key_document(row: ApiKeyRow) -> dict[str, Any]:
+class ApiKeysQuery(PageQuery):
+    owner_id: UUID | None = Field(default=None, description="Only those of this user or service account.")
+
+
+def api_key_document(row: ApiKeyRow, names: dict[UUID, str]) -> dict[str, Any]:
+    """One key, as `ApiKeyModel` describes it."""
     return {
         "id": row.api_key_id,
         "name": row.name,
-        "role": row.role,
-        "client_ids": row.client_ids,
+        "owner_id": row.owner_id,
+        "owner": row.owner,
+        "grants": None if row.grants is None else grant_documents(row.grants, names),
         "expires_at": row.expires_at,
         "revoked": row.revoked_at is not None,
         "revoked_at": row.revoked_at,
+        "last_used_at": row.last_used_at,
         "created_at": row.created_at,
         "actor": row.created_by,
         "version": row.version,
@@ -63,36 +85,55 @@ def api_key_document(row: ApiKeyRow) -> dict[str, Any]:
 
 
 async def list_api_keys(call: Call) -> Response:
-    query: PageQuery = call.query
+    query: ApiKeysQuery = call.query
     async with call.connection() as connection:
-        page = await read_api_keys(connection, client_ids=call.tenants, cursor=query.cursor, limit=query.limit)
-    return page_of(page, api_key_document)
+        page = await read_api_keys(
+            connection, client_ids=call.tenants, owner_id=query.owner_id, cursor=query.cursor, limit=query.limit
+        )
+        names = await role_names(connection, [grant for row in page.items for grant in row.grants or ()])
+    return json_response({"items": [api_key_document(row, names) for row in page.items], "next": page.next})
 
 
 async def me(call: Call) -> Response:
-    tenants = call.tenants
-    return json_response(
+    access, user_id, grants = call.caller.access, call.caller.user_id, call.caller.grants
+    async with call.connection() as connection:
+        user = await get_user(connection, user_id) if user_id is not None else None
+        names = await role_names(connection, grants)
+    may = [
         {
-            "actor": call.caller.actor,
-            "role": call.caller.role,
-            "client_ids": None if tenants is None else sorted(tenants),
+            "permission": permission,
+            "over": scope_document(scope),
+            "limits": {"max_agents": access.limits(permission).max_agents},
         }
-    )
+        for permission in Permission
+        if not (scope := access.scope(permission)).empty
+    ]
+    name = user.name if user is not None else None
+    shown = {"grants": grant_documents(grants, names), "may": may}
+    return json_response({"actor": call.caller.actor, "user_id": user_id, "name": name} | shown)
 
 
 ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/api-keys",
+        needs=Permission.PEOPLE_SEE,
         summary="API keys, newest first.",
         tag=TAG,
         handler=list_api_keys,
-        query=PageQuery,
+        query=ApiKeysQuery,
         response=PageOf[ApiKeyModel],
-        reads=("api_keys",),
-        needs=Role.ADMIN,
+        reads=("api_keys", "users"),
     ),
-    Route(method="GET", path="/me", summary="Who the caller is.", tag=TAG, handler=me, response=MeModel),
+    Route(
+        method="GET",
+        path="/me",
+        needs=None,
+        summary="Who the caller is, and what they may do.",
+        tag=TAG,
+        handler=me,
+        response=MeModel,
+    ),
     write(
         "POST",
         "/api-keys",
@@ -100,7 +141,7 @@ ROUTES: tuple[Route, ...] = (
         tag=TAG,
         status=201,
         response=KeyCreated,
-        errors=(NotFoundError, ExpiryInPastError),
+        errors=(NotFoundError, ExpiryInPastError, RoleRetiredError, UserDisabledError),
     ),
     write("POST", "/api-keys/{key_id}/revoke", RevokeApiKey, tag=TAG, errors=(NotFoundError, KeyRevokedError)),
 )

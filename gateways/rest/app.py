@@ -43,7 +43,7 @@ def create_app(parts: ApiParts) -> Starlette:
         An application whose lifespan starts and stops ``parts.services`` and the process's one log follower. Before
         it is stopped, ``app.state.leave()`` ends the answers that are held back.
     """
-    feed = LogFeed(parts.log)
+    feed = LogFeed(parts.log, parts.authenticator)
     startup = Startup([*parts.services, feed])
     gate = Gate(parts, time.monotonic)
     admission = ApiAdmission(parts.limits, parts.rates)

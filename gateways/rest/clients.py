@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from command_bus.intents.clients import CreateClient, CreateSite, RenameClient, RenameSite
 from domain.errors import NameTakenError, NotFoundError
+from domain.permissions import Permission
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
 from projections.clients import ClientRow, SiteRow, get_client, get_site
 from projections.clients import list_clients as read_clients
@@ -93,6 +94,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/clients",
+        needs=Permission.CLIENTS_SEE,
         summary="Clients by name.",
         tag=TAG,
         handler=list_clients,
@@ -104,6 +106,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/clients/{client_id}",
+        needs=Permission.CLIENTS_SEE,
         summary="One client.",
         tag=TAG,
         handler=show_client,
@@ -116,6 +119,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/clients/{client_id}/sites",
+        needs=Permission.CLIENTS_SEE,
         summary="A client's sites by name.",
         tag=TAG,
         handler=list_sites_of_client,
@@ -135,6 +139,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/sites",
+        needs=Permission.CLIENTS_SEE,
         summary="All sites by name.",
         tag=TAG,
         handler=list_sites,
@@ -145,6 +150,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/sites/{site_id}",
+        needs=Permission.CLIENTS_SEE,
         summary="One site.",
         tag=TAG,
         handler=show_site,

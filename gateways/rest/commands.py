@@ -28,6 +28,7 @@ from domain.errors import (
     UnknownRevisionError,
     WrongPlatformError,
 )
+from domain.permissions import Permission
 from gateways.agents.outputs import OutputRemovedError
 from gateways.rest.errors import NoOutputError
 from gateways.rest.events import EventModel, event_page
@@ -328,6 +329,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/commands",
+        needs=Permission.COMMANDS_SEE,
         summary="Commands, newest first.",
         tag=TAG,
         handler=list_commands,
@@ -338,6 +340,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/commands/{command_id}",
+        needs=Permission.COMMANDS_SEE,
         summary="One command, and what became of it.",
         tag=TAG,
         handler=show,
@@ -367,6 +370,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/commands/{command_id}/output",
+        needs=Permission.COMMANDS_SEE,
         summary="All that it wrote to one stream, byte for byte.",
         tag=TAG,
         handler=output,
@@ -379,6 +383,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/commands/{command_id}/live",
+        needs=Permission.COMMANDS_SEE,
         summary="Its output as it appears and its state as it changes, until it has ended.",
         description="Events: `state` (`{state, attempt, position}`), `output` (`{attempt, stream, offset, data}`, data "
         "in base64; it may be lost, doubled or cut), `end` (as `state`, the last one), "
@@ -393,6 +398,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/commands/{command_id}/events",
+        needs=Permission.COMMANDS_SEE,
         summary="Its story, oldest first.",
         tag=TAG,
         handler=story,

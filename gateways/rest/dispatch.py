@@ -111,7 +111,8 @@ class Endpoint:
         wanted = [value for value in call.path.values() if isinstance(value, UUID)]
         heads = await self._parts.log.read_heads(wanted, tolerant=True)
         # Another tenant's things are as unknown here as what never was.
-        seen = [head for head in heads.values() if call.tenants is None or head.client_id in call.tenants]
+        known = call.caller.scope.known_clients
+        seen = [head for head in heads.values() if call.tenants is None or head.client_id in known]
         if not seen:
             return False
         position = max(head.position for head in seen)
@@ -125,18 +126,28 @@ class Endpoint:
         headers = request.headers
         identity = await self._gate.identify(request.scope, headers)
         self._admission.count(identity.actor)
-        if not identity.role.includes(route.needs):
-            raise ForbiddenError(f"This needs the role {route.needs}; the API key's is {identity.role}.")
+        caller = _caller(identity, headers, request.scope)
+        if route.needs is not None:
+            # Of a write, what it is about may ask for more: the bus sees to that.
+            caller = caller.asking(route.needs)
+        if route.everywhere and not caller.scope.everything:
+            raise ForbiddenError("This concerns all tenants, and your roles are limited to some.")
         path = {name: _path_value(name, request.path_params[name]) for name in route.path_names}
         query = parse_query(route.query, request.query_params)
-        caller = _caller(identity, headers, request.scope)
         intent = None
         if route.intent is not None:
             intent = _intent(route, path, headers, await self._body(request, held))
         elif route.reads:
             await self._wait_position(route, query, headers)
         return Call(
-            parts=self._parts, feed=self._feed, request=request, caller=caller, path=path, query=query, intent=intent
+            parts=self._parts,
+            feed=self._feed,
+            request=request,
+            caller=caller,
+            standing=identity.standing,
+            path=path,
+            query=query,
+            intent=intent,
         )
 
     async def _body(self, request: Request, held: ExitStack) -> bytes:
@@ -174,8 +185,9 @@ def _caller(identity: Identity, headers: Headers, scope: Scope) -> Caller:
         raise MalformedHeaderError("Idempotency-Key: 1 to 255 visible ASCII characters without space.")
     return Caller(
         actor=identity.actor,
-        role=identity.role,
-        client_ids=identity.client_ids,
+        access=identity.access,
+        grants=identity.grants,
+        user_id=identity.user_id,
         correlation_id=correlation_id(scope),
         idempotency_key=key,
         if_match=_if_match(headers.get("if-match")),

@@ -10,10 +10,13 @@ import msgspec
 from pydantic import AfterValidator, AwareDatetime, Field, WithJsonSchema
 from starlette.responses import Response, StreamingResponse
 
-from command_bus.event_log import EventLog, Selection
+from command_bus.errors import ForbiddenError
+from command_bus.event_log import Places, Selection
 from command_bus.intents.times import Moment
 from domain.catalog import EVENTS
 from domain.event import Recorded, Undecodable
+from domain.permissions import Permission
+from gateways.rest.errors import BehindError
 from gateways.rest.route import (
     MAX_POSITION,
     Call,
@@ -26,7 +29,8 @@ from gateways.rest.route import (
     json_response,
 )
 from gateways.rest.sse import EVENT_STREAM, UNDECODABLE, follow, last_event_id, stream
-from projections.errors import InvalidCursorError
+from projections.agents import agents_at
+from projections.errors import InvalidCursorError, PositionTimeoutError
 from projections.timeline import describe
 
 PAGE = 1000
@@ -130,14 +134,28 @@ def event_document(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def selection_of(call: Call) -> Selection:
-    """What the query asks for, of what the caller may see (invariant 8)."""
+async def selection_of(call: Call) -> Selection:
+    """What the query asks for, of what the caller may see (invariant 8).
+
+    Of single sites, that is all about the machines that are there, so who they are is asked first: as of the feed's
+    position, or later.
+    """
     query: Filter = call.query
-    tenants = call.tenants
+    scope = call.caller.scope
+    places = None
+    if scope.sites:
+        try:
+            await call.parts.waiter.wait(call.feed.position, ("agents",), call.parts.wait_position_s)
+        except PositionTimeoutError:
+            raise BehindError from None
+        async with call.connection() as connection:
+            agents = await agents_at(connection, scope.site_ids)
+        places = Places(whole_clients=scope.clients, sites=scope.site_ids, agents=agents)
     return Selection(
         agent_id=query.agent_id,
         stream_id=query.stream_id,
-        client_ids=None if tenants is None else tuple(tenants),
+        client_ids=None if scope.everything else tuple(scope.known_clients),
+        places=places,
         types=tuple(query.type) or None,
         actor=query.actor,
         correlation_id=query.correlation_id,
@@ -166,7 +184,7 @@ async def list_events(call: Call) -> Response:
     query: EventsQuery = call.query
     return await event_page(
         call,
-        selection_of(call),
+        await selection_of(call),
         after=query.after or 0,
         limit=query.limit,
         cursor=query.cursor,
@@ -177,20 +195,23 @@ async def list_events(call: Call) -> Response:
 async def export(call: Call) -> Response:
     query: Window = call.query
     upto = await call.parts.log.head()
-    lines = _lines(call.parts.log, selection_of(call), query.after or 0, upto)
+    lines = _lines(call, await selection_of(call), query.after or 0, upto)
     # The first page is read before the status goes out, so that a log that is away is a 503 and no empty export.
     first = await anext(lines, b"")
     return StreamingResponse(_then(first, lines), media_type=NDJSON, headers={"Fleetlog-Position": str(upto)})
 
 
-async def _lines(log: EventLog, selection: Selection, after: int, upto: int) -> AsyncIterator[bytes]:
+async def _lines(call: Call, selection: Selection, after: int, upto: int) -> AsyncIterator[bytes]:
     while True:
-        page = await log.read(selection, after=after, upto=upto, limit=PAGE, tolerant=True)
+        page = await call.parts.log.read(selection, after=after, upto=upto, limit=PAGE, tolerant=True)
         if page:
             yield b"".join(_encode(event_document(one)) + b"\n" for one in page)
             after = page[-1].position
         if len(page) < PAGE:
             return
+        if call.standing.over:
+            # Half of it is out: that it breaks off tells that this is not all.
+            raise ForbiddenError
 
 
 async def _then(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -204,10 +225,14 @@ async def live(call: Call) -> Response:
     # A reconnecting client repeats its first address and adds where it came to: the latter is the later word.
     told = last_event_id(call)
     after = query.after if told is None else told
-    selection = selection_of(call)
+    asked_at, selection = call.feed.position, await selection_of(call)
 
     async def events() -> AsyncGenerator[tuple[int | None, str, Any]]:
-        async with aclosing(follow(call.parts.log, call.feed, selection, after)) as story:
+        nonlocal asked_at, selection
+        # From its beginning on the subscription follows machines by itself; up to there, none may have moved.
+        while selection.places is not None and call.feed.moved_at > asked_at:
+            asked_at, selection = call.feed.position, await selection_of(call)
+        async with aclosing(follow(call, selection, after)) as story:
             async for recorded in story:
                 document = event_document(recorded)
                 yield recorded.position, UNDECODABLE if document["undecodable"] else document["type"], document
@@ -219,6 +244,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/events",
+        needs=Permission.EVENTS_SEE,
         summary="Replay the log.",
         tag=TAG,
         handler=list_events,
@@ -228,6 +254,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/events/export",
+        needs=Permission.EVENTS_SEE,
         summary="All of the selected events, one JSON document per line.",
         description="Up to the position that the header `Fleetlog-Position` names; any size, in the order of position.",
         tag=TAG,
@@ -240,6 +267,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/events/stream",
+        needs=Permission.EVENTS_SEE,
         summary="Follow the log by server-sent events.",
         description="Each event's `id` is its position, `event` its type (`undecodable` where this server cannot "
         "read it), `data` its document. A client that comes back with `Last-Event-ID` misses nothing and sees nothing "

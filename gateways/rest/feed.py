@@ -8,14 +8,18 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 from uuid import UUID
 
 import structlog
+from msgspec import structs
 from prometheus_client import Counter
 
-from command_bus.event_log import ALL, EventLog, EventLogError, Selection
+from command_bus.event_log import ALL, EventLog, EventLogError, Places, Selection
+from domain.agents import AgentEnrolled, AgentMoved
 from domain.commands import CommandQueued, state_after
 from domain.event import Recorded, Undecodable
+from domain.scopes import Scope
 
 UNDECODABLE = Counter("fleetlog_undecodable_events", "Events met in the log that this program cannot read.")
 RETRY_S = 1.0
@@ -25,6 +29,13 @@ GATHER_S = 0.5
 MAX_OPEN = 10_000
 """So many commands that were queued lately are known to be open without asking anybody."""
 _log = structlog.get_logger("fleetlog.feed")
+
+
+class Watcher(Protocol):
+    """Keeps something in memory that the log may overtake."""
+
+    def heard(self, recorded: Recorded) -> None: ...
+    def missed(self) -> None: ...
 
 
 class CutOffError(Exception):
@@ -37,6 +48,10 @@ def selects(selection: Selection, recorded: Recorded) -> bool:
         (selection.agent_id is None or recorded.agent_id == selection.agent_id)
         and (selection.stream_id is None or recorded.originator_id == selection.stream_id)
         and (selection.client_ids is None or recorded.client_id in selection.client_ids)
+        and (
+            selection.places is None
+            or selection.places.hold(recorded.originator_id, recorded.agent_id, recorded.client_id)
+        )
         and (selection.types is None or recorded.topic.partition("/")[0] in selection.types)
         and (selection.actor is None or recorded.actor == selection.actor)
         and (selection.correlation_id is None or recorded.correlation_id == selection.correlation_id)
@@ -45,18 +60,36 @@ def selects(selection: Selection, recorded: Recorded) -> bool:
     )
 
 
+def _followed(selection: Selection, places: Places, recorded: Recorded) -> Selection:
+    """The selection after an event, which may have been of a machine that came to one of its sites or left it."""
+    if not isinstance(recorded.event, AgentEnrolled | AgentMoved):
+        return selection
+    agent = frozenset({recorded.originator_id})
+    agents = places.agents | agent if recorded.event.site_id in places.sites else places.agents - agent
+    if agents == places.agents:
+        return selection
+    return structs.replace(selection, places=structs.replace(places, agents=agents))
+
+
 class Subscription:
     """Events of one selection, from ``begins_after`` on."""
 
     def __init__(self, selection: Selection, begins_after: int, bound: int) -> None:
         self.selection = selection
+        """Of single sites, it follows the machines that come to them and go."""
         self.begins_after = begins_after
         """Everything later comes through here; everything up to it is the log's to tell."""
         self._queue: asyncio.Queue[Recorded | None] = asyncio.Queue(bound)
         self._ended = False
 
     def offer(self, recorded: Recorded) -> bool:
-        """Take an event in; False if there is no room left."""
+        """Take an event in, if it is selected; False if there is no room left, or it was cut off."""
+        if self.selection.places is not None:
+            self.selection = _followed(self.selection, self.selection.places, recorded)
+        if self._ended:
+            return False
+        if not selects(self.selection, recorded):
+            return True
         try:
             self._queue.put_nowait(recorded)
         except asyncio.QueueFull:
@@ -88,10 +121,12 @@ class LogFeed:
 
     Args:
         log: what it follows.
+        watch: somebody who wants to hear of every event, or at least that some were passed over.
         bound: how many events may wait for one subscriber.
     """
 
-    def __init__(self, log: EventLog, *, bound: int = 1000) -> None:
+    def __init__(self, log: EventLog, watch: Watcher | None = None, *, bound: int = 1000) -> None:
+        self._watch = watch
         self._log = log
         self._bound = bound
         self._subscriptions: set[Subscription] = set()
@@ -103,13 +138,15 @@ class LogFeed:
         """Somebody has come who waits for something."""
         self.position = 0
         """Up to here everything has been handed out."""
+        self.moved_at = 0
+        """The last position at which a machine may have come to a site or left it."""
         self.fault: str | None = None
         """Why it stands still, if it does."""
         self.undecodable: str | None = None
         """The last event that it met and that this program cannot read."""
 
     async def start(self) -> None:
-        self.position = await self._log.head()
+        self.position = self.moved_at = await self._log.head()
         self._task = asyncio.create_task(self._run(), name="log-feed")
 
     def leave(self) -> None:
@@ -175,9 +212,12 @@ class LogFeed:
                 if not waiting:
                     del self._endings[command_id]
 
-    def knows_open(self, command_id: UUID, tenants: frozenset[UUID] | None) -> bool:
-        """Whether a command of these tenants was handed out as queued and not as ended: `ending` will hear of it."""
-        return command_id in self._open and (tenants is None or self._open[command_id] in tenants)
+    def knows_open(self, command_id: UUID, tenants: Scope | None) -> bool:
+        """Whether a command of these tenants was handed out as queued and not as ended: `ending` will hear of it.
+
+        Where its machine is, is not known here: of a command at a single site it knows nothing.
+        """
+        return command_id in self._open and (tenants is None or self._open[command_id] in tenants.clients)
 
     async def _run(self) -> None:
         while True:
@@ -211,19 +251,28 @@ class LogFeed:
         head = await self._log.head()
         if self._subscriptions or self._endings:
             return False
-        self.position = head
+        self.position = self.moved_at = head
+        if self._watch is not None:
+            self._watch.missed()
         return True
 
     def _hand_out(self, recorded: Recorded) -> None:
         self.position = recorded.position
+        if self._watch is not None:
+            self._watch.heard(recorded)
+        if isinstance(recorded.event, AgentEnrolled | AgentMoved | Undecodable):
+            self.moved_at = recorded.position
         for subscription in tuple(self._subscriptions):
-            if selects(subscription.selection, recorded) and not subscription.offer(recorded):
+            if not subscription.offer(recorded):
                 self._drop(subscription)
         if isinstance(recorded.event, Undecodable):
             # Streams show it as what it is, and /readyz names it; it keeps nobody from what comes after it.
             UNDECODABLE.inc()
             self.undecodable = f"The event at position {recorded.position} cannot be read: {recorded.event.error}"
             _log.error("event_undecodable", position=recorded.position, error=recorded.event.error)
+        self._note_state(recorded)
+
+    def _note_state(self, recorded: Recorded) -> None:
         state = state_after(recorded.event)
         if state is None:
             return

@@ -57,7 +57,7 @@ async def _merged(call: Call, command_id: UUID) -> AsyncGenerator[Item]:
 async def _states(call: Call, command_id: UUID, queue: asyncio.Queue[Item | None]) -> None:
     """The story from its beginning: it is short, and a reader who comes late, or back, learns all of it."""
     attempt = 1
-    async with aclosing(follow(call.parts.log, call.feed, Selection(stream_id=command_id), 0)) as story:
+    async with aclosing(follow(call, Selection(stream_id=command_id), 0)) as story:
         async for recorded in story:
             if isinstance(recorded.event, Undecodable):
                 fault = {"position": recorded.position, "error": recorded.event.error}

@@ -76,7 +76,8 @@ _TAGS = {
     "Scripts": "Code in immutable revisions.",
     "Clients": "Customers and their sites.",
     "Enrollment": "Tokens that let machines in.",
-    "API keys": "Who may call, what they may do, whose machines they see.",
+    "People": "Users, service accounts and roles: who may do what, and over what.",
+    "API keys": "What programs call with.",
 }
 _ABOUT = """\
 Every write is an event, on disk before its answer. A write's answer names its place in the log (`Fleetlog-Position`);

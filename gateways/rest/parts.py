@@ -10,11 +10,13 @@ from uuid import UUID
 from psycopg_pool import AsyncConnectionPool
 from starlette.routing import BaseRoute
 
+from command_bus.access import Standing
 from command_bus.bus import CommandBus
 from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog
-from domain.api_keys import Role
-from domain.ids import ClientId
+from domain.access import Access, Grant
+from domain.event import Recorded
+from domain.ids import UserId
 from gateways.rest.admission import Limits
 from gateways.rest.rates import Rates
 from schema import wire
@@ -28,9 +30,13 @@ class Identity(Protocol):
     @property
     def actor(self) -> str: ...
     @property
-    def role(self) -> Role: ...
+    def access(self) -> Access: ...
     @property
-    def client_ids(self) -> frozenset[ClientId] | None: ...
+    def standing(self) -> Standing: ...
+    @property
+    def grants(self) -> tuple[Grant, ...]: ...
+    @property
+    def user_id(self) -> UserId | None: ...
 
 
 class Authenticator(Protocol):
@@ -40,6 +46,12 @@ class Authenticator(Protocol):
         Raises:
             UnauthenticatedError: it is no key, or an expired or revoked one.
         """
+
+    def heard(self, recorded: Recorded) -> None:
+        """Something was recorded: what was read before may hold no more."""
+
+    def missed(self) -> None:
+        """Something may have been recorded that nobody told of."""
 
 
 class Waiter(Protocol):

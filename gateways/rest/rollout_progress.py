@@ -106,8 +106,8 @@ async def _progress(call: Call, progress: Progress, told: int | None) -> AsyncGe
 
 
 async def _beyond(call: Call, position: int) -> bool:
-    """Wait until the read model is further; False where the process stops."""
-    while not call.feed.leaving:
+    """Wait until the read model is further; False where the process stops, or the caller may no longer see it."""
+    while not (call.feed.leaving or call.standing.over):
         try:
             await call.parts.waiter.wait(position + 1, READS, IDLE_S)
         except PositionTimeoutError:

@@ -38,6 +38,7 @@ from domain.errors import (
     ScriptArchivedError,
     UnknownRevisionError,
 )
+from domain.permissions import Permission
 from domain.rollouts import RolloutState
 from gateways.rest.rollout_progress import READS, all_counts, progress_of, progress_stream, rollout_document
 from gateways.rest.route import (
@@ -350,6 +351,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/rollouts",
+        needs=Permission.ROLLOUTS_SEE,
         summary="Rollouts, newest first.",
         tag=TAG,
         handler=list_rollouts,
@@ -360,6 +362,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/rollouts/{rollout_id}",
+        needs=Permission.ROLLOUTS_SEE,
         summary="One rollout, and how far it is.",
         description="The counts of all states together are the number targeted, at any moment.",
         tag=TAG,
@@ -372,6 +375,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/rollouts/{rollout_id}/stream",
+        needs=Permission.ROLLOUTS_SEE,
         summary="How far it is, as it goes on.",
         description="Server-sent events: `progress` whenever something changed, and `end` once it is over (of an "
         "aborted one: once nothing runs any more). Each holds the whole, as `GET /rollouts/{id}` gives it, and is the "
@@ -388,6 +392,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/rollouts/{rollout_id}/agents",
+        needs=Permission.ROLLOUTS_SEE,
         summary="Its agents, with the state that each is in.",
         tag=TAG,
         handler=members,
@@ -398,6 +403,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/rollouts/{rollout_id}/sites",
+        needs=Permission.ROLLOUTS_SEE,
         summary="How far it is at each site.",
         tag=TAG,
         handler=sites,
@@ -408,6 +414,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/rollouts/{rollout_id}/outcomes",
+        needs=Permission.ROLLOUTS_SEE,
         summary="How its commands ended: those alike together.",
         tag=TAG,
         handler=outcomes,

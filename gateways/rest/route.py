@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
+from command_bus.access import Standing
 from command_bus.bus import Done, Intent
 from command_bus.context import Caller
-from domain.api_keys import Role
 from domain.errors import DomainError, NotFoundError
+from domain.permissions import Permission
+from domain.scopes import Scope
 from gateways.rest.admission import Kind
 from gateways.rest.feed import LogFeed
 from gateways.rest.parts import ApiParts
@@ -65,6 +67,8 @@ class Call:
     feed: LogFeed
     request: Request
     caller: Caller
+    standing: Standing
+    """Over, once the caller may no longer do what they might when they called."""
     path: dict[str, Any]
     """Path parameters, parsed."""
     query: Any
@@ -73,9 +77,9 @@ class Call:
     """An instance of the route's intent; None on reads."""
 
     @property
-    def tenants(self) -> frozenset[UUID] | None:
-        """The clients that the caller sees (invariant 8); None sees all."""
-        return self.caller.client_ids
+    def tenants(self) -> Scope | None:
+        """The clients and sites that the caller sees by this route (invariant 8); None sees all."""
+        return None if self.caller.scope.everything else self.caller.scope
 
     def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
         """A connection to read with; waits for one, but not for ever."""
@@ -103,7 +107,10 @@ class Route:
     query: type[Query] = Query
     reads: tuple[str, ...] = ()
     """The projections that answer it, for those who wait for a position."""
-    needs: Role = Role.AUDITOR
+    needs: Permission | None
+    """What the caller must be permitted; None where every key may. What is answered lies within its scope."""
+    everywhere: bool = False
+    """It shows what belongs to no tenant, so that it needs its permission over everything."""
     etag: bool = False
     """It shows one thing, whose stream version is its ETag."""
     location: bool = False

@@ -1,6 +1,6 @@
 """Every route there is. Those that are asked most stand first, since they are tried in order."""
 
-from gateways.rest import agents, api_keys, clients, commands, events, rollouts, scripts, tokens
+from gateways.rest import agents, api_keys, clients, commands, events, roles, rollouts, scripts, tokens, users
 from gateways.rest.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -11,5 +11,7 @@ ROUTES: tuple[Route, ...] = (
     *scripts.ROUTES,
     *clients.ROUTES,
     *tokens.ROUTES,
+    *users.ROUTES,
+    *roles.ROUTES,
     *api_keys.ROUTES,
 )

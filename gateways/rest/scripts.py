@@ -9,6 +9,7 @@ from starlette.responses import Response
 from command_bus.intents.scripts import ArchiveScript, CreateScript, RenameScript, RestoreScript, ReviseScript
 from domain.agents import Platform
 from domain.errors import NameTakenError, NotFoundError, ScriptArchivedError, UnknownRevisionError
+from domain.permissions import Permission
 from domain.scripts import Shell
 from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
 from projections.scripts import RevisionRow, ScriptRow, get_revision, get_script
@@ -135,6 +136,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/scripts",
+        needs=Permission.SCRIPTS_SEE,
         summary="Scripts by name.",
         tag=TAG,
         handler=list_scripts,
@@ -155,6 +157,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/scripts/{script_id}",
+        needs=Permission.SCRIPTS_SEE,
         summary="One script.",
         tag=TAG,
         handler=show_script,
@@ -190,6 +193,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/scripts/{script_id}/revisions",
+        needs=Permission.SCRIPTS_SEE,
         summary="A script's revisions, newest first.",
         tag=TAG,
         handler=list_revisions,
@@ -210,6 +214,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/scripts/{script_id}/revisions/{revision}",
+        needs=Permission.SCRIPTS_SEE,
         summary="One revision, with its code.",
         tag=TAG,
         handler=show_revision,

@@ -8,10 +8,10 @@ import msgspec
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from command_bus.event_log import EventLog, Selection
+from command_bus.event_log import Selection
 from domain.event import Recorded
 from gateways.rest.errors import MalformedHeaderError
-from gateways.rest.feed import CutOffError, LogFeed
+from gateways.rest.feed import CutOffError
 from gateways.rest.route import MAX_POSITION, Call
 
 EVENT_STREAM = "text/event-stream"
@@ -23,26 +23,28 @@ SEND_TIMEOUT_S = 30.0
 _encode = msgspec.json.Encoder().encode
 
 
-async def follow(log: EventLog, feed: LogFeed, selection: Selection, after: int | None) -> AsyncGenerator[Recorded]:
-    """Events of a selection from a position on, for as long as the process and the reader keep up.
+async def follow(call: Call, selection: Selection, after: int | None) -> AsyncGenerator[Recorded]:
+    """Events of a selection from a position on, as long as the process and the reader keep up and the caller may.
 
     The subscription begins before the log is read, and says from which position on it hears everything. So the log is
     read up to there and no further, and neither a gap nor a double can be between the two. Another process may have
     told the reader of events that this one's feed has yet to see: those are left out.
 
     Args:
-        log: the past.
-        feed: the present.
+        call: whose.
         selection: which events.
         after: only later ones; None means those that come from now on.
     """
-    with feed.subscribe(selection) as subscription:
+    log = call.parts.log
+    with call.feed.subscribe(selection) as subscription, call.standing.telling(subscription.cut_off):
         # The feed is a moment behind the log; what is recorded already is not what comes from now on.
         told = await log.head() if after is None else after
         while told < subscription.begins_after:
             page = await log.read(selection, after=told, upto=subscription.begins_after, limit=PAGE, tolerant=True)
             for recorded in page:
                 yield recorded
+            if call.standing.over:
+                return
             if len(page) < PAGE:
                 break
             told = page[-1].position

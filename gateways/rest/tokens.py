@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from command_bus.intents.tokens import CreateEnrollmentToken, RevokeEnrollmentToken
 from domain.errors import ExpiryInPastError, NotFoundError, TokenRevokedError
+from domain.permissions import Permission
 from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, Route, page_of, write
 from projections.tokens import TokenRow
 from projections.tokens import list_tokens as read_tokens
@@ -69,6 +70,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/enrollment-tokens",
+        needs=Permission.ENROLLMENT_SEE,
         summary="Enrollment tokens, newest first.",
         tag=TAG,
         handler=list_tokens,

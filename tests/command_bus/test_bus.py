@@ -19,8 +19,9 @@ from command_bus.intents.commands import CancelCommand, Ping, QueueCommand, RunS
 from command_bus.intents.scripts import ArchiveScript, CreateScript, ReviseScript, ScriptContent
 from command_bus.postgres_log import PostgresEventLog
 from domain import errors
-from domain.api_keys import Role
-from domain.ids import ClientId
+from domain.access import Access
+from domain.roles import Role
+from domain.scopes import Scope
 from domain.scripts import Shell
 from tests.command_bus.conftest import Clock, Dispatch, Fleet
 
@@ -103,9 +104,11 @@ async def test_roles_are_kept(bus: CommandBus, caller: Caller, fleet: Fleet, log
     head = await log.head()
     agent_id = fleet.site_id
     with pytest.raises(ForbiddenError):
-        await bus.dispatch(CreateClient(name="x"), structs.replace(caller, role=Role.OPERATOR))
+        await bus.dispatch(CreateClient(name="x"), structs.replace(caller, access=Access.as_role(Role.OPERATOR)))
     with pytest.raises(ForbiddenError):
-        await bus.dispatch(RenameAgent(agent_id=agent_id, name="x"), structs.replace(caller, role=Role.AUDITOR))
+        await bus.dispatch(
+            RenameAgent(agent_id=agent_id, name="x"), structs.replace(caller, access=Access.as_role(Role.AUDITOR))
+        )
     assert await log.head() == head
 
 
@@ -114,8 +117,8 @@ async def test_a_tenants_key_reaches_its_own_alone(bus: CommandBus, caller: Call
     other = UUID((await bus.dispatch(CreateClient(name="Other"), caller)).answer["id"])
     other_site = UUID((await bus.dispatch(CreateSite(client_id=other, name="Main"), caller)).answer["id"])
     agent_id = await fleet.agent()
-    stranger = structs.replace(caller, client_ids=frozenset({ClientId(other)}))
-    friend = structs.replace(caller, client_ids=frozenset({ClientId(fleet.client_id)}))
+    stranger = structs.replace(caller, access=Access.as_role(Role.ADMIN, Scope.of([other])))
+    friend = structs.replace(caller, access=Access.as_role(Role.ADMIN, Scope.of([fleet.client_id])))
     queued = await bus.dispatch(QueueCommand(agent_id=agent_id, spec=Ping()), friend)
     refused = [
         QueueCommand(agent_id=agent_id, spec=Ping()),
@@ -196,7 +199,7 @@ async def test_a_key_opens_until_it_is_revoked(dispatch: Dispatch, log: Postgres
     key = done.answer["key"]
     authenticator = Authenticator(log)
     who = await authenticator.authenticate(key, clock.now)
-    assert (who.role, who.client_ids, who.actor) == (Role.AUDITOR, None, f"key:{done.answer['id']}")
+    assert (who.access, who.actor) == (Access.as_role(Role.AUDITOR), f"key:{done.answer['id']}")
     for wrong in (
         key[:-1],
         key[:-1] + ("a" if key[-1] != "a" else "b"),

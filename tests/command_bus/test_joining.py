@@ -28,12 +28,15 @@ from command_bus.intents.rollouts import (
 )
 from command_bus.repository import load
 from command_bus.rollouts import FanOut
+from domain.access import Access
 from domain.agents import Agent, AgentFactsReported
-from domain.api_keys import Role
 from domain.errors import EmptyRolloutError, NotFoundError, RolloutNotOpenError
 from domain.event import Metadata
 from domain.ids import AgentId, ClientId
+from domain.permissions import Permission
+from domain.roles import Role
 from domain.rollouts import RolloutState
+from domain.scopes import Scope
 from projections.rollouts import get_rollout
 from tests.command_bus.conftest import Dispatch
 from tests.command_bus.rolling import PATIENCE_S, CrashError, CrashingLog, Rolling, queued_per_agent, rollout
@@ -155,7 +158,7 @@ async def test_it_is_closed_by_hand(rolling: Rolling) -> None:
 async def test_nobody_of_another_client_joins(rolling: Rolling, bus: CommandBus, dispatch: Dispatch) -> None:
     """Everything is everything of whoever asked, later as well; a rollout for nobody yet is not everybody's to see."""
     mine = ClientId(rolling.fleet.client_id)
-    admin = Caller(actor="key:mine", role=Role.ADMIN, client_ids=frozenset({mine}), correlation_id=new_id())
+    admin = Caller(actor="key:mine", access=Access.as_role(Role.ADMIN, Scope.of([mine])), correlation_id=new_id())
     with pytest.raises(EmptyRolloutError):
         await bus.dispatch(rollout(), admin)
     done = await bus.dispatch(rollout(joins_within_s=DAY_S), admin)
@@ -166,10 +169,12 @@ async def test_nobody_of_another_client_joins(rolling: Rolling, bus: CommandBus,
     (own, others) = await rolling.agents(2)
     await rolling.fleet.dispatch(MoveAgent(agent_id=others, site_id=UUID(site.answer["id"])))
     rolling.follow()
-    stranger = Caller(actor="key:b", role=Role.ADMIN, client_ids=frozenset({ClientId(globex)}), correlation_id=new_id())
+    stranger = Caller(actor="key:b", access=Access.as_role(Role.ADMIN, Scope.of([globex])), correlation_id=new_id())
     for one, caller, seen in ((rollout_id, admin, True), (for_all, admin, False), (for_all, stranger, False)):
         async with await rolling.connection() as connection:
-            assert (await get_rollout(connection, one, client_ids=caller.client_ids) is not None) is seen
+            assert (
+                await get_rollout(connection, one, client_ids=caller.access.scope(Permission.ROLLOUTS_SEE)) is not None
+            ) is seen
     with pytest.raises(NotFoundError):
         await bus.dispatch(AbortRollout(rollout_id=for_all), stranger)
     await rolling.settle()

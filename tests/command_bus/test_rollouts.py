@@ -41,6 +41,7 @@ from command_bus.postgres import app_conninfo
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.repository import load
 from command_bus.rollouts import FanOut
+from domain.access import Access
 from domain.agents import (
     Agent,
     AgentConnected,
@@ -49,16 +50,17 @@ from domain.agents import (
     AgentFactsReported,
     Platform,
 )
-from domain.api_keys import Role
 from domain.commands import Command, CommandState
 from domain.commands import Ping as DomainPing
 from domain.errors import EmptyRolloutError, InvalidFilterError, NotFoundError, NothingToRetryError
 from domain.event import Metadata
 from domain.hours import zone
 from domain.ids import AgentId, ClientId, SiteId
+from domain.roles import Role
 from domain.rollout_terms import Order, Selector
 from domain.rollout_terms import Target as DomainTarget
 from domain.rollouts import Rollout, RolloutStarted, RolloutState, command_id
+from domain.scopes import Scope
 from domain.scripts import Shell
 from projections.rebuild import rebuild
 from schema.wire import Accepted, ResultReport
@@ -500,7 +502,7 @@ async def test_only_who_the_caller_sees_is_meant(rolling: Rolling, bus: CommandB
     rollout_id = await rolling.start()
     other = ClientId(UUID((await dispatch(CreateClient(name="Globex"))).answer["id"]))
     rolling.follow()
-    stranger = Caller(actor="key:b", role=Role.OPERATOR, client_ids=frozenset({other}), correlation_id=new_id())
+    stranger = Caller(actor="key:b", access=Access.as_role(Role.OPERATOR, Scope.of([other])), correlation_id=new_id())
     with pytest.raises(EmptyRolloutError):
         await bus.dispatch(rollout(), stranger)
     for included in ({"agents": mine}, {"clients": [rolling.fleet.client_id]}, {"sites": [rolling.fleet.site_id]}):

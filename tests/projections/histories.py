@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from domain import rollout_terms
+from domain.access import Grant
 from domain.agents import (
     Agent,
     AgentConnected,
@@ -17,7 +19,7 @@ from domain.agents import (
     facts_stream,
     presence_stream,
 )
-from domain.api_keys import ApiKey, ApiKeyCreated, Role
+from domain.api_keys import ApiKey, ApiKeyCreated
 from domain.clients import Client
 from domain.commands import (
     Command,
@@ -34,7 +36,9 @@ from domain.commands import (
 from domain.event import Change, Event, Metadata
 from domain.hours import Hours
 from domain.ids import AgentId, ClientId, ScriptId, SiteId
-from domain.rollout_terms import Joins, Limits, Order, Selector, Target, Wave
+from domain.permissions import Permission
+from domain.roles import CustomRole, Limits, Role
+from domain.rollout_terms import Joins, Order, Selector, Target, Wave
 from domain.rollouts import (
     Rollout,
     RolloutStarted,
@@ -42,9 +46,11 @@ from domain.rollouts import (
     Tally,
     command_id,
 )
+from domain.scopes import Place
 from domain.scripts import Revision, Script, Shell
 from domain.sites import Site
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
+from domain.users import User, UserCreated, UserKind
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=20)
@@ -71,6 +77,8 @@ class Fleet:
         self.rollouts: list[Rollout] = []
         self.tokens: list[EnrollmentToken] = []
         self.keys: list[ApiKey] = []
+        self.users: list[User] = []
+        self.roles: list[CustomRole] = []
         self._told: dict[UUID, int] = {}
         self._steps: list[tuple[Callable[[], list[Change]], int]] = [
             (self.new_client, 1),
@@ -85,6 +93,8 @@ class Fleet:
             (self._go_on_with_rollout, 6 * rollouts),
             (self._token, 2),
             (self._key, 1),
+            (self._person, 2),
+            (self._role, 1),
             (self._rename, 1),
         ]
 
@@ -212,12 +222,12 @@ class Fleet:
 
     def _key(self) -> list[Change]:
         key = ApiKey(self.id())
-        some = tuple(ClientId(client.stream_id) for client in self.clients[: self._random.randint(1, 3)])
+        one_of = (Grant(role_id=Role.OPERATOR.id, clients=self._some_clients()),)
         created = ApiKeyCreated(
             name="ops",
-            role=Role.OPERATOR,
             secret_sha256="11" * 32,
-            client_ids=self._random.choice([None, some]),
+            grants=self._random.choice([(Grant(role_id=Role.OPERATOR.id, everything=True),), one_of, (), None]),
+            owner_id=self._random.choice([None, self.users[0].stream_id]) if self.users else None,
             expires_at=self._random.choice([None, LATER]),
         )
         changes = [key.create(created, NOW)]
@@ -225,6 +235,40 @@ class Fleet:
             changes.append(key.revoke("left"))
         self.keys.append(key)
         return changes
+
+    def _some_clients(self) -> tuple[ClientId, ...]:
+        return tuple(ClientId(client.stream_id) for client in self.clients[: self._random.randint(1, 3)])
+
+    def _person(self) -> list[Change]:
+        site = self._random.choice(self.sites)
+        place = Place(SiteId(site.stream_id), site.client_id)
+        role = self._random.choice([Role.HELPDESK.id, *(role.stream_id for role in self.roles)])
+        grants = self._random.choice(
+            [(), (Grant(role_id=role, sites=(place,)), Grant(role_id=role, clients=self._some_clients()))]
+        )
+        if not self.users or self._random.random() < 0.3:
+            user = User(self.id())
+            self.users.append(user)
+            kind, name = self._random.choice(list(UserKind)), self._random.choice(NAMES)
+            return [user.create(UserCreated(kind=kind, name=name, email="ada@example.com", grants=grants))]
+        user = self._random.choice(self.users)
+        steps: list[Callable[[], Change]] = [
+            lambda: user.change(self._random.choice(NAMES), ""),
+            lambda: user.grant(grants),
+            lambda: user.enable("back") if user.disabled else user.disable("left"),
+        ]
+        return [self._random.choice(steps)()]
+
+    def _role(self) -> list[Change]:
+        some = frozenset(self._random.sample(list(Permission), 4))
+        limits = self._random.choice([Limits(), Limits(max_agents=7)])
+        open_ = [role for role in self.roles if not role.retired]
+        if not open_ or self._random.random() < 0.3:
+            role = CustomRole(self.id())
+            self.roles.append(role)
+            return [role.create(self._random.choice(NAMES), some, limits)]
+        role = self._random.choice(open_)
+        return [role.retire("old") if self._random.random() < 0.2 else role.change("dusk", some, limits)]
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -307,7 +351,7 @@ class Fleet:
             waves=self._random.choice(
                 [(), (Wave(percent=30), Wave(count=1, manual=True)), (Wave(count=2, pause_s=9),)]
             ),
-            limits=self._random.choice([Limits(), Limits(in_flight=2)]),
+            limits=self._random.choice([rollout_terms.Limits(), rollout_terms.Limits(in_flight=2)]),
             reason=self._random.choice(OUTPUTS),
             joins=self._random.choice([None, Joins(until=LATER, after=0)]),
         )

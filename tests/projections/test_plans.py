@@ -11,13 +11,17 @@ import pytest
 
 from domain.agents import AgentState, Platform
 from domain.commands import CommandState
+from domain.ids import ClientId, SiteId
 from domain.rollout_terms import Joins, Selector, Target
 from domain.rollouts import RolloutState
-from projections import agents, api_keys, clients, commands, pending, rollouts, scripts, tokens
+from domain.scopes import Place, Scope
+from domain.users import UserKind
+from projections import agents, api_keys, clients, commands, pending, roles, rollouts, scripts, tokens, users
 from tests.projections.explaining import ExplainingCursor, sorts, tables_scanned
 from tests.projections.histories import NOW
 
-FEW = (UUID(int=7), UUID(int=8))
+FEW = Scope.of([UUID(int=7), UUID(int=8)])
+SITES = Scope.of([UUID(int=8)], [Place(SiteId(UUID(int=70)), ClientId(UUID(int=7)))])
 AGENT, CLIENT, SITE = UUID(int=77), UUID(int=7), UUID(int=70)
 TRACKING = "tracking"
 """One row for each projection: an index would cost more than reading them."""
@@ -74,8 +78,17 @@ INSERT INTO read.tokens
     SELECT pg_temp.id(n), pg_temp.id(n % 100), pg_temp.id(n % 1000), 1, 0, now(), '', NULL, now(), '', n, 1
     FROM generate_series(0, 9999) AS n;
 INSERT INTO read.api_keys
-    SELECT pg_temp.id(n), 'k', 'admin', '', '["00000000-0000-0000-0000-000000000007"]', NULL, NULL, now(), '', n, 1
+    SELECT pg_temp.id(n), 'k', CASE WHEN n % 2 = 0 THEN pg_temp.id(n % 1000) END, '', '[]',
+        '["00000000-0000-0000-0000-000000000007"]', NULL, NULL, now(), '', n, 1
     FROM generate_series(0, 9999) AS n;
+INSERT INTO fleetlog.key_uses SELECT pg_temp.id(n), now() FROM generate_series(0, 9999) AS n;
+INSERT INTO read.users
+    SELECT pg_temp.id(n), CASE WHEN n % 2 = 0 THEN 'person' ELSE 'service' END, 'u' || n, 'u' || n, '', false, '[]',
+        now(), '', 1
+    FROM generate_series(0, 4999) AS n;
+INSERT INTO read.roles
+    SELECT pg_temp.id(n), 'r' || n, 'r' || n, '[]', '{}', false, now(), '', 1
+    FROM generate_series(0, 4999) AS n;
 """
 
 # Paged lists: besides reading no table whole, they come in the order of an index, so that a page costs a page.
@@ -102,23 +115,27 @@ PAGED: dict[str, Query] = {
     "agents of a rollout": lambda c: rollouts.list_members(c, CLIENT, states=["queued"]),
     "tokens": lambda c: tokens.list_tokens(c, client_ids=None),
     "api keys": lambda c: api_keys.list_api_keys(c, client_ids=None),
+    "api keys of a user": lambda c: api_keys.list_api_keys(c, client_ids=None, owner_id=AGENT),
+    "users": users.list_users,
+    "users of a kind": lambda c: users.list_users(c, kind=UserKind.SERVICE),
+    "roles": roles.list_roles,
     "expired": lambda c: pending.expired(c, NOW + timedelta(days=60), 100),
 }
 FOUND: dict[str, Query] = {
-    "a client": lambda c: clients.get_client(c, CLIENT, client_ids=frozenset(FEW)),
-    "a site": lambda c: clients.get_site(c, SITE, client_ids=frozenset(FEW)),
-    "an agent": lambda c: agents.get_agent(c, AGENT, client_ids=frozenset(FEW)),
-    "an agent with its facts": lambda c: agents.get_agent_detail(c, AGENT, client_ids=frozenset(FEW)),
+    "a client": lambda c: clients.get_client(c, CLIENT, client_ids=FEW),
+    "a site": lambda c: clients.get_site(c, SITE, client_ids=FEW),
+    "an agent": lambda c: agents.get_agent(c, AGENT, client_ids=FEW),
+    "an agent with its facts": lambda c: agents.get_agent_detail(c, AGENT, client_ids=FEW),
     "an agent by key": lambda c: agents.agent_of_key(c, "key77"),
-    "agents of tenants": lambda c: agents.list_agents(c, client_ids=frozenset(FEW)),
+    "agents of tenants": lambda c: agents.list_agents(c, client_ids=FEW),
     "agents with a rare tag": lambda c: agents.list_agents(c, client_ids=None, tags=("rare",)),
     "agents by text": lambda c: agents.list_agents(c, client_ids=None, text="a1234"),
     "a queue": lambda c: pending.list_pending(c, AGENT, client_ids=None),
     "a script": lambda c: scripts.get_script(c, CLIENT, client_ids=None),
     "a revision": lambda c: scripts.get_revision(c, CLIENT, 1, client_ids=None),
-    "a command": lambda c: commands.get_command(c, AGENT, client_ids=frozenset(FEW)),
-    "commands of tenants": lambda c: commands.list_commands(c, client_ids=frozenset(FEW)),
-    "a rollout": lambda c: rollouts.get_rollout(c, CLIENT, client_ids=frozenset(FEW)),
+    "a command": lambda c: commands.get_command(c, AGENT, client_ids=FEW),
+    "commands of tenants": lambda c: commands.list_commands(c, client_ids=FEW),
+    "a rollout": lambda c: rollouts.get_rollout(c, CLIENT, client_ids=FEW),
     "counts of a rollout": lambda c: rollouts.count_states(c, CLIENT),
     "pace of a rollout": lambda c: rollouts.count_recent(c, CLIENT, since=NOW, until=NOW + timedelta(minutes=5)),
     "sites of a rollout": lambda c: rollouts.list_sites(c, CLIENT),
@@ -127,6 +144,16 @@ FOUND: dict[str, Query] = {
     "who joins rollouts": lambda c: _joining(rollouts.RolloutReader(lambda: nullcontext(c))),
     "a token": lambda c: tokens.get_token(c, AGENT, client_ids=None),
     "an api key": lambda c: api_keys.get_api_key(c, AGENT, client_ids=None),
+    "a user": lambda c: users.get_user(c, AGENT),
+    "a role": lambda c: roles.get_role(c, AGENT),
+    "names of roles": lambda c: roles.names_of(c, [AGENT, CLIENT]),
+    "a site's agents": lambda c: agents.agents_at(c, [SITE]),
+    "agents of sites": lambda c: agents.list_agents(c, client_ids=SITES),
+    "commands of sites": lambda c: commands.list_commands(c, client_ids=SITES),
+    "a command of sites": lambda c: commands.get_command(c, AGENT, client_ids=SITES),
+    "a queue of sites": lambda c: pending.list_pending(c, AGENT, client_ids=SITES),
+    "rollouts of sites": lambda c: rollouts.list_rollouts(c, client_ids=SITES),
+    "tokens of sites": lambda c: tokens.list_tokens(c, client_ids=SITES),
     "what is deliverable": lambda c: pending.pending_for(c, [UUID(int=n) for n in range(50)], now=NOW, window=50),
     "hours waited for": pending.hours_waited_for,
     "agents in hours": lambda c: pending.agents_in_hours(c, ["night"]),

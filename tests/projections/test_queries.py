@@ -11,6 +11,7 @@ import pytest
 from domain.agents import Agent
 from domain.clients import Client
 from domain.commands import CommandState, Ping
+from domain.scopes import Scope
 from domain.sites import Site
 from projections.agents import count_agents, get_agent, get_agent_detail, list_agents
 from projections.api_keys import get_api_key, list_api_keys
@@ -97,12 +98,13 @@ async def test_pages_together_are_the_list(world: World, reader: Reader) -> None
 async def test_a_tenant_sees_its_own_alone(world: World, reader: Reader) -> None:
     """Invariant 8: no list, no queue and no lookup shows a row of another tenant; no tenant at all sees nothing."""
     ours = world.tenant
+    scope = Scope.of(ours)
     for fetch in (list_clients, list_sites, list_agents, list_commands, list_tokens):
         everything = (await fetch(reader, client_ids=None, limit=1000)).items
-        seen = (await fetch(reader, client_ids=ours, limit=1000)).items
+        seen = (await fetch(reader, client_ids=scope, limit=1000)).items
         assert seen == [row for row in everything if row.client_id in ours]
         assert 0 < len(seen) < len(everything)
-        assert (await fetch(reader, client_ids=frozenset(), limit=1000)).items == []
+        assert (await fetch(reader, client_ids=Scope(), limit=1000)).items == []
     lookups: list[tuple[Any, Any, str]] = [
         (list_clients, get_client, "client_id"),
         (list_sites, get_site, "site_id"),
@@ -112,23 +114,28 @@ async def test_a_tenant_sees_its_own_alone(world: World, reader: Reader) -> None
     ]
     for fetch, get, name in lookups:
         for row in (await fetch(reader, client_ids=None, limit=1000)).items:
-            found = await get(reader, getattr(row, name), client_ids=ours)
+            found = await get(reader, getattr(row, name), client_ids=scope)
             assert found == (row if row.client_id in ours else None)
-            assert await get(reader, getattr(row, name), client_ids=frozenset()) is None
+            assert await get(reader, getattr(row, name), client_ids=Scope()) is None
     for agent in world.fleet.agents:
         queue = (await list_pending(reader, agent.stream_id, client_ids=None)).items
-        seen_queue = (await list_pending(reader, agent.stream_id, client_ids=ours)).items
+        seen_queue = (await list_pending(reader, agent.stream_id, client_ids=scope)).items
         assert seen_queue == [row for row in queue if row.client_id in ours]
     keys = (await list_api_keys(reader, client_ids=None)).items
-    within = [key for key in keys if key.client_ids is not None and set(key.client_ids) <= ours]
-    assert (await list_api_keys(reader, client_ids=ours)).items == within
+    within = [
+        key
+        for key in keys
+        if key.grants is not None
+        and all(not grant.everything and grant.scope.known_clients <= ours for grant in key.grants)
+    ]
+    assert (await list_api_keys(reader, client_ids=scope)).items == within
     assert 0 < len(within) < len(keys)
     for key in keys:
-        assert await get_api_key(reader, key.api_key_id, client_ids=ours) == (key if key in within else None)
+        assert await get_api_key(reader, key.api_key_id, client_ids=scope) == (key if key in within else None)
     for row in (await list_agents(reader, client_ids=None, limit=1000)).items:
-        detail = await get_agent_detail(reader, row.agent_id, client_ids=ours)
+        detail = await get_agent_detail(reader, row.agent_id, client_ids=scope)
         assert (detail is not None) is (row.client_id in ours)
-    assert (await count_agents(reader, client_ids=ours)).total < (await count_agents(reader, client_ids=None)).total
+    assert (await count_agents(reader, client_ids=scope)).total < (await count_agents(reader, client_ids=None)).total
 
 
 async def test_versions_are_those_of_the_streams(world: World, reader: Reader) -> None:

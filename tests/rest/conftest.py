@@ -8,7 +8,7 @@ import pytest
 from command_bus.context import Caller
 from command_bus.ids import new_id
 from command_bus.intents.api_keys import CreateApiKey
-from domain.api_keys import Role
+from domain.roles import Role
 from tests.rest.harness import Api, Fleet, composed
 
 

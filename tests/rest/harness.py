@@ -27,8 +27,8 @@ from command_bus.intents.api_keys import CreateApiKey
 from command_bus.postgres import app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
-from domain.api_keys import Role
 from domain.ids import AgentId
+from domain.roles import Role
 from gateways.agents.http import AgentHttp
 from gateways.agents.keys import load_keys
 from gateways.agents.outputs import read_output
@@ -150,8 +150,12 @@ class Api(msgspec.Struct):
         return client
 
     async def key(self, role: Role = Role.ADMIN, client_ids: list[UUID] | None = None) -> str:
+        return await self.key_that_may(role=role, client_ids=client_ids)
+
+    async def key_that_may(self, **fields: Any) -> str:
+        """A key by the fields of its intent; ``grants`` or ``role``."""
         caller = Caller(actor="system", correlation_id=new_id())
-        done = await self.bus.dispatch(CreateApiKey(name="test", role=role, client_ids=client_ids), caller)
+        done = await self.bus.dispatch(CreateApiKey.model_validate({"name": "test"} | fields), caller)
         return str(done.answer["key"])
 
     @property

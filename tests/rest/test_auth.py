@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
+from command_bus.access import Standing
 from command_bus.errors import UnauthenticatedError
 from command_bus.ids import utc_now
-from domain.api_keys import Role
+from domain.access import FULL
+from domain.roles import Role
 from gateways.rest.auth import MAX_ADDRESSES, FailureLimit, Gate
 from gateways.rest.errors import TooManyFailuresError
 from tests.rest.harness import Api, Fleet
@@ -36,7 +38,7 @@ class OneKey:
         self.asked += 1
         if text != "right":
             raise UnauthenticatedError
-        return SimpleNamespace(actor="key:1", role=Role.ADMIN, client_ids=None)
+        return SimpleNamespace(actor="key:1", access=FULL, grants=(), standing=Standing(), user_id=None)
 
 
 def gate(seconds: Seconds, keys: OneKey) -> Gate:
@@ -127,7 +129,9 @@ async def test_roles_are_kept(api: Api, fleet: Fleet) -> None:
     assert (await operator.post("/commands", json=body)).status_code == 202
     assert (await operator.post("/clients", json={"name": "x"})).json()["code"] == "forbidden"
     assert (await operator.get("/api-keys")).json()["code"] == "forbidden"
-    assert (await operator.get("/me")).json()["role"] == "operator"
+    me = (await operator.get("/me")).json()
+    assert [grant["role"] for grant in me["grants"]] == ["operator"]
+    assert "agents.retire" not in [one["permission"] for one in me["may"]]
 
 
 async def test_a_revoked_key_is_shut_out(api: Api) -> None:

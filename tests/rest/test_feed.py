@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from command_bus.access import Standing
 from command_bus.event_log import ALL, EventLog, Selection
 from command_bus.ids import new_id, utc_now
 from domain.clients import ClientCreated
@@ -102,7 +104,8 @@ def test_the_past_and_the_present_meet_without_gap_or_double(
         seen: list[int] = []
 
         async def read() -> None:
-            async with aclosing(follow(log, feed, selection, after)) as story:
+            call: Any = SimpleNamespace(parts=SimpleNamespace(log=log), feed=feed, standing=Standing())
+            async with aclosing(follow(call, selection, after)) as story:
                 while len(seen) < len(expected):
                     seen.append((await anext(story)).position)
 
@@ -183,10 +186,11 @@ async def test_a_reader_that_waits_is_let_go_when_the_process_stops() -> None:
     """Stopping the feed ends every stream at once, also one that is just being opened."""
     feed = LogFeed(MemoryLog())
     await feed.start()
-    story = follow(MemoryLog(), feed, ALL, None)
+    call: Any = SimpleNamespace(parts=SimpleNamespace(log=MemoryLog()), feed=feed, standing=Standing())
+    story = follow(call, ALL, None)
     waiting = asyncio.ensure_future(anext(story, None))
     await asyncio.sleep(0)
     await feed.stop()
     async with asyncio.timeout(5):
         assert await waiting is None
-        assert [one async for one in follow(MemoryLog(), feed, ALL, None)] == []
+        assert [one async for one in follow(call, ALL, None)] == []

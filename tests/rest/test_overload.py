@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from command_bus.event_log import Selection
-from domain.api_keys import Role
+from domain.roles import Role
 from gateways.local import patience
 from gateways.rest.admission import BodyBudget, Bound, Kind, Limits, Slots
 from gateways.rest.bodies import receive_body

@@ -15,9 +15,9 @@ from command_bus.context import Caller
 from command_bus.credentials import TOKEN_PREFIX, mint
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
-from domain.api_keys import Role
 from domain.event import Metadata
 from domain.ids import ClientId, SiteId
+from domain.roles import Role
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
 from schema import wire
 from tests.conftest import Databases

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from command_bus.ids import new_id
-from domain.api_keys import Role
+from domain.roles import Role
 from gateways.status import _api as look_at_api
 from tests.projections.database import plant
 from tests.rest.harness import Api, Fleet, made, metric, sse

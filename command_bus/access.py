@@ -1,0 +1,134 @@
+"""What somebody may do, read from the log: a key, who owns it, and the roles that both were granted.
+
+What was read is believed for one second, and not even that long once the log tells of a change (`Authenticator.heard`).
+All that a key stands on is read again by one statement.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from command_bus.event_log import EventLog
+from command_bus.repository import replay_existing
+from domain.access import Access, Grant
+from domain.api_keys import ApiKey
+from domain.errors import NotFoundError
+from domain.event import Recorded
+from domain.ids import RoleId
+from domain.roles import BUILT_IN, BUILT_IN_IDS, CustomRole, Terms
+from domain.users import User
+
+NO_TERMS = Terms(frozenset())
+Streams = Mapping[UUID, Sequence[Recorded]]
+A = TypeVar("A", ApiKey, User, CustomRole)
+
+
+class Standing:
+    """Whether what was read still holds; who does something for long is told when it does not.
+
+    Args:
+        stands_on: the streams that say so.
+    """
+
+    def __init__(self, stands_on: frozenset[UUID] = frozenset()) -> None:
+        self.stands_on = stands_on
+        self.over = False
+        self._told: set[Callable[[], None]] = set()
+
+    def end(self) -> None:
+        self.over = True
+        for tell in tuple(self._told):
+            tell()
+
+    @contextmanager
+    def telling(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Have something called once it is over, at once if it is already, as long as the context is open."""
+        self._told.add(tell)
+        if self.over:
+            tell()
+        try:
+            yield
+        finally:
+            self._told.discard(tell)
+
+
+class KeyAccess(msgspec.Struct, frozen=True):
+    """A key, and what may be done with it."""
+
+    key: ApiKey
+    owner: User | None
+    access: Access
+    standing: Standing
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """The key's own or, where it has none, its owner's."""
+        if self.key.grants is not None:
+            return self.key.grants
+        return self.owner.grants if self.owner is not None else ()
+
+    @property
+    def good(self) -> bool:
+        """Not of a disabled owner, nor of one who is not there."""
+        return self.key.exists and (self.key.owner_id is None or (self.owner is not None and not self.owner.disabled))
+
+
+async def key_access(log: EventLog, key_id: UUID, hint: Iterable[UUID] = ()) -> KeyAccess:
+    """Read a key and what it stands on.
+
+    Args:
+        log: the event log.
+        key_id: of the key; where there is none, the answer is not `good`.
+        hint: what it stood on when it was last read, to be read along with it.
+    """
+    streams: dict[UUID, Sequence[Recorded]] = {}
+    wanted = {key_id, *hint}
+    while missing := wanted - streams.keys():
+        found = await log.read_streams(list(missing))
+        streams |= {stream_id: found.get(stream_id, ()) for stream_id in missing}
+        key = _replayed(ApiKey, key_id, streams) or ApiKey(key_id)
+        if not key.exists:
+            return KeyAccess(key, None, Access(), Standing())
+        owner = _replayed(User, key.owner_id, streams) if key.owner_id is not None else None
+        wanted = {key_id, *custom_roles(key.grants or ())}
+        if key.owner_id is not None:
+            wanted |= {key.owner_id, *custom_roles(owner.grants if owner is not None else ())}
+    return KeyAccess(key, owner, _both(key, owner, streams), Standing(frozenset(wanted)))
+
+
+def _both(key: ApiKey, owner: User | None, streams: Streams) -> Access:
+    own = None if key.grants is None else _worked_out(key.grants, streams)
+    if key.owner_id is None:
+        return own or Access()
+    of_owner = _worked_out(owner.grants, streams) if owner is not None else Access()
+    return of_owner if own is None else own & of_owner
+
+
+async def access_of(log: EventLog, grants: Sequence[Grant]) -> Access:
+    """What grants come to now."""
+    return _worked_out(grants, await log.read_streams(sorted(custom_roles(grants))))
+
+
+def custom_roles(grants: Iterable[Grant]) -> set[RoleId]:
+    """Of the roles that are granted, those that are made of events."""
+    return {grant.role_id for grant in grants if grant.role_id not in BUILT_IN_IDS}
+
+
+def _worked_out(grants: Iterable[Grant], streams: Streams) -> Access:
+    def terms_of(role_id: RoleId) -> Terms:
+        if role_id in BUILT_IN_IDS:
+            return BUILT_IN[BUILT_IN_IDS[role_id]]
+        role = _replayed(CustomRole, role_id, streams)
+        return role.terms if role is not None else NO_TERMS
+
+    return Access.of(grants, terms_of)
+
+
+def _replayed(kind: type[A], stream_id: UUID, streams: Streams) -> A | None:
+    try:
+        return replay_existing(kind, stream_id, streams.get(stream_id, ()), kind.__name__)
+    except NotFoundError:
+        return None

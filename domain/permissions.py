@@ -1,0 +1,45 @@
+"""Permissions: one for each thing that can be done. A role is a named set of them."""
+
+import enum
+from typing import Self
+
+
+class Permission(enum.StrEnum):
+    """What somebody may do. A permission is given over everything, over clients, or over sites."""
+
+    about: str
+
+    def __new__(cls, name: str, about: str) -> Self:
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.about = about
+        return member
+
+    AGENTS_SEE = "agents.see", "See machines, what they told of themselves, and what waits for them."
+    AGENTS_EDIT = "agents.edit", "Name and tag machines."
+    AGENTS_MOVE = "agents.move", "Move machines to other sites."
+    AGENTS_SUSPEND = "agents.suspend", "Shut machines out for a while, and let them in again."
+    AGENTS_RETIRE = "agents.retire", "Take machines out for good."
+    COMMANDS_SEE = "commands.see", "See commands, their results and their output."
+    COMMANDS_QUEUE = "commands.queue", "Queue commands: pings and facts with nothing more, other kinds with their own."
+    COMMANDS_SCRIPT = "commands.script", "Run scripts from the library."
+    COMMANDS_SHELL = "commands.shell", "Run any line in a shell."
+    COMMANDS_CANCEL = "commands.cancel", "Cancel commands."
+    ROLLOUTS_SEE = "rollouts.see", "See rollouts."
+    ROLLOUTS_START = "rollouts.start", "Plan and start rollouts, and retry what failed in them."
+    ROLLOUTS_STEER = "rollouts.steer", "Pause, resume, release, close and abort rollouts."
+    SCRIPTS_SEE = "scripts.see", "See the script library."
+    SCRIPTS_MANAGE = "scripts.manage", "Add, revise, rename, archive and restore scripts."
+    CLIENTS_SEE = "clients.see", "See clients and sites."
+    CLIENTS_MANAGE = "clients.manage", "Add and rename clients."
+    SITES_MANAGE = "sites.manage", "Add and rename sites."
+    ENROLLMENT_SEE = "enrollment.see", "See enrollment tokens; their text is never shown again."
+    ENROLLMENT_MANAGE = "enrollment.manage", "Make and revoke enrollment tokens."
+    EVENTS_SEE = "events.see", "Read, export and follow the log."
+    PEOPLE_SEE = "people.see", "See users, service accounts, roles and API keys."
+    USERS_MANAGE = "users.manage", "Add, change, disable and enable users and service accounts, and grant them roles."
+    ROLES_MANAGE = "roles.manage", "Make, change and retire roles."
+    KEYS_MANAGE = "keys.manage", "Make and revoke API keys."
+
+
+ALL = frozenset(Permission)

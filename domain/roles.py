@@ -1,0 +1,168 @@
+"""Roles: named sets of permissions, with limits on how much one action may touch.
+
+Five are built in and never change; others are made of events. Both are named by an id, so that a grant does not care.
+"""
+
+import enum
+
+import msgspec
+
+from domain.errors import BuiltInRoleError, InvalidValueError, RoleRetiredError
+from domain.event import Aggregate, Change, Event
+from domain.ids import RoleId, derived_id
+from domain.names import clean_name
+from domain.permissions import ALL, Permission
+
+P = Permission
+MAX_AGENTS = 10_000_000
+
+
+class Role(enum.StrEnum):
+    """The roles that are built in."""
+
+    ADMIN = "administrator"
+    OPERATOR = "operator"
+    HELPDESK = "helpdesk"
+    AUDITOR = "auditor"
+    READ_ONLY = "read-only"
+
+    @property
+    def id(self) -> RoleId:
+        return RoleId(derived_id("role", self.value))
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much one action may touch. None does not limit."""
+
+    max_agents: int | None = None
+    """More agents than these no single action may touch."""
+
+    def check(self) -> None:
+        """Raise InvalidValueError for an impossible limit."""
+        if self.max_agents is not None and not 1 <= self.max_agents <= MAX_AGENTS:
+            raise InvalidValueError(f"limits.max_agents: 1 to {MAX_AGENTS}, not {self.max_agents}.")
+
+    def __and__(self, other: "Limits") -> "Limits":
+        """The tighter of both."""
+        return Limits(max_agents=_least(self.max_agents, other.max_agents))
+
+    def __or__(self, other: "Limits") -> "Limits":
+        """The looser of both."""
+        either = None in (self.max_agents, other.max_agents)
+        return Limits(max_agents=None if either else max(self.max_agents or 0, other.max_agents or 0))
+
+
+UNLIMITED = Limits()
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    given = [limit for limit in (one, other) if limit is not None]
+    return min(given, default=None)
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What a role allows."""
+
+    permissions: frozenset[Permission]
+    limits: Limits = UNLIMITED
+
+
+_SEEN_BY_ALL = frozenset(
+    {P.AGENTS_SEE, P.COMMANDS_SEE, P.ROLLOUTS_SEE, P.SCRIPTS_SEE, P.CLIENTS_SEE, P.ENROLLMENT_SEE, P.EVENTS_SEE}
+)
+_WORK = frozenset(
+    {
+        P.AGENTS_EDIT,
+        P.AGENTS_MOVE,
+        P.AGENTS_SUSPEND,
+        P.COMMANDS_QUEUE,
+        P.COMMANDS_SCRIPT,
+        P.COMMANDS_SHELL,
+        P.COMMANDS_CANCEL,
+        P.ROLLOUTS_START,
+        P.ROLLOUTS_STEER,
+        P.SCRIPTS_MANAGE,
+    }
+)
+_HELP = frozenset(
+    {P.AGENTS_EDIT, P.COMMANDS_QUEUE, P.COMMANDS_SCRIPT, P.COMMANDS_CANCEL, P.ROLLOUTS_START, P.ROLLOUTS_STEER}
+)
+HELPDESK_AGENTS = 25
+
+BUILT_IN: dict[Role, Terms] = {
+    Role.ADMIN: Terms(ALL),
+    Role.OPERATOR: Terms(_SEEN_BY_ALL | _WORK),
+    # It runs what others have written and looked over, on a few machines at a time.
+    Role.HELPDESK: Terms(_SEEN_BY_ALL | _HELP, Limits(max_agents=HELPDESK_AGENTS)),
+    Role.AUDITOR: Terms(_SEEN_BY_ALL | {P.PEOPLE_SEE}),
+    Role.READ_ONLY: Terms(_SEEN_BY_ALL),
+}
+BUILT_IN_IDS: dict[RoleId, Role] = {role.id: role for role in Role}
+
+
+class RoleCreated(Event, frozen=True, kw_only=True):
+    name: str
+    permissions: tuple[str, ...]
+    """Sorted. A permission that this program does not know allows nothing."""
+    limits: Limits = UNLIMITED
+
+
+class RoleChanged(Event, frozen=True, kw_only=True):
+    name: str
+    permissions: tuple[str, ...]
+    limits: Limits = UNLIMITED
+
+
+class RoleRetired(Event, frozen=True, kw_only=True):
+    """It allows nothing from now on, whoever has it."""
+
+    reason: str = ""
+
+
+class CustomRole(Aggregate):
+    name: str = ""
+    permissions: frozenset[Permission] = frozenset()
+    limits: Limits = UNLIMITED
+    retired: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(frozenset() if self.retired else self.permissions, self.limits)
+
+    def create(self, name: str, permissions: frozenset[Permission], limits: Limits) -> Change:
+        limits.check()
+        return self.decide(RoleCreated(name=_named(name), permissions=tuple(sorted(permissions)), limits=limits))
+
+    def change(self, name: str, permissions: frozenset[Permission], limits: Limits) -> Change:
+        self._must_not_be_retired()
+        limits.check()
+        return self.decide(RoleChanged(name=_named(name), permissions=tuple(sorted(permissions)), limits=limits))
+
+    def retire(self, reason: str) -> Change:
+        self._must_not_be_retired()
+        return self.decide(RoleRetired(reason=reason))
+
+    def _must_not_be_retired(self) -> None:
+        if self.retired:
+            raise RoleRetiredError
+
+    def when(self, event: Event) -> None:
+        match event:
+            case RoleCreated() | RoleChanged():
+                self.name = event.name
+                self.permissions = frozenset(_KNOWN[one] for one in event.permissions if one in _KNOWN)
+                self.limits = event.limits
+            case RoleRetired():
+                self.retired = True
+            case _:
+                super().when(event)
+
+
+_KNOWN = {permission.value: permission for permission in Permission}
+
+
+def _named(name: str) -> str:
+    cleaned = clean_name(name, what="role")
+    if cleaned.casefold() in {role.value for role in Role} | {"admin"}:
+        raise BuiltInRoleError(f"The role {cleaned!r} is built in; choose another name.")
+    return cleaned

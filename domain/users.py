@@ -1,0 +1,109 @@
+"""Users and service accounts: who works with the fleet, and what they were granted."""
+
+import enum
+
+from domain.access import Grant, check_grants
+from domain.errors import InvalidValueError, UserDisabledError, UserNotDisabledError
+from domain.event import Aggregate, Change, Event
+from domain.names import clean_name
+
+MAX_EMAIL_LENGTH = 254
+
+
+class UserKind(enum.StrEnum):
+    PERSON = "person"
+    SERVICE = "service"
+    """A program: it has keys, and never a password."""
+
+
+class UserCreated(Event, frozen=True, kw_only=True):
+    kind: UserKind
+    name: str
+    email: str = ""
+    grants: tuple[Grant, ...] = ()
+
+
+class UserChanged(Event, frozen=True, kw_only=True):
+    name: str
+    email: str = ""
+
+
+class UserGranted(Event, frozen=True, kw_only=True):
+    grants: tuple[Grant, ...]
+    """All of them from now on."""
+
+
+class UserDisabled(Event, frozen=True, kw_only=True):
+    reason: str = ""
+
+
+class UserEnabled(Event, frozen=True, kw_only=True):
+    reason: str = ""
+
+
+def clean_email(text: str) -> str:
+    """Trim an address and refuse what no mail could reach; none at all is allowed.
+
+    Raises:
+        InvalidValueError: it is no address.
+    """
+    cleaned = text.strip()
+    if not cleaned:
+        return ""
+    local, _, host = cleaned.rpartition("@")
+    if not local or not host or len(cleaned) > MAX_EMAIL_LENGTH or not cleaned.isprintable() or " " in cleaned:
+        raise InvalidValueError("email: an address such as ada@example.com.")
+    return cleaned
+
+
+class User(Aggregate):
+    kind: UserKind
+    name: str
+    email: str = ""
+    grants: tuple[Grant, ...] = ()
+    disabled: bool = False
+
+    def create(self, created: UserCreated) -> Change:
+        check_grants(created.grants)
+        name, email = clean_name(created.name, what="user"), clean_email(created.email)
+        return self.decide(UserCreated(kind=created.kind, name=name, email=email, grants=created.grants))
+
+    def change(self, name: str, email: str) -> Change:
+        return self.decide(UserChanged(name=clean_name(name, what="user"), email=clean_email(email)))
+
+    def grant(self, grants: tuple[Grant, ...]) -> Change:
+        check_grants(grants)
+        return self.decide(UserGranted(grants=grants))
+
+    def disable(self, reason: str) -> Change:
+        self.must_be_enabled()
+        return self.decide(UserDisabled(reason=reason))
+
+    def enable(self, reason: str) -> Change:
+        if not self.disabled:
+            raise UserNotDisabledError
+        return self.decide(UserEnabled(reason=reason))
+
+    def must_be_enabled(self) -> None:
+        """Raise UserDisabledError where the user is disabled."""
+        if self.disabled:
+            raise UserDisabledError
+
+    def when(self, event: Event) -> None:
+        match event:
+            case UserCreated():
+                self.kind = event.kind
+                self.name = event.name
+                self.email = event.email
+                self.grants = event.grants
+            case UserChanged():
+                self.name = event.name
+                self.email = event.email
+            case UserGranted():
+                self.grants = event.grants
+            case UserDisabled():
+                self.disabled = True
+            case UserEnabled():
+                self.disabled = False
+            case _:
+                super().when(event)

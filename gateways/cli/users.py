@@ -1,0 +1,100 @@
+"""``fleetlog users``: people and programs that work with the fleet, and what they may do."""
+
+from typing import Annotated
+
+import typer
+
+from gateways.cli import finding, grants
+from gateways.cli.finding import Names
+from gateways.cli.grants import GrantOption
+from gateways.cli.output import Column
+from gateways.cli.session import Session, command, group
+
+app = group("users", "Users and service accounts.")
+
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Id, piece of it, or name.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
+
+
+@command(app, "list")
+def list_users(session: Session) -> None:
+    """List users and service accounts."""
+    names = Names(session.api)
+    columns = (
+        Column("name", lambda user: user["name"]),
+        Column("kind", lambda user: user["kind"]),
+        Column("email", lambda user: user["email"]),
+        Column("may", lambda user: grants.shown(user["grants"], names)),
+        Column("disabled", lambda user: user["disabled"]),
+        Column("id", lambda user: user["id"]),
+    )
+    session.out.rows(columns, session.api.items("/users"), empty="There are no users yet.")
+
+
+@command(app, "add")
+def add_user(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What they go by.")],
+    email: Annotated[str, typer.Option("--email", help="Address.")] = "",
+    service: Annotated[bool, typer.Option("--service", help="A program: it never has a password.")] = False,
+    grant: GrantOption = None,
+) -> None:
+    """Add a user or a service account."""
+    body = {"name": name, "email": email, "kind": "service" if service else "person"}
+    answer = session.api.post("/users", body | {"grants": grants.wanted(session.api, grant)})
+    session.out.done(f"{name} added: {answer['id']}", answer)
+
+
+@command(app, "show")
+def show_user(session: Session, user: UserArgument) -> None:
+    """Show one of them."""
+    found = finding.user(session.api, user)
+    session.out.fields(
+        [
+            ("name", found["name"]),
+            ("kind", found["kind"]),
+            ("email", found["email"]),
+            ("may", grants.shown(found["grants"], Names(session.api))),
+            ("disabled", found["disabled"]),
+            ("id", found["id"]),
+        ],
+        found,
+    )
+
+
+@command(app, "change")
+def change_user(
+    session: Session,
+    user: UserArgument,
+    name: Annotated[str | None, typer.Option("--name", help="The new name.")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="The new address.")] = None,
+) -> None:
+    """Give a user another name or address."""
+    found = finding.user(session.api, user)
+    answer = session.api.patch(f"/users/{found['id']}", {"name": name, "email": email})
+    session.out.done(f"{found['name']} is changed.", answer)
+
+
+@command(app, "grant")
+def grant_roles(session: Session, user: UserArgument, grant: GrantOption = None) -> None:
+    """Set what a user may do, all of it; without --grant: nothing any more."""
+    found = finding.user(session.api, user)
+    wanted = grants.wanted(session.api, grant)
+    answer = session.api.put(f"/users/{found['id']}/grants", {"grants": wanted})
+    session.out.done(f"{found['name']} may from now on: {', '.join(grant or ()) or 'nothing'}.", answer)
+
+
+@command(app, "disable")
+def disable_user(session: Session, user: UserArgument, reason: Reason = "") -> None:
+    """Shut a user out at once, with all keys."""
+    found = finding.user(session.api, user)
+    answer = session.api.post(f"/users/{found['id']}/disable", {"reason": reason})
+    session.out.done(f"{found['name']} is disabled.", answer)
+
+
+@command(app, "enable")
+def enable_user(session: Session, user: UserArgument, reason: Reason = "") -> None:
+    """Let a disabled user in again."""
+    found = finding.user(session.api, user)
+    answer = session.api.post(f"/users/{found['id']}/enable", {"reason": reason})
+    session.out.done(f"{found['name']} is enabled.", answer)

@@ -1,0 +1,90 @@
+"""Users and service accounts: who they are, and what they were granted."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+import msgspec
+
+from domain.access import Grant
+from domain.event import Event, Recorded
+from domain.users import UserChanged, UserCreated, UserDisabled, UserEnabled, UserGranted, UserKind
+from projections import sql
+from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query
+from projections.projection import Batch, Projection
+
+
+class UserRow(msgspec.Struct, frozen=True):
+    user_id: UUID
+    kind: UserKind
+    name: str
+    email: str
+    disabled: bool
+    grants: tuple[Grant, ...]
+    created_at: datetime
+    created_by: str
+    version: int
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        cells = list(row)
+        cells[1], cells[5] = UserKind(row[1]), msgspec.convert(row[5], tuple[Grant, ...])
+        return cls(*cells)
+
+
+class Users(Projection):
+    name: ClassVar[str] = "users"
+    folds: ClassVar[tuple[type[Event], ...]] = (UserCreated, UserChanged, UserGranted, UserDisabled, UserEnabled)
+
+    def fold(self, batch: Batch, recorded: Recorded) -> None:
+        users, key, version = batch["users"], recorded.originator_id, recorded.originator_version
+        match recorded.event:
+            case UserCreated() as event:
+                users.insert(
+                    key,
+                    kind=event.kind,
+                    name=event.name,
+                    sort_key=event.name.casefold(),
+                    email=event.email,
+                    disabled=False,
+                    grants=event.grants,
+                    created_at=recorded.recorded_at,
+                    created_by=recorded.actor,
+                    version=version,
+                )
+            case UserChanged(name=name, email=email):
+                users.update(key, name=name, sort_key=name.casefold(), email=email, version=version)
+            case UserGranted(grants=grants):
+                users.update(key, grants=grants, version=version)
+            case UserDisabled():
+                users.update(key, disabled=True, version=version)
+            case UserEnabled():
+                users.update(key, disabled=False, version=version)
+
+
+_SQL = sql.load("users")
+_BY_NAME = Order("users.name", "sort_key, user_id", (str, UUID))
+
+
+async def list_users(
+    connection: Connection, *, kind: UserKind | None = None, cursor: str | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[UserRow]:
+    """Users and service accounts by name. They belong to no tenant: who may see any sees all."""
+    query = Query(_SQL["select"])
+    if kind is not None:
+        query.where("kind = %s", kind.value)
+    return await query.page(
+        connection,
+        UserRow.from_row,
+        _BY_NAME,
+        cursor=cursor,
+        limit=limit,
+        key=lambda row: (row.name.casefold(), row.user_id),
+    )
+
+
+async def get_user(connection: Connection, user_id: UUID) -> UserRow | None:
+    """One of them, or None."""
+    query = Query(_SQL["select"])
+    query.where("user_id = %s", user_id)
+    return await query.one(connection, UserRow.from_row)
