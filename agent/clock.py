@@ -38,6 +38,11 @@ class ServerClock:
     def now(self) -> datetime:
         return datetime.fromtimestamp(max(self._estimate, self._floor) + self._elapsed(), UTC)
 
+    @property
+    def latest_heard(self) -> datetime:
+        """By the server's latest word alone, signed or not: to tell the server how late it is, not to judge by."""
+        return datetime.fromtimestamp(self._estimate + self._elapsed(), UTC)
+
     def heard(self, server_time: datetime, round_trip_s: float) -> None:
         """Take the server's time from an answer that took ``round_trip_s`` to come."""
         self._estimate = server_time.timestamp() + round_trip_s / 2 - self._elapsed()

@@ -1,5 +1,7 @@
 """What can go wrong on the endpoint, each with a stable code. The docstring is the default message."""
 
+from datetime import datetime
+
 
 class AgentError(Exception):
     """The agent cannot go on."""
@@ -66,6 +68,16 @@ class LinkError(AgentError):
     """The message was not answered: the connection is down, nobody listens, or the answer took too long."""
 
     code = "link_down"
+
+
+class ClockSkewError(LinkError):
+    """The server takes this machine's time for too far off its own."""
+
+    code = "clock_skew"
+
+    def __init__(self, message: str, server_time: datetime) -> None:
+        super().__init__(message)
+        self.server_time = server_time
 
 
 class LaterError(LinkError):

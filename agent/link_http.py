@@ -8,12 +8,13 @@ import random
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from agent.clock import ServerClock
-from agent.errors import LaterError, LinkError
+from agent.errors import ClockSkewError, LaterError, LinkError
 from agent.identity import AgentKey, Identity
 from agent.link import OnRequest
 from agent.threads import in_thread
@@ -26,6 +27,7 @@ _WAIT_S = 25.0
 _SLACK_S = 15.0
 _LATER = (429, 503)
 _LONGEST_LATER_S = 120.0
+_PROBLEM_BYTES = 4096
 _FAILURES = 3
 """Polls that may fail in a row before the connection counts as lost."""
 
@@ -36,6 +38,16 @@ OnNats = Callable[[list[str], str | None], None]
 """Told that NATS is elsewhere now: its addresses, and its certificate authority where that is not a public one."""
 
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class _Problem(msgspec.Struct):
+    """What matters here of the server's problem details (RFC 9457)."""
+
+    code: str = ""
+    server_time: datetime | None = None
+
+
+_decode_problem = msgspec.json.Decoder(_Problem).decode
 _decode_reply = msgspec.msgpack.Decoder(wire.HttpCheckInReply).decode
 
 
@@ -53,14 +65,24 @@ def post_to(url: str) -> Post:
                 return bytes(response.read())
         except urllib.error.HTTPError as error:
             with error:
-                detail = f"The server answered {error.code}: {error.read(300)!r}"
-                if error.code in _LATER:
-                    raise LaterError(detail, _seconds(error.headers.get("Retry-After")), full=True) from error
-                raise LinkError(detail) from error
+                raise _refusal(error.code, error.read(_PROBLEM_BYTES), error.headers.get("Retry-After")) from error
         except (OSError, http.client.HTTPException) as error:
             raise LinkError(str(error) or type(error).__name__) from error
 
     return post
+
+
+def _refusal(status: int, body: bytes, retry_after: str | None) -> LinkError:
+    detail = f"The server answered {status}: {body[:300]!r}"
+    if status in _LATER:
+        return LaterError(detail, _seconds(retry_after), full=True)
+    try:
+        problem = _decode_problem(body)
+    except msgspec.MsgspecError:  # not from Fleetlog: a proxy's page
+        return LinkError(detail)
+    if problem.code == ClockSkewError.code and problem.server_time is not None:
+        return ClockSkewError(detail, problem.server_time)
+    return LinkError(detail)
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -158,11 +180,20 @@ class HttpSession:
                 failures = 0
 
     async def _check_in(self, messages: list[bytes], wait_s: float) -> list[bytes]:
+        try:
+            return await self._try_check_in(messages, wait_s)
+        except ClockSkewError as error:
+            # Of a server that was never heard, this machine's own clock told the time, and that may say anything; and
+            # the server's may have been set since.
+            self._clock.heard(error.server_time, 0.0)
+            return await self._try_check_in(messages, wait_s)
+
+    async def _try_check_in(self, messages: list[bytes], wait_s: float) -> list[bytes]:
         replies, self._replies = self._replies, []
         body = _encode(
             wire.HttpCheckIn(
                 agent_id=self._agent_id,
-                sent_at=self._clock.now(),
+                sent_at=self._clock.latest_heard,
                 messages=messages,
                 replies=replies,
                 wait_s=wait_s,

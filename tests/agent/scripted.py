@@ -149,11 +149,14 @@ class ScriptedGateway:
         return wire.Order(**given | fields)
 
     def delivery(
-        self, *orders: wire.Order, agent_id: UUID | None = None, key: Ed25519PrivateKey | None = None
+        self,
+        *orders: wire.Order,
+        agent_id: UUID | None = None,
+        key: Ed25519PrivateKey | None = None,
+        sent_at: datetime | None = None,
     ) -> bytes:
-        body = _encode(
-            wire.DeliveryBody(agent_id=agent_id or self.agent_id, sent_at=datetime.now(UTC), orders=list(orders))
-        )
+        sent_at = sent_at or datetime.now(UTC)
+        body = _encode(wire.DeliveryBody(agent_id=agent_id or self.agent_id, sent_at=sent_at, orders=list(orders)))
         signature = (key or self.server_key).sign(wire.SIGNING_CONTEXT + body)
         return wire.encode(wire.Delivery(body=body, signature=signature))
 

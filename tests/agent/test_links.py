@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
@@ -70,11 +70,16 @@ class CheckIns:
         self.results: list[wire.ResultReport] = []
         self.done = threading.Event()
         self.nats_urls: list[str] = []
+        self.ahead = timedelta()
+        """Of the machine's clock."""
 
     def answer(self, path: str, body: bytes, headers: Any) -> tuple[int, bytes]:
         assert path == "/api/v1/agent/check-in"
         self._key.verify(bytes.fromhex(headers[wire.HTTP_SIGNATURE_HEADER]), wire.HTTP_CONTEXT + body)
         check_in = msgspec.msgpack.decode(body, type=wire.HttpCheckIn)
+        server_time = datetime.now(UTC) + self.ahead
+        if abs(server_time - check_in.sent_at) > timedelta(minutes=5):
+            return 403, msgspec.json.encode({"code": "clock_skew", "server_time": server_time})
         with self._lock:
             self.replies += [wire.decode_downlink_reply(reply) for reply in check_in.replies]
             said = [wire.decode_uplink(message) for message in check_in.messages]
@@ -85,7 +90,7 @@ class CheckIns:
         if check_in.wait_s and not requests:
             self.done.wait(0.2)
         reply = wire.HttpCheckInReply(
-            server_time=datetime.now(UTC),
+            server_time=server_time,
             replies=[wire.encode(self._gateway._answer(message)) for message in said],
             requests=requests,
             nats_urls=self.nats_urls,
@@ -117,6 +122,20 @@ async def test_http_check_in(gateway: ScriptedGateway, transport: str) -> None:
     assert [accepted.status for accepted in check_ins.replies[0].orders] == ["accepted"]
     result = check_ins.results[0]
     assert (result.command_id, gateway.output(result.stdout)) == (order.command_id, b"by http\n")
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+async def test_http_check_in_of_a_machine_that_does_not_know_the_time(gateway: ScriptedGateway, days: int) -> None:
+    """Its clock is years off, as without a battery: it sets itself by what the server says, and works."""
+    check_ins = CheckIns(AgentKey.load_or_create(gateway.state_dir), gateway)
+    check_ins.ahead = timedelta(days=days)
+    there = datetime.now(UTC) + check_ins.ahead
+    order = gateway.order(script("echo by http"), expires_at=there + timedelta(hours=1))
+    check_ins.to_send.append(gateway.delivery(order, sent_at=there))
+    with http_server(check_ins.answer) as url:
+        msgspec.structs.replace(gateway.identity(), server_url=url, nats_urls=[]).save(gateway.state_dir)
+        await run_until(Agent(gateway.state_dir, transport="http"), check_ins.done)
+    assert [accepted.status for accepted in check_ins.replies[0].orders] == ["accepted"]
 
 
 async def test_an_agent_finds_nats_where_it_has_moved(gateway: ScriptedGateway) -> None:

@@ -2,8 +2,9 @@
 
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ class Record:
         }
         with self._file.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+    def keep(self, seed: int, logs: Iterable[Path]) -> None:
+        """What the parts said up to a run that went wrong, for whoever looks into it."""
+        kept = FOLDER / f"seed-{seed}"
+        kept.mkdir(exist_ok=True)
+        for file in logs:
+            shutil.copy(file, kept)
 
 
 def rows(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:

@@ -48,4 +48,6 @@ def test_whatever_fails(topology: Topology, record: Record, seed: int) -> None:
     misled = any(fault.kind == "clock" and not fault.target.startswith("agent") for fault in injected)
     found = checks.check(topology, agents, work.told, paused=paused, misled=misled)
     record.add(seed, injected, found)
+    if found.all:
+        record.keep(seed, topology.folder.glob("*.log"))
     assert not found.all, "\n".join(found.all)

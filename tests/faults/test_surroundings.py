@@ -84,3 +84,19 @@ def test_an_agents_own_clock_does_not_matter(topology: Topology, agent: AgentPar
         topology.clocks.set("agent-0", step_s)
         command_id = ask(topology, agent, "true", timedelta(hours=1))
         until(lambda command_id=command_id: "CommandSucceeded" in kinds(topology, agent, command_id), "it to be done")
+
+
+@pytest.mark.parametrize("transport", ["nats", "http"])
+def test_an_agent_starts_with_a_wrong_clock(topology: Topology, transport: str) -> None:
+    """It has never heard the server, and its own clock is a day off: it gets in, and works."""
+    if not topology.clocks.there:
+        pytest.skip("there is no C compiler to make a clock with")
+    (agent,) = topology.fresh_agents(1)
+    agent.transport = transport
+    topology.clocks.set("agent-0", DAY_S)
+    agent.start()
+    try:
+        command_id = ask(topology, agent, "true", timedelta(hours=1))
+        until(lambda: "CommandSucceeded" in kinds(topology, agent, command_id), "it to be done")
+    finally:
+        topology.mend()
