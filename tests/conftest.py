@@ -53,6 +53,8 @@ class Stack:
 
     def __init__(self, known: dict[str, str] | None = None) -> None:
         self._known = known or {}
+        self.used: list[str] = []
+        """Databases that no test needs any more."""
         self._owned: list[EmbeddedServer | EmbeddedNatsCluster] = []
         self._folder: Path | None = None
         self._lock: Any = None
@@ -91,6 +93,7 @@ class Stack:
             # A database for each test is hundreds of files to sync. What tests kill are processes, never the machine.
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("ALTER SYSTEM SET full_page_writes = off")
+            connection.execute("ALTER SYSTEM SET authentication_timeout = '20s'")
             connection.execute("ALTER SYSTEM SET max_wal_size = '512MB'")
             connection.execute("ALTER SYSTEM SET min_wal_size = '64MB'")
             connection.execute("SELECT pg_reload_conf()")
@@ -159,15 +162,22 @@ def _database(url: str, name: str) -> str:
     return make_conninfo(url, dbname=name)
 
 
-def _fresh_database(url: str, template: str) -> Iterator[str]:
+def _fresh_database(stack: Stack, template: str) -> Iterator[str]:
+    """A database of one's own, which is dropped when the next one is made.
+
+    To drop one waits for every session of the server to take note of it. One that was logging in when its test's loop
+    stood still does so once that loop is closed, as it is by then; before, after the server's patience with logins.
+    """
+    url = stack.url("postgres")
     name = f"test_{uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as connection:
+        while stack.used:
+            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(stack.used.pop())))
         # By files: through the log it takes ten times as long.
         copy = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
         connection.execute(copy.format(Identifier(name), Identifier(template)))
     yield _as_url(_database(url, name))
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+    stack.used.append(name)
 
 
 def _as_url(conninfo: str) -> str:
@@ -186,7 +196,7 @@ def databases(request: pytest.FixtureRequest) -> Databases:
 
     @contextlib.contextmanager
     def make() -> Iterator[str]:
-        for url in _fresh_database(stack.url("postgres"), TEMPLATE):
+        for url in _fresh_database(stack, TEMPLATE):
             yield _pooled(stack, url) if CLUSTER else url
 
     return make
@@ -205,7 +215,7 @@ def pooled_url(request: pytest.FixtureRequest) -> Iterator[Pooled]:
     if not pgbouncer.installed():
         pytest.skip(pgbouncer.MISSING)
     stack = request.config.stash[STACK]
-    for url in _fresh_database(stack.url("postgres"), TEMPLATE):
+    for url in _fresh_database(stack, TEMPLATE):
         yield _pooled(stack, url)
 
 
@@ -222,7 +232,7 @@ def _name(url: str) -> object:
 @pytest.fixture
 def empty_postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh database with nothing in it."""
-    yield from _fresh_database(request.config.stash[STACK].url("postgres"), "template0")
+    yield from _fresh_database(request.config.stash[STACK], "template0")
 
 
 @pytest.fixture
@@ -246,7 +256,7 @@ def servers(request: pytest.FixtureRequest) -> Servers:
             yield {}
             return
         folder = temporary_folder("fleetlog-cluster-")
-        for url in _fresh_database(stack.url("postgres"), TEMPLATE):
+        for url in _fresh_database(stack, TEMPLATE):
             pooled = _pooled(stack, url)
             with fleet_nats(folder, load_keys(url)) as nats:
                 yield {

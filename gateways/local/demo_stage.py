@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import psutil
 from gateways.cli.api import Api
 from gateways.cli.errors import CommandLineError
 from gateways.cli.profile import Profile
+from gateways.local.server import free_port
 from gateways.local.servers import temporary_folder
 
 READY_S = 40.0
@@ -141,7 +141,7 @@ class Stage:
         """Start the embedded stack and wait until it is ready."""
         log = self.folder / "up.log"
         data = self.folder / "data"
-        listen = f"127.0.0.1:{_free_port()}"
+        listen = f"127.0.0.1:{free_port()}"
         self._up = self.spawn(["up", "--data-dir", str(data), "--listen", listen], log)
         self.until(lambda: self._ready(data / "cli.json"), f"the platform to be ready (see {log})", READY_S)
 
@@ -273,9 +273,3 @@ def _end(processes: list[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=STOP_S)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

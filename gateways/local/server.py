@@ -26,6 +26,10 @@ from gateways.local.processes import Identity, RunAs, ServerError, end, reachabl
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 60.0
+_FIRST_PORT = 15_000
+"""Services with ports of their own are mostly below."""
+_OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_TRIES = 100
 
 
 class _State(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -35,10 +39,28 @@ class _State(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def free_port(host: str = LOOPBACK) -> int:
+    """A port that nothing listens on, and that is no outgoing connection's to be given.
+
+    Clients knock again and again while their server is away. At a port that the kernel also hands out, one of them is
+    sooner or later given that very port for its own end: it then talks to itself, and keeps the server out.
+    """
+    lowest = _first_outgoing_port()
+    for _ in range(_TRIES if lowest > _FIRST_PORT + _TRIES else 0):
+        port = _FIRST_PORT + secrets.randbelow(lowest - _FIRST_PORT)
+        if _is_free(port, host):
+            return port
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        given: int = probe.getsockname()[1]
+        return given
+
+
+def _first_outgoing_port() -> int:
+    """Of those that the kernel gives to outgoing connections; they go up from there."""
+    try:
+        return int(_OUTGOING_PORTS.read_text(encoding="ascii").split()[0])
+    except FileNotFoundError:
+        return 49152  # what the registry of ports sets aside for it, and macOS and Windows use
 
 
 def _is_free(port: int, host: str) -> bool:

@@ -32,12 +32,13 @@ from domain.commands import Command
 from domain.event import Change, Event, Metadata
 from domain.ids import AgentId, ClientId, SiteId
 from domain.rollouts import Rollout, command_id
+from projections import tracking
 from projections.catalog import FOLLOWING
 from projections.paging import fold_page
 from projections.rollouts import RolloutReader, count_states
 from schema.wire import ResultReport
 from tests.command_bus.rolling_out import Impatient
-from tests.projections.database import head, positions
+from tests.projections.database import head
 
 if TYPE_CHECKING:
     from tests.command_bus.conftest import Clock, Fleet, InFlightSet  # it makes the fixture of what is here
@@ -98,7 +99,8 @@ class Rolling:
 
     def follow(self) -> None:
         with psycopg.connect(app_conninfo(self.url), autocommit=True) as connection:
-            while min(positions(self.url)[one.name] for one in FOLLOWING) < head(self.url):
+            goal = head(self.url)
+            while min(tracking.read_all(connection.cursor())[one.name].position for one in FOLLOWING) < goal:
                 fold_page(connection, FOLLOWING, 1000)
 
     async def start(self, **more: Any) -> UUID:
@@ -139,7 +141,7 @@ class Rolling:
         return finished
 
     async def connection(self) -> psycopg.AsyncConnection[Any]:
-        return await psycopg.AsyncConnection.connect(app_conninfo(self.url))
+        return await psycopg.AsyncConnection.connect(app_conninfo(self.url), autocommit=True)
 
     async def counts(self, rollout_id: UUID) -> Counter[str]:
         async with await self.connection() as connection:
@@ -150,6 +152,12 @@ class Rolling:
 def rollout(kind: type[StartRollout] = StartRollout, **more: Any) -> StartRollout:
     given = {"name": "update", "target": Target(include=Include(everything=True)), "spec": Ping()} | more
     return kind(**given)
+
+
+async def count_queued(connection: psycopg.AsyncConnection[Any]) -> int:
+    rows = await connection.execute("SELECT count(*) FROM fleetlog.events WHERE topic LIKE 'CommandQueued/%'")
+    [(count,)] = await rows.fetchall()
+    return int(count)
 
 
 async def queued_per_agent(log: PostgresEventLog) -> Counter[UUID | None]:

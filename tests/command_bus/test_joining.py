@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -39,7 +39,15 @@ from domain.rollouts import RolloutState
 from domain.scopes import Scope
 from projections.rollouts import get_rollout
 from tests.command_bus.conftest import Dispatch
-from tests.command_bus.rolling import PATIENCE_S, CrashError, CrashingLog, Rolling, queued_per_agent, rollout
+from tests.command_bus.rolling import (
+    PATIENCE_S,
+    CrashError,
+    CrashingLog,
+    Rolling,
+    count_queued,
+    queued_per_agent,
+    rollout,
+)
 from tests.command_bus.rolling_out import Impatient
 
 DAY_S = 24 * 3600
@@ -224,7 +232,8 @@ async def test_a_scheduler_killed_while_it_grows_loses_nobody(rolling: Rolling, 
     agents = await rolling.agents(10)
     rollout_id = await rolling.start(joins_within_s=DAY_S)
     kills = 0
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        watching = await stack.enter_async_context(await rolling.connection())
 
         def begin() -> subprocess.Popen[bytes]:
             process = subprocess.Popen([sys.executable, "-m", "tests.command_bus.rolling_out", postgres_url])
@@ -235,10 +244,10 @@ async def test_a_scheduler_killed_while_it_grows_loses_nobody(rolling: Rolling, 
         processes = [begin(), begin()]
         deadline = time.monotonic() + PATIENCE_S
         wanted = 60
-        while (count := (await queued_per_agent(rolling.log)).total()) < 240:
+        while (count := await count_queued(watching)) < 180:
             assert time.monotonic() < deadline
             assert all(process.poll() is None for process in processes)
-            if len(agents) < 240:
+            if len(agents) < 180:
                 agents += await rolling.agents(10)
             if count >= wanted:
                 for process in processes:
@@ -246,9 +255,9 @@ async def test_a_scheduler_killed_while_it_grows_loses_nobody(rolling: Rolling, 
                     kills += 1
                 processes = [begin(), begin()]
                 wanted += 60
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.01)
     assert kills >= 4
     assert await queued_per_agent(rolling.log) == Counter(dict.fromkeys(agents, 1))
     rolling.follow()
-    assert await rolling.counts(rollout_id) == {"queued": 240}
-    assert (await rolling.story(rollout_id)).targeted == 240
+    assert await rolling.counts(rollout_id) == {"queued": 180}
+    assert (await rolling.story(rollout_id)).targeted == 180

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -65,7 +65,15 @@ from domain.scripts import Shell
 from projections.rebuild import rebuild
 from schema.wire import Accepted, ResultReport
 from tests.command_bus.conftest import Dispatch
-from tests.command_bus.rolling import PATIENCE_S, CrashError, CrashingLog, Rolling, queued_per_agent, rollout
+from tests.command_bus.rolling import (
+    PATIENCE_S,
+    CrashError,
+    CrashingLog,
+    Rolling,
+    count_queued,
+    queued_per_agent,
+    rollout,
+)
 from tests.command_bus.rolling_out import Impatient
 
 
@@ -90,12 +98,13 @@ async def test_each_agent_gets_a_command_in_the_name_of_whoever_asked(rolling: R
 
 async def test_a_fan_out_killed_again_and_again_queues_each_command_once(rolling: Rolling, postgres_url: str) -> None:
     """Schedulers are killed at any moment, two of them at work: nobody is queued twice, and nobody is missed."""
-    agents = await rolling.agents(600)
+    agents = await rolling.agents(400)
     rollout_id = await rolling.start()
-    wanted = iter([20, 90, 180, 300, 450])
+    wanted = iter([20, 120, 260])
     until = next(wanted)
     kills = 0
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        watching = await stack.enter_async_context(await rolling.connection())
 
         def begin() -> subprocess.Popen[bytes]:
             process = subprocess.Popen([sys.executable, "-m", "tests.command_bus.rolling_out", postgres_url])
@@ -105,7 +114,7 @@ async def test_a_fan_out_killed_again_and_again_queues_each_command_once(rolling
 
         processes = [begin(), begin()]
         deadline = time.monotonic() + PATIENCE_S
-        while (count := (await queued_per_agent(rolling.log)).total()) < len(agents):
+        while (count := await count_queued(watching)) < len(agents):
             assert time.monotonic() < deadline
             assert all(process.poll() is None for process in processes)
             if count >= until:
@@ -114,7 +123,7 @@ async def test_a_fan_out_killed_again_and_again_queues_each_command_once(rolling
                     kills += 1
                 processes = [begin(), begin()]
                 until = next(wanted, len(agents) + 1)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.01)
     assert kills >= 4
     assert await queued_per_agent(rolling.log) == Counter(dict.fromkeys(agents, 1))
     one = await rolling.story(rollout_id)
