@@ -35,36 +35,41 @@ LONGEST_LEASE_S = 3600.0
 # A lease that lasts longer than one can was taken before the server's clock was put back: nobody may wait for it.
 # SKIP LOCKED: a row is locked for a moment by another gateway, or by a handler that cancels; the agent is looked at
 # again soon. The insert is for agents that were never delivered to.
-_TAKE = """
+_LOCK = """
 WITH free AS (
-    SELECT agent_id, command_ids <> '{}' AND expires_at > '-infinity' AS ran_out FROM fleetlog.leases
+    SELECT agent_id, fence, command_ids, command_ids <> '{}' AND expires_at > '-infinity' AS ran_out
+    FROM fleetlog.leases
     WHERE agent_id = ANY(%(agent_ids)s::uuid[])
         AND (expires_at <= clock_timestamp() OR expires_at > clock_timestamp() + make_interval(secs => %(longest_s)s)
             OR (%(again)s AND gateway = %(gateway)s))
     FOR UPDATE SKIP LOCKED
-), taken AS (
-    UPDATE fleetlog.leases AS l SET gateway = %(gateway)s, fence = l.fence + 1,
-        expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
-    FROM free WHERE l.agent_id = free.agent_id
-    RETURNING l.agent_id, l.fence, l.command_ids, free.ran_out
 ), fresh AS (
     INSERT INTO fleetlog.leases (agent_id, gateway, fence, expires_at, command_ids)
-    SELECT wanted.agent_id, %(gateway)s, 1, clock_timestamp() + make_interval(secs => %(lease_s)s), '{}'
+    SELECT wanted.agent_id, '', 0, '-infinity', '{}'
     FROM unnest(%(agent_ids)s::uuid[]) AS wanted (agent_id)
     WHERE NOT EXISTS (SELECT 1 FROM fleetlog.leases AS l WHERE l.agent_id = wanted.agent_id)
     ON CONFLICT DO NOTHING
     RETURNING agent_id, fence, command_ids, false
 )
-SELECT * FROM taken UNION ALL SELECT * FROM fresh
+SELECT * FROM free UNION ALL SELECT * FROM fresh
 """
 _STILL_QUEUED = "SELECT command_id FROM pending WHERE command_id = ANY(%s::uuid[]) AND state = 'queued'"
 # What each agent's lease holds comes as the text of an array beside it: joined, it would be compared with every agent.
-_SET = """
+# A row is written but once for a lease, when it is known what the lease is for: each of its versions has its entries in
+# both indexes.
+_TAKE = """
 UPDATE fleetlog.leases AS l SET
+    gateway = %(gateway)s,
+    fence = l.fence + 1,
     command_ids = wanted.held::uuid[],
-    expires_at = CASE WHEN wanted.done THEN '-infinity' ELSE l.expires_at END
-FROM unnest(%(agent_ids)s::uuid[], %(fences)s::bigint[], %(done)s::boolean[], %(held)s::text[])
-    AS wanted (agent_id, fence, done, held)
+    expires_at = CASE WHEN wanted.nothing THEN '-infinity'
+        ELSE clock_timestamp() + make_interval(secs => %(lease_s)s) END
+FROM unnest(%(agent_ids)s::uuid[], %(nothing)s::boolean[], %(held)s::text[]) AS wanted (agent_id, nothing, held)
+WHERE l.agent_id = wanted.agent_id
+"""
+_SETTLE = """
+UPDATE fleetlog.leases AS l SET command_ids = wanted.unknown::uuid[], expires_at = '-infinity'
+FROM unnest(%(agent_ids)s::uuid[], %(fences)s::bigint[], %(unknown)s::text[]) AS wanted (agent_id, fence, unknown)
 WHERE l.agent_id = wanted.agent_id AND l.fence = wanted.fence
 """
 _ANSWERED = """
@@ -139,22 +144,31 @@ class Leases:
             One for each agent that was free. Those with nothing to send are released already.
         """
         async with self._pool.connection() as connection, connection.transaction():
-            taken = await self._lock(connection, agent_ids, again=again)
-            if not taken:
+            locked = await self._lock(connection, agent_ids, again=again)
+            if not locked:
                 return []
             # A statement of its own, after the rows are locked: it sees what whoever held them before has committed,
             # so that a command cancelled under a hold is not read here as still queued.
-            handovers = await self._read(connection, taken)
-            await self._set(
-                connection,
-                [(one.agent_id, one.fence, one.command_ids, not (one.orders or one.cancels)) for one in handovers],
-            )
+            handovers = await self._read(connection, locked)
+            arguments = {
+                "gateway": self._gateway,
+                "lease_s": self.lease_s,
+                "agent_ids": uuids(one.agent_id for one in handovers),
+                "nothing": [not (one.orders or one.cancels) for one in handovers],
+                "held": [uuids(one.command_ids) for one in handovers],
+            }
+            await connection.execute(_TAKE, arguments)
         return handovers
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """End leases; those that were overtaken are left alone."""
+        arguments = {
+            "agent_ids": uuids(one.agent_id for one in settlements),
+            "fences": [one.fence for one in settlements],
+            "unknown": [uuids(one.unknown) for one in settlements],
+        }
         async with self._pool.connection() as connection:
-            await self._set(connection, [(one.agent_id, one.fence, one.unknown, True) for one in settlements])
+            await connection.execute(_SETTLE, arguments)
 
     async def answered(self, agent_id: UUID, known: Sequence[UUID]) -> None:
         """End this gateway's lease on an agent, whichever it is, now that the agent has spoken of these commands."""
@@ -174,16 +188,15 @@ class Leases:
         arguments = {
             "agent_ids": uuids(agent_ids),
             "gateway": self._gateway,
-            "lease_s": self.lease_s,
             "longest_s": LONGEST_LEASE_S,
             "again": again,
         }
-        return await (await connection.execute(_TAKE, arguments)).fetchall()
+        return await (await connection.execute(_LOCK, arguments)).fetchall()
 
     async def _read(
-        self, connection: psycopg.AsyncConnection[Any], taken: list[tuple[UUID, int, list[UUID], bool]]
+        self, connection: psycopg.AsyncConnection[Any], locked: list[tuple[UUID, int, list[UUID], bool]]
     ) -> list[Handover]:
-        agent_ids = [row[0] for row in taken]
+        agent_ids = [row[0] for row in locked]
         orders: dict[UUID, list[PendingRow]] = {}
         now = self._clock()
         open_hours = await self.hours.open(connection, now)
@@ -192,33 +205,22 @@ class Leases:
         cancels: dict[UUID, list[UUID]] = {}
         for cancel in await cancels_of(connection, agent_ids):
             cancels.setdefault(cancel.agent_id, []).append(cancel.command_id)
-        before = [command_id for row in taken for command_id in row[2]]
+        before = [command_id for row in locked for command_id in row[2]]
         queued: set[UUID] = set()
         if before:
             queued = {row[0] for row in await (await connection.execute(_STILL_QUEUED, [uuids(before)])).fetchall()}
         return [
             Handover(
                 AgentId(agent_id),
-                fence,
+                fence + 1,
                 orders.get(agent_id, []),
                 cancels.get(agent_id, []),
                 frozenset(queued.intersection(held)) | {row.command_id for row in orders.get(agent_id, ())},
                 frozenset(queued.intersection(held)),
                 ran_out,
             )
-            for agent_id, fence, held, ran_out in taken
+            for agent_id, fence, held, ran_out in locked
         ]
-
-    async def _set(
-        self, connection: psycopg.AsyncConnection[Any], rows: Sequence[tuple[UUID, int, frozenset[UUID], bool]]
-    ) -> None:
-        arguments = {
-            "agent_ids": uuids(row[0] for row in rows),
-            "fences": [row[1] for row in rows],
-            "done": [row[3] for row in rows],
-            "held": [uuids(row[2]) for row in rows],
-        }
-        await connection.execute(_SET, arguments)
 
 
 _ENSURE = """
