@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -13,12 +13,12 @@ import structlog
 from psycopg.rows import tuple_row
 
 from command_bus.committer import FIRST_WAIT_S, LONGEST_WAIT_S, Call, Committer
-from command_bus.event_log import ALL, EventLogError, InlineFold, LogUnavailableError, Selection
+from command_bus.event_log import ALL, EventLogError, InlineFold, LogUnavailableError, Mark, Selection
 from command_bus.group_commit import GroupCommit
 from command_bus.mapper import RecordedRow, to_recorded
 from command_bus.overlap import Packer
 from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, open_pool
-from command_bus.reader import HEAD, READ_HEADS, READ_STREAMS, matching, page_query
+from command_bus.reader import HEAD, READ_HEADS, READ_MARKS, READ_STREAMS, matching, page_query
 from command_bus.recorder import LogDatastore, LogRecorder
 from command_bus.tail import Tail
 from domain.codec import decode, decode_or_keep
@@ -29,6 +29,7 @@ from schema.archived import Reading
 from schema.arrays import uuids
 
 T = TypeVar("T")
+P = TypeVar("P", Recorded, Mark)
 _log = structlog.get_logger(__name__)
 
 CHUNK_EVENTS = 3_000
@@ -201,12 +202,31 @@ class PostgresEventLog:
         """See `EventLog.head`."""
         return cast("int", (await self._fetch(HEAD, {}))[0][0])
 
-    async def follow(
+    def follow(
         self, after: int, selection: Selection = ALL, *, page: int = 1000, tolerant: bool = False
     ) -> AsyncIterator[list[Recorded]]:
-        """See `EventLog.follow`.
+        """See `EventLog.follow`."""
 
-        Whatever is recorded up to a head that was seen is visible, since positions become visible in their order
+        def read(low: int, high: int) -> Awaitable[list[Recorded]]:
+            return self.read(selection, after=low, upto=high, limit=page, tolerant=tolerant)
+
+        return self._follow(after, page, read)
+
+    def follow_marks(self, after: int, types: Sequence[str], *, page: int = 1000) -> AsyncIterator[list[Mark]]:
+        """See `EventLog.follow_marks`."""
+
+        async def read(low: int, high: int) -> list[Mark]:
+            values = {"after": low, "upto": high, "types": list(types), "limit": page}
+            return [Mark(*row) for row in await self._fetch(READ_MARKS, values)]
+
+        return self._follow(after, page, read)
+
+    async def _follow(
+        self, after: int, page: int, read: Callable[[int, int], Awaitable[list[P]]]
+    ) -> AsyncIterator[list[P]]:
+        """Read whatever comes after a position, a page at a time, each up to a head that was seen.
+
+        Whatever is recorded up to such a head is visible, since positions become visible in their order
         (0001_event_log.sql). So a page that ends below the head it was read up to is the whole of it, and the reader
         may go on from that head.
         """
@@ -217,13 +237,13 @@ class PostgresEventLog:
                 continue
             head = tail.head
             try:
-                recorded = await self.read(selection, after=after, upto=head, limit=page, tolerant=tolerant)
+                found = await read(after, head)
             except LogUnavailableError:
                 yield []
                 continue
-            after = recorded[-1].position if len(recorded) == page else head
-            if recorded:
-                yield recorded
+            after = found[-1].position if len(found) == page else head
+            if found:
+                yield found
 
     async def _rows_of_streams(self, stream_ids: Sequence[UUID]) -> list[Row]:
         asked = {"ids": uuids(stream_ids)}

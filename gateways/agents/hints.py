@@ -9,7 +9,7 @@ import psycopg
 import structlog
 
 from command_bus.context import Clock
-from command_bus.event_log import EventLog, EventLogError, Selection
+from command_bus.event_log import EventLog, EventLogError
 from command_bus.postgres import AsyncPool
 from domain.agents import AgentMoved, AgentResumed, AgentRetired, AgentSuspended
 from domain.commands import CommandCancelRequested, CommandQueued, CommandRequeued
@@ -19,9 +19,10 @@ from gateways.cancelling import end
 from projections.pending import agents_due, agents_in_hours, agents_with_pending
 
 _log = structlog.get_logger()
-_AGENT_EVENTS = (AgentMoved, AgentResumed, AgentRetired, AgentSuspended)
-_COMMAND_EVENTS = (CommandQueued, CommandRequeued, CommandCancelRequested)
-_TYPES = tuple(event_type.__name__ for event_type in (*_AGENT_EVENTS, *_COMMAND_EVENTS))
+_RESUMED = AgentResumed.__name__
+_ENDED = frozenset({AgentSuspended.__name__, AgentRetired.__name__})
+_OF_COMMANDS = frozenset(kind.__name__ for kind in (CommandQueued, CommandRequeued, CommandCancelRequested))
+_TYPES = (AgentMoved.__name__, _RESUMED, *_ENDED, *_OF_COMMANDS)
 DUE_EVERY_S = 0.5
 OVERLAP = timedelta(seconds=5)
 """A command may be requeued for a moment that has passed by the time its row can be seen."""
@@ -74,18 +75,18 @@ class Hints:
         await end(self._tasks)
 
     async def _follow(self, after: int) -> None:
-        async for page in self._log.follow(after, Selection(types=_TYPES), tolerant=True):
+        async for page in self._log.follow_marks(after, _TYPES):
             pending: dict[AgentId, None] = {}
             urgent: dict[AgentId, None] = {}
-            for recorded in page:
-                if recorded.agent_id is None:
+            for mark in page:
+                if mark.agent_id is None:
                     continue
-                agent_id = AgentId(recorded.agent_id)
-                if isinstance(recorded.event, _COMMAND_EVENTS):
-                    (pending if is_derived(recorded.originator_id) else urgent)[agent_id] = None
+                agent_id = AgentId(mark.agent_id)
+                if mark.type in _OF_COMMANDS:
+                    (pending if is_derived(mark.stream_id) else urgent)[agent_id] = None
                 else:
-                    self._on_agent_changed(agent_id, isinstance(recorded.event, AgentSuspended | AgentRetired))
-                    if isinstance(recorded.event, AgentResumed):
+                    self._on_agent_changed(agent_id, mark.type in _ENDED)
+                    if mark.type == _RESUMED:
                         pending[agent_id] = None
             if urgent:
                 self._on_urgent(list(urgent))

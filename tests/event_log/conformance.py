@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from command_bus.event_log import ConflictError, EventLog, Selection
+from command_bus.event_log import ConflictError, EventLog, Mark, Selection
 from command_bus.ids import new_id
 from domain.catalog import topic_of
 from domain.commands import CommandQueued
@@ -199,6 +199,29 @@ class EventLogConformance:
         found = await collect(log, after=0, upto=await log.head(), selection=Selection(agent_id=agent_id))
         assert len(found) == 10
         assert {one.agent_id for one in found} == {agent_id}
+
+    async def test_following_marks(self, log: EventLog) -> None:
+        """A follower of marks hears of each event of its types once, in order: what it is and whom it concerns."""
+        wanted: list[Mark] = []
+
+        async def append() -> None:
+            change = queued(new_id(), new_id())
+            *_, position = await log.append([created(), change], metadata())
+            wanted.append(Mark(position, change.originator_id, CommandQueued.__name__, change.agent_id))
+
+        for _ in range(11):
+            await append()
+        after = wanted[0].position
+        found: list[Mark] = []
+        async with asyncio.timeout(20):
+            async for page in log.follow_marks(after, [CommandQueued.__name__], page=4):
+                assert len(page) <= 4
+                found += page
+                if len(wanted) < 30:
+                    await append()
+                elif len(found) >= 29:
+                    break
+        assert found == wanted[1:]
 
     async def test_idle_pages(self, log: EventLog) -> None:
         """A follower of a quiet log gets an empty page now and then."""
