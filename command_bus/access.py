@@ -107,6 +107,15 @@ def _both(key: ApiKey, owner: User | None, streams: Streams) -> Access:
     return of_owner if own is None else own & of_owner
 
 
+async def access_of_actor(log: EventLog, actor: str) -> Access:
+    """What somebody who asked for something may do now; nothing, where their key or they themselves are shut out."""
+    kind, _, text = actor.partition(":")
+    if kind != "key":
+        return Access()
+    found = await key_access(log, UUID(text))
+    return found.access if found.good and not found.key.revoked else Access()
+
+
 async def access_of(log: EventLog, grants: Sequence[Grant]) -> Access:
     """What grants come to now."""
     return _worked_out(grants, await log.read_streams(sorted(custom_roles(grants))))

@@ -13,15 +13,19 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
-from pydantic import BaseModel, ConfigDict
+from msgspec import structs
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from command_bus.context import Caller
+from command_bus.approving import NeedsApprovalError, asks_for_another
+from command_bus.context import Caller, Clock, NewId
 from command_bus.errors import BusyStreamError, ForbiddenError
 from command_bus.event_log import ConflictError, EventLog
 from command_bus.repository import load
-from domain.errors import DomainError
+from domain.approvals import LIFE, Approval, ApprovalRequested, ApprovalState
+from domain.errors import ApprovalAwaitedError, DomainError, IdempotencyMismatchError, InvalidValueError
 from domain.event import Aggregate, Change
 from domain.idempotency import AcceptedIntent, IntentAccepted
+from domain.ids import derived_id
 from domain.permissions import Permission
 
 MAX_TRIES = 20
@@ -36,6 +40,11 @@ class Intent(BaseModel):
     """Without it nobody may ask for it. Some need more, by what they ask for: `required`."""
     fleet_wide: ClassVar[bool] = False
     """True where it concerns more than one tenant, so that it needs its permissions over everything."""
+
+    def sealed(self, new_id: NewId) -> tuple["Intent", str | None]:
+        """What is kept of it while it waits for another person, and what its caller alone is shown then, once."""
+        del new_id
+        return self, None
 
     def required(self) -> tuple[Permission, ...]:
         """All that it needs, over what it is about."""
@@ -52,6 +61,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """For the caller alone, once; never recorded."""
     subject: Aggregate | None = None
     """What the caller's next ETag speaks of."""
+    causation_id: UUID | None = None
+    """What brought it about, if not the caller's own request."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +86,43 @@ class CommandBus:
         log: where decisions are recorded.
         handlers: one for each type of intent. A handler may enter contexts on the stack it is given; they are left
             after its decision is recorded.
+        clock: now.
+        new_id: for requests that wait.
     """
 
-    def __init__(self, log: EventLog, handlers: Mapping[type[Intent], Handler]) -> None:
+    def __init__(self, log: EventLog, handlers: Mapping[type[Intent], Handler], clock: Clock, new_id: NewId) -> None:
         self._log = log
         self._handlers = dict(handlers)
+        self._by_name = {intent.__name__: intent for intent in handlers}
+        self._clock = clock
+        self._new_id = new_id
+
+    def add(self, handlers: Mapping[type[Intent], Handler]) -> None:
+        """More of them: those that need the bus itself."""
+        self._handlers |= handlers
+        self._by_name |= {intent.__name__: intent for intent in handlers}
+
+    def read(self, name: str, fields: object) -> Intent:
+        """An intent as it was kept.
+
+        Raises:
+            InvalidValueError: this version knows no such request.
+        """
+        try:
+            return self._by_name[name].model_validate_json(msgspec.json.encode(fields))
+        except (KeyError, ValidationError) as error:
+            raise InvalidValueError(f"This version cannot read the request {name}; ask for it anew.") from error
+
+    async def decide(self, intent: Intent, caller: Caller, stack: AsyncExitStack) -> Decision:
+        """Have an intent's handler decide it; nothing is recorded.
+
+        Raises:
+            NeedsApprovalError: the caller's roles ask for another person.
+        """
+        decision = await self._handlers[type(intent)](intent, caller, stack)
+        if decision.changes and (why := asks_for_another(caller, intent.required(), caller.scope)):
+            raise NeedsApprovalError(why)
+        return decision
 
     async def dispatch(self, intent: Intent, caller: Caller) -> Done:
         """Have an intent decided and recorded (invariant 1: when this returns, it is committed).
@@ -87,27 +130,29 @@ class CommandBus:
         Raises:
             ForbiddenError: the caller's roles do not cover it.
             DomainError: a rule of the domain forbids it; nothing was recorded.
+            ApprovalAwaitedError: it is recorded as a request that waits for another person.
             BusyStreamError: others kept changing the same streams.
             EventLogError: the log could not record it.
         """
         caller = caller.asking(*intent.required())
         if intent.fleet_wide and not caller.scope.everything:
             raise ForbiddenError("This concerns all tenants, and your roles are limited to some.")
-        handler = self._handlers[type(intent)]
         for _ in range(MAX_TRIES):
             try:
-                return await self._decide_and_record(handler, intent, caller)
+                return await self._decide_and_record(intent, caller)
             except ConflictError:
                 continue
         raise BusyStreamError
 
-    async def _decide_and_record(self, handler: Handler, intent: Intent, caller: Caller) -> Done:
+    async def _decide_and_record(self, intent: Intent, caller: Caller) -> Done:
         marker = await self._marker(intent, caller)
         if isinstance(marker, Done):
             return marker
         async with AsyncExitStack() as stack:
             try:
-                decision = await handler(intent, caller, stack)
+                decision = await self.decide(intent, caller, stack)
+            except NeedsApprovalError as needed:
+                raise await self._kept(intent, caller, needed) from None
             except DomainError:
                 # The same request may have been recorded since the look at the marker, and what it made be what now
                 # stands in the way of making it: then this one is a repeat, not an error.
@@ -128,9 +173,43 @@ class CommandBus:
                         )
                     )
                 )
-            positions = await self._log.append(changes, caller.metadata) if changes else []
+            metadata = caller.metadata
+            if decision.causation_id is not None:
+                metadata = structs.replace(metadata, causation_id=decision.causation_id)
+            positions = await self._log.append(changes, metadata) if changes else []
         position = positions[-1] if positions else await self._log.head()
         return Done(position=position, answer=decision.answer | decision.secret, version=version)
+
+    async def _kept(self, intent: Intent, caller: Caller, needed: NeedsApprovalError) -> ApprovalAwaitedError:
+        """Record a request that has to wait, once for each Idempotency-Key, and say where it is."""
+        key = caller.idempotency_key
+        approval_id = derived_id("approval", caller.actor, key) if key is not None else self._new_id()
+        approval = await load(self._log, Approval, approval_id)
+        kept, secret = intent.sealed(self._new_id)
+        if approval.exists:
+            secret = None
+            asked = msgspec.json.decode(intent.model_dump_json())
+            if type(kept).__name__ != approval.requested.intent or any(
+                approval.requested.request.get(name) != value for name, value in asked.items()
+            ):
+                raise IdempotencyMismatchError
+        else:
+            scope = caller.scope
+            requested = ApprovalRequested(
+                intent=type(kept).__name__,
+                request=msgspec.json.decode(kept.model_dump_json()),
+                why=needed.why,
+                agents=needed.agents,
+                user_id=caller.user_id,
+                actor=caller.actor,
+                client_ids=None if scope.everything else tuple(sorted(scope.known_clients)),
+                expires_at=self._clock() + LIFE,
+            )
+            await self._log.append([approval.request(requested)], caller.metadata)
+        detail = f"It waits for another person as {approval_id}, since {approval.requested.why}. Nothing is done yet."
+        if approval.state is not ApprovalState.WAITING:
+            detail = f"It was asked for before, and is {approval.state}: see the request {approval_id}."
+        return ApprovalAwaitedError(detail, approval_id=str(approval_id), secret=secret)
 
     async def _marker(self, intent: Intent, caller: Caller) -> AcceptedIntent | Done | None:
         """The stream of the caller's Idempotency-Key, or what it was answered before."""

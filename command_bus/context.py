@@ -27,6 +27,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """What that was worked out from, to be shown."""
     scope: Scope = EVERYTHING
     """Over what the caller may do that which is asked; the bus works it out for each intent."""
+    allowed: "Allowed | None" = None
+    """Another person allowed what is asked."""
     user_id: UserId | None = None
     """The user or service account behind the key, where there is one."""
     correlation_id: UUID
@@ -50,6 +52,13 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
             wanted = " and ".join(f"`{permission}`" for permission in permissions)
             raise ForbiddenError(f"This needs the permission {wanted}; ask for a role that has it.")
         return structs.replace(self, scope=scope)
+
+
+class Allowed(msgspec.Struct, frozen=True):
+    """How far another person's word goes."""
+
+    agents: int | None
+    """To touch so many agents and no more; None where none were spoken of."""
 
 
 Clock = Callable[[], datetime]

@@ -29,7 +29,11 @@ LEAST_WAIT_S = 0.05
 LONGEST_WAIT_S = 5.0
 
 LEADS = Gauge("fleetlog_scheduler_leads", "1 in the scheduler that leads.")
-ENDED = Counter("fleetlog_scheduler_ended", "Commands ended because their time was up or their agent retired.", ["why"])
+ENDED = Counter(
+    "fleetlog_scheduler_ended",
+    "What ended because its time was up, or its agent retired.",
+    ["why"],
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +65,7 @@ class Scheduler:
         periods: seconds between two runs of each background job.
         enqueue: has a background job run; called from a thread; raises `ConnectionError` while the queue is away.
         clock: now.
+        also: what else is due because time passed: what is counted, and what does some of it.
         tick_s: seconds between two looks.
     """
 
@@ -73,6 +78,7 @@ class Scheduler:
         enqueue: Callable[[str], None],
         clock: Clock,
         *,
+        also: Mapping[str, Callable[[datetime], Awaitable[int]]] | None = None,
         tick_s: float = TICK_S,
     ) -> None:
         self._conninfo = app_conninfo(url, name="fleetlog-scheduler")
@@ -81,6 +87,7 @@ class Scheduler:
         self._periods = dict(periods)
         self._enqueue = enqueue
         self._clock = clock
+        self._also = dict(also or {})
         self._tick_s = tick_s
         self._next_run = dict.fromkeys(periods, 0.0)
         self._stopping = asyncio.Event()
@@ -146,6 +153,8 @@ class Scheduler:
         try:
             await self._drain("expired", self._housekeeping.expire_due)
             await self._drain("abandoned", self._housekeeping.abandon_retired)
+            for why, page in self._also.items():
+                await self._drain(why, page)
         except EventLogError as error:
             _log.warning("housekeeping_waiting", error=str(error) or error.code)
         await self._enqueue_due()
@@ -171,7 +180,7 @@ class Scheduler:
     async def _drain(self, why: str, page: Callable[[datetime], Awaitable[int]]) -> None:
         while not self._stopping.is_set() and (ended := await page(self._clock())):
             ENDED.labels(why).inc(ended)
-            _log.info("commands_ended", why=why, count=ended)
+            _log.info("ended", why=why, count=ended)
 
     async def _enqueue_due(self) -> None:
         now = time.monotonic()

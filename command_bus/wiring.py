@@ -7,6 +7,7 @@ from command_bus.context import Clock, InFlight, NewId
 from command_bus.event_log import EventLog
 from command_bus.handlers.agents import AgentHandlers
 from command_bus.handlers.api_keys import ApiKeyHandlers
+from command_bus.handlers.approvals import ApprovalHandlers
 from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
 from command_bus.handlers.roles import RoleHandlers
@@ -15,7 +16,7 @@ from command_bus.handlers.scripts import ScriptHandlers
 from command_bus.handlers.tokens import TokenHandlers
 from command_bus.handlers.users import UserHandlers
 from command_bus.ids import new_id, utc_now
-from command_bus.intents import agents, api_keys, clients, commands, roles, rollouts, scripts, tokens, users
+from command_bus.intents import agents, api_keys, approvals, clients, commands, roles, rollouts, scripts, tokens, users
 from domain.commands import DEFAULT_EXPIRY
 
 
@@ -47,7 +48,7 @@ def make_bus(
     key = ApiKeyHandlers(log, clock, fresh_id)
     user = UserHandlers(log, fresh_id)
     role = RoleHandlers(log, fresh_id)
-    return CommandBus(
+    bus = CommandBus(
         log,
         {
             clients.CreateClient: client.create_client,
@@ -79,6 +80,7 @@ def make_bus(
             tokens.CreateEnrollmentToken: token.create,
             tokens.RevokeEnrollmentToken: token.revoke,
             api_keys.CreateApiKey: key.create,
+            api_keys.SealedApiKey: key.create_sealed,
             api_keys.RevokeApiKey: key.revoke,
             users.CreateUser: user.create,
             users.ChangeUser: user.change,
@@ -89,4 +91,15 @@ def make_bus(
             roles.ChangeRole: role.change,
             roles.RetireRole: role.retire,
         },
+        clock,
+        fresh_id,
     )
+    approval = ApprovalHandlers(log, clock, bus.read, bus.decide)
+    bus.add(
+        {
+            approvals.ApproveRequest: approval.approve,
+            approvals.RefuseRequest: approval.refuse,
+            approvals.WithdrawRequest: approval.withdraw,
+        }
+    )
+    return bus

@@ -48,10 +48,22 @@ class Right(msgspec.Struct, frozen=True):
     scope: Scope
 
 
-class Access(msgspec.Struct, frozen=True):
-    """All that somebody may do."""
+class Access:
+    """All that somebody may do. It is asked again and again, so what it has worked out it remembers.
 
-    rights: tuple[Right, ...] = ()
+    Args:
+        rights: of each grant.
+    """
+
+    def __init__(self, rights: tuple[Right, ...] = ()) -> None:
+        self.rights = rights
+        self._scopes: dict[tuple[Permission, ...], Scope] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Access) and self.rights == other.rights
+
+    def __hash__(self) -> int:
+        return hash(self.rights)
 
     @classmethod
     def of(cls, grants: Iterable[Grant], terms_of: Callable[[RoleId], Terms]) -> "Access":
@@ -70,25 +82,38 @@ class Access(msgspec.Struct, frozen=True):
 
     def scope(self, *permissions: Permission) -> Scope:
         """Over what all of these may be done; nothing, where one of them may not be done at all."""
-        return reduce(lambda one, other: one & other, map(self._scope, permissions), EVERYTHING)
+        found = self._scopes.get(permissions)
+        if found is None:
+            found = reduce(lambda one, other: one & other, map(self._scope, permissions), EVERYTHING)
+            self._scopes[permissions] = found
+        return found
 
     def _scope(self, permission: Permission) -> Scope:
         scopes = (right.scope for right in self.rights if permission in right.terms.permissions)
         return reduce(lambda one, other: one | other, scopes, NOTHING)
 
-    def limits(self, *permissions: Permission) -> Limits:
-        """Of an action that needs all of these: the loosest that gives each of them, and the tightest of those."""
-        found = UNLIMITED
-        for permission in permissions:
-            giving = [right.terms.limits for right in self.rights if permission in right.terms.permissions]
-            if giving:
-                found &= reduce(lambda one, other: one | other, giving)
-        return found
+    def limits(self, *permissions: Permission, over: Scope) -> Limits:
+        """Of an action that needs all of these.
+
+        Args:
+            permissions: what it needs.
+            over: all that it touches. A role over that whole says how much, and of several such the loosest; where it
+                takes several roles to cover it, the tightest of them.
+        """
+        return reduce(lambda one, other: one & other, (self._limits(one, over) for one in permissions), UNLIMITED)
+
+    def _limits(self, permission: Permission, over: Scope) -> Limits:
+        giving = [right for right in self.rights if permission in right.terms.permissions]
+        covering = [right.terms.limits for right in giving if right.scope.includes(over)]
+        if covering:
+            return reduce(lambda one, other: one | other, covering)
+        return reduce(lambda one, other: one & other, (right.terms.limits for right in giving), UNLIMITED)
 
     def includes(self, other: "Access") -> bool:
         """Whether whoever has this may do all that the other may: what one may give, and whom one may change."""
         return all(
-            self._scope(permission).includes(right.scope) and _within(self.limits(permission), right.terms.limits)
+            self._scope(permission).includes(right.scope)
+            and right.terms.limits.within(self._limits(permission, right.scope))
             for right in other.rights
             for permission in right.terms.permissions
         )
@@ -103,10 +128,6 @@ class Access(msgspec.Struct, frozen=True):
             and not (scope := one.scope & two.scope).empty
         ]
         return Access(tuple(both))
-
-
-def _within(mine: Limits, theirs: Limits) -> bool:
-    return mine.max_agents is None or (theirs.max_agents is not None and theirs.max_agents <= mine.max_agents)
 
 
 FULL = Access.as_role(Role.ADMIN)

@@ -3,6 +3,7 @@
 from domain import (
     agents,
     api_keys,
+    approvals,
     clients,
     commands,
     idempotency,
@@ -21,6 +22,7 @@ from domain.event import Event
 _MODULES = (
     agents,
     api_keys,
+    approvals,
     clients,
     commands,
     idempotency,

@@ -258,6 +258,33 @@ class TooManyAgentsError(DomainError):
     status = 403
 
 
+class ApprovalAwaitedError(DomainError):
+    """Your role asks for another person here: it is not done yet, and will be once somebody approves it."""
+
+    code = "approval_awaited"
+    status = 409
+
+
+class ApprovalDecidedError(DomainError):
+    """The request was decided already, or its time is up."""
+
+    code = "approval_decided"
+    status = 409
+
+
+class ApprovalExpiredError(ApprovalDecidedError):
+    """Nobody decided the request in time; ask again."""
+
+    code = "approval_expired"
+
+
+class OwnApprovalError(DomainError):
+    """You asked for it yourself: another person has to decide it."""
+
+    code = "own_approval"
+    status = 403
+
+
 class IdempotencyMismatchError(DomainError):
     """The Idempotency-Key was used before with another request; use a fresh key for a new request."""
 

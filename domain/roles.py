@@ -4,17 +4,20 @@ Five are built in and never change; others are made of events. Both are named by
 """
 
 import enum
+from typing import Any, ClassVar
 
 import msgspec
 
 from domain.errors import BuiltInRoleError, InvalidValueError, RoleRetiredError
-from domain.event import Aggregate, Change, Event
+from domain.event import Aggregate, Change, Event, Upcaster
 from domain.ids import RoleId, derived_id
 from domain.names import clean_name
 from domain.permissions import ALL, Permission
 
 P = Permission
 MAX_AGENTS = 10_000_000
+NEVER_WAITS = frozenset({P.ENROLLMENT_MANAGE, P.APPROVALS_DECIDE, P.APPROVALS_SEE})
+"""A token is shown to whoever makes it, at once; and who decides for others does not wait for them in turn."""
 
 
 class Role(enum.StrEnum):
@@ -36,20 +39,43 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     max_agents: int | None = None
     """More agents than these no single action may touch."""
+    approval_above: int | None = None
+    """An action that touches more waits for another person."""
+    approval_for: tuple[str, ...] = ()
+    """Permissions of which each use waits for another person."""
 
     def check(self) -> None:
         """Raise InvalidValueError for an impossible limit."""
         if self.max_agents is not None and not 1 <= self.max_agents <= MAX_AGENTS:
             raise InvalidValueError(f"limits.max_agents: 1 to {MAX_AGENTS}, not {self.max_agents}.")
+        if self.approval_above is not None and not 0 <= self.approval_above <= MAX_AGENTS:
+            raise InvalidValueError(f"limits.approval_above: 0 to {MAX_AGENTS}, not {self.approval_above}.")
+        if unfit := sorted(set(self.approval_for) & NEVER_WAITS):
+            raise InvalidValueError(f"limits.approval_for: {unfit[0]} cannot wait for another person.")
 
     def __and__(self, other: "Limits") -> "Limits":
         """The tighter of both."""
-        return Limits(max_agents=_least(self.max_agents, other.max_agents))
+        return Limits(
+            max_agents=_least(self.max_agents, other.max_agents),
+            approval_above=_least(self.approval_above, other.approval_above),
+            approval_for=tuple(sorted({*self.approval_for, *other.approval_for})),
+        )
 
     def __or__(self, other: "Limits") -> "Limits":
         """The looser of both."""
-        either = None in (self.max_agents, other.max_agents)
-        return Limits(max_agents=None if either else max(self.max_agents or 0, other.max_agents or 0))
+        return Limits(
+            max_agents=_most(self.max_agents, other.max_agents),
+            approval_above=_most(self.approval_above, other.approval_above),
+            approval_for=tuple(sorted({*self.approval_for} & {*other.approval_for})),
+        )
+
+    def within(self, other: "Limits") -> bool:
+        """Whether it is no looser than another."""
+        return self & other == Limits(
+            max_agents=self.max_agents,
+            approval_above=self.approval_above,
+            approval_for=tuple(sorted(set(self.approval_for))),
+        )
 
 
 UNLIMITED = Limits()
@@ -60,6 +86,10 @@ def _least(one: int | None, other: int | None) -> int | None:
     return min(given, default=None)
 
 
+def _most(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else max(one, other)
+
+
 class Terms(msgspec.Struct, frozen=True):
     """What a role allows."""
 
@@ -68,7 +98,16 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 _SEEN_BY_ALL = frozenset(
-    {P.AGENTS_SEE, P.COMMANDS_SEE, P.ROLLOUTS_SEE, P.SCRIPTS_SEE, P.CLIENTS_SEE, P.ENROLLMENT_SEE, P.EVENTS_SEE}
+    {
+        P.AGENTS_SEE,
+        P.COMMANDS_SEE,
+        P.ROLLOUTS_SEE,
+        P.SCRIPTS_SEE,
+        P.CLIENTS_SEE,
+        P.ENROLLMENT_SEE,
+        P.EVENTS_SEE,
+        P.APPROVALS_SEE,
+    }
 )
 _WORK = frozenset(
     {
@@ -82,6 +121,7 @@ _WORK = frozenset(
         P.ROLLOUTS_START,
         P.ROLLOUTS_STEER,
         P.SCRIPTS_MANAGE,
+        P.APPROVALS_DECIDE,
     }
 )
 _HELP = frozenset(
@@ -100,7 +140,15 @@ BUILT_IN: dict[Role, Terms] = {
 BUILT_IN_IDS: dict[RoleId, Role] = {role.id: role for role in Role}
 
 
+def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
+    return body
+
+
 class RoleCreated(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    """Since 2 limits may ask for another person."""
+
     name: str
     permissions: tuple[str, ...]
     """Sorted. A permission that this program does not know allows nothing."""
@@ -108,6 +156,9 @@ class RoleCreated(Event, frozen=True, kw_only=True):
 
 
 class RoleChanged(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+
     name: str
     permissions: tuple[str, ...]
     limits: Limits = UNLIMITED

@@ -60,7 +60,7 @@ class Scope(msgspec.Struct, frozen=True):
     def __and__(self, other: "Scope") -> "Scope":
         if self.everything:
             return other
-        if other.everything:
+        if other.everything or self == other:
             return self
         sites = {one for one in self.sites if other.holds(one.client_id, one.site_id)}
         sites |= {one for one in other.sites if self.holds(one.client_id, one.site_id)}
@@ -69,6 +69,8 @@ class Scope(msgspec.Struct, frozen=True):
     def __or__(self, other: "Scope") -> "Scope":
         if self.everything or other.everything:
             return EVERYTHING
+        if self == other:
+            return self
         return Scope.of(self.clients | other.clients, self.sites | other.sites)
 
 

@@ -5,15 +5,17 @@ import contextlib
 import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import redis.asyncio
 from starlette.applications import Starlette
 
 from command_bus.bus import CommandBus
 from command_bus.handlers.api_keys import Authenticator
+from command_bus.handlers.approvals import ApprovalExpiry
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.ids import new_id, utc_now
 from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, make_pool
@@ -36,6 +38,7 @@ from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import Readiness, Service
 from gateways.rest.rates import Rates, SharedRates
 from gateways.settings import Settings, need
+from projections.approvals import due
 from projections.catalog import INLINE, list_status
 from projections.errors import PositionTimeoutError
 from projections.pending import QueueReader
@@ -178,6 +181,13 @@ class Parts:
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(self.log, self.holds, QueueReader(self.pool.connection), new_id)
 
+    def approval_expiry(self) -> ApprovalExpiry:
+        async def find_due(now: datetime, limit: int) -> list[UUID]:
+            async with self.pool.connection() as connection:
+                return await due(connection, now, limit)
+
+        return ApprovalExpiry(self.log, find_due, new_id)
+
 
 def build_api(settings: Settings) -> Starlette:
     """The API role."""
@@ -254,7 +264,15 @@ def build_scheduler(settings: Settings) -> "Assembly":
     queue = JobQueue(need(settings.redis_url, "redis_url"), all_jobs(parts.postgres_url, settings))
     waiter = PositionWaiter(app_conninfo(parts.postgres_url, name="fleetlog-scheduler-wait"))
     rollouts = FanOut(parts.log, parts.holds, RolloutReader(parts.pool.connection), RolloutProgress(waiter), new_id)
-    scheduler = Scheduler(parts.postgres_url, parts.housekeeping(), rollouts, queue.periods, queue.enqueue, utc_now)
+    scheduler = Scheduler(
+        parts.postgres_url,
+        parts.housekeeping(),
+        rollouts,
+        queue.periods,
+        queue.enqueue,
+        utc_now,
+        also={"undecided": parts.approval_expiry().expire_due},
+    )
     return Assembly([*parts.services, waiter, scheduler])
 
 

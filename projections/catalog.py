@@ -3,6 +3,7 @@
 from projections import tracking
 from projections.agents import Agents
 from projections.api_keys import ApiKeys
+from projections.approvals import Approvals
 from projections.clients import Clients
 from projections.commands import Commands
 from projections.errors import UnknownProjectionError
@@ -32,6 +33,7 @@ ALL_PROJECTIONS: tuple[Projection, ...] = (
     ApiKeys(),
     Users(),
     Roles(),
+    Approvals(),
 )
 FOLLOWING: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if not projection.inline)
 INLINE: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if projection.inline)

@@ -8,6 +8,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 import msgspec
+from msgspec import structs
 
 from command_bus.access import KeyAccess, Standing, access_of, key_access
 from command_bus.bus import Decision, id_answer
@@ -16,7 +17,7 @@ from command_bus.credentials import KEY_PREFIX, mint, parse
 from command_bus.errors import UnauthenticatedError
 from command_bus.event_log import EventLog
 from command_bus.handlers.grants import must_cover, must_include, to_record
-from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey
+from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey, SealedApiKey
 from command_bus.intents.grants import Grant as Wanted
 from command_bus.repository import load_existing
 from domain.access import Access, Grant
@@ -44,6 +45,15 @@ class ApiKeyHandlers:
         self._new_id = new_id
 
     async def create(self, intent: CreateApiKey, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        key = ApiKey(self._new_id())
+        credential = mint(KEY_PREFIX, key.stream_id)
+        decision = await self._created(intent, caller, key, credential.secret_sha256)
+        return structs.replace(decision, secret={"key": credential.text})
+
+    async def create_sealed(self, intent: SealedApiKey, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        return await self._created(intent, caller, ApiKey(intent.key_id), intent.secret_sha256)
+
+    async def _created(self, intent: CreateApiKey, caller: Caller, key: ApiKey, secret_sha256: str) -> Decision:
         grants = await self._grants(intent)
         owner = await self._owner(intent.owner_id)
         if owner is None:
@@ -52,11 +62,9 @@ class ApiKeyHandlers:
             # Whoever makes a key is shown it: so it must not do more than they may, whoever it speaks for.
             access = await access_of(self._log, owner.grants)
             must_include(caller, access if grants is None else access & await access_of(self._log, grants))
-        key = ApiKey(self._new_id())
-        credential = mint(KEY_PREFIX, key.stream_id)
         created = ApiKeyCreated(
             name=intent.name,
-            secret_sha256=credential.secret_sha256,
+            secret_sha256=secret_sha256,
             owner_id=UserId(owner.stream_id) if owner is not None else None,
             grants=grants,
             expires_at=intent.expires_at,
@@ -64,7 +72,6 @@ class ApiKeyHandlers:
         return Decision(
             changes=[key.create(created, self._clock())],
             answer=id_answer(key.stream_id),
-            secret={"key": credential.text},
             subject=key,
         )
 

@@ -1,25 +1,42 @@
-"""How many agents one action may touch: as many as the roles say that allow it."""
+"""How many agents one action may touch: as many as the roles say that allow it, or as another person has allowed."""
 
 from collections.abc import Sequence
 
+from command_bus.approving import NeedsApprovalError, asks_for_another
 from command_bus.context import Caller
 from domain.errors import TooManyAgentsError
 from domain.permissions import Permission
+from domain.scopes import Scope
 
 
-def must_touch(caller: Caller, needs: Sequence[Permission], agents: int | None) -> None:
-    """Refuse what touches too many agents.
+def must_touch(caller: Caller, needs: Sequence[Permission], agents: int | None, over: Scope) -> None:
+    """Refuse what touches too many agents, or have it wait for another person.
 
     Args:
         caller: whose roles say how many.
         needs: the permissions of the action.
         agents: how many it would touch; None where nobody knows, since more may join.
+        over: where they are.
 
     Raises:
-        TooManyAgentsError: more than these roles let one action touch.
+        TooManyAgentsError: more than these roles let one action touch, or than was allowed.
+        NeedsApprovalError: it has to wait.
     """
-    most = caller.access.limits(*needs).max_agents
-    if most is None or (agents is not None and agents <= most):
-        return
+    limits = caller.access.limits(*needs, over=over)
     touched = "agents that may join are not counted beforehand" if agents is None else f"it would touch {agents}"
-    raise TooManyAgentsError(f"Your roles let one action touch {most} agents at the most; {touched}.")
+    if _beyond(limits.max_agents, agents):
+        raise TooManyAgentsError(f"Your roles let one action touch {limits.max_agents} agents at the most; {touched}.")
+    if caller.allowed is not None:
+        if agents is not None and _beyond(caller.allowed.agents, agents):
+            raise TooManyAgentsError(f"{caller.allowed.agents} agents were allowed; now {touched}: ask again.")
+        return
+    if _beyond(limits.approval_above, agents):
+        raise NeedsApprovalError(
+            f"{touched}, and your roles ask for another person above {limits.approval_above}", agents
+        )
+    if why := asks_for_another(caller, needs, over):
+        raise NeedsApprovalError(why, agents)
+
+
+def _beyond(most: int | None, agents: int | None) -> bool:
+    return most is not None and (agents is None or agents > most)

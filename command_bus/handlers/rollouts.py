@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Protocol
@@ -36,8 +36,8 @@ from domain.event import Change
 from domain.ids import AgentId, ClientId, SiteId
 from domain.rollout_candidates import NOT_MEANT, Candidate, why_left_out
 from domain.rollout_terms import Joins, Order, Target, sizes
-from domain.rollouts import Rollout, RolloutStarted, check
-from domain.scopes import Scope
+from domain.rollouts import Entry, Rollout, RolloutStarted, check
+from domain.scopes import Place, Scope
 
 SHOWN = 500
 """Of each list in a plan."""
@@ -91,7 +91,10 @@ class RolloutHandlers:
 
     async def start(self, intent: StartRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
         drafted = await self._drafted(intent, caller)
-        must_touch(caller, intent.required(), None if drafted.started.joins is not None else len(drafted.chosen))
+        if drafted.started.joins is not None:
+            must_touch(caller, intent.required(), None, caller.scope)
+        else:
+            must_touch(caller, intent.required(), len(drafted.chosen), _where(drafted.chosen))
         rollout = Rollout(self._new_id())
         # A list of a hundred thousand takes a second to draw up: the loop has others to serve meanwhile.
         changes = await asyncio.to_thread(rollout.start, drafted.started, [_place(one) for one in drafted.chosen])
@@ -206,7 +209,7 @@ class RolloutHandlers:
             needs = (intent.needs, *permissions_of(rollout.started.order.spec))
             if not _holds(caller.asking(*needs).scope, rollout):
                 raise NotFoundError(f"There is no rollout {intent.rollout_id}.")
-            must_touch(caller, needs, len(failed))
+            must_touch(caller, needs, len(failed), _where(rollout.entries))
             return rollout.retry(failed, intent.reason)
 
         return await self._changed(intent.rollout_id, caller, retry)
@@ -226,6 +229,10 @@ def _holds(scope: Scope, rollout: Rollout) -> bool:
     if not scope.sites or not rollout.entries or rollout.open_until is not None:
         return False
     return all(scope.holds(entry.client_id, entry.site_id) for entry in rollout.entries)
+
+
+def _where(agents: Iterable[Candidate | Entry]) -> Scope:
+    return Scope.of(sites={Place(one.site_id, one.client_id) for one in agents})
 
 
 def _place(one: Candidate) -> tuple[AgentId, ClientId, SiteId]:

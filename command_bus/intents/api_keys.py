@@ -6,6 +6,8 @@ from uuid import UUID
 from pydantic import Field
 
 from command_bus.bus import Intent
+from command_bus.context import NewId
+from command_bus.credentials import KEY_PREFIX, mint
 from command_bus.intents.grants import Grants, RoleName
 from command_bus.intents.times import Moment
 from domain.permissions import Permission
@@ -30,6 +32,20 @@ class CreateApiKey(Intent):
     )
     grants: Grants | None = Field(default=None, description="Instead of `role`: what it may do.")
     expires_at: Moment | None = None
+
+    def sealed(self, new_id: NewId) -> tuple[Intent, str | None]:
+        """The key is made now, and opens nothing until it is recorded."""
+        key_id = new_id()
+        credential = mint(KEY_PREFIX, key_id)
+        fields = {name: getattr(self, name) for name in CreateApiKey.model_fields}
+        return SealedApiKey(**fields, key_id=key_id, secret_sha256=credential.secret_sha256), credential.text
+
+
+class SealedApiKey(CreateApiKey):
+    """The same while it waits for another person: the key is known to whoever asked for it, and here is its hash."""
+
+    key_id: UUID
+    secret_sha256: str
 
 
 class RevokeApiKey(Intent):

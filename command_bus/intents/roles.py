@@ -19,8 +19,19 @@ class Limits(BaseModel):
         default=None, description="More agents than these no single action may touch."
     )
 
+    approval_above: Annotated[int, Strict(), Field(ge=0, le=roles.MAX_AGENTS)] | None = Field(
+        default=None, description="An action that touches more waits for another person."
+    )
+    approval_for: list[Permission] = Field(
+        default=[], max_length=len(Permission), description="Each use of these waits for another person."
+    )
+
     def to_domain(self) -> roles.Limits:
-        return roles.Limits(**self.model_dump())
+        return roles.Limits(
+            max_agents=self.max_agents,
+            approval_above=self.approval_above,
+            approval_for=tuple(sorted(set(self.approval_for))),
+        )
 
 
 class CreateRole(Intent):

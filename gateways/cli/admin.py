@@ -4,6 +4,7 @@ import typer
 
 from gateways.cli import (
     agents,
+    approvals,
     clients,
     commands,
     events,
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
     commands.register(app)
     events.register(app)
     groups = (agents.app, clients.clients, clients.sites, scripts.app, rollouts.app, tokens.app)
-    for group in (*groups, users.app, roles.app, keys.app):
+    for group in (*groups, users.app, roles.app, keys.app, approvals.app):
         app.add_typer(group)
     login.register(app)
     simulate.register(app)

@@ -202,8 +202,10 @@ def _refuse(response: httpx2.Response) -> None:
     if response.is_success:
         return
     response.read()
+    secret = None
     try:
         problem = response.json()
+        secret = problem.get("secret")
         code, detail = str(problem["code"]), str(problem.get("detail") or problem.get("title") or "")
         # Where fields are named, they say it all: the sentence above them speaks of a document nobody here reads.
         if fields := problem.get("errors"):
@@ -211,4 +213,6 @@ def _refuse(response: httpx2.Response) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):
         # Not one of our problem documents: a proxy, or another server altogether.
         code, detail = f"http_{response.status_code}", f"{response.url} answered {response.status_code}."
-    raise RefusedError(response.status_code, code, detail)
+    refused = RefusedError(response.status_code, code, detail)
+    refused.secret = secret
+    raise refused

@@ -72,6 +72,8 @@ class RefusedError(CommandLineError):
         super().__init__(detail)
         self.status = status
         self.refused_as = code
+        self.secret: str | None = None
+        """What is shown once all the same: a key that waits for another person."""
 
     @property
     def shown_code(self) -> str:

@@ -84,6 +84,11 @@ def user(api: Api, typed: str) -> Row:
     return _found(api, typed, one="/users", what="user", all_of=lambda: api.items("/users"))
 
 
+def approval(api: Api, typed: str) -> Row:
+    """A request that waits for another person, by id or a piece of it."""
+    return _found(api, typed, one="/approvals", what="approval", names=(), all_of=lambda: api.items("/approvals"))
+
+
 def role(api: Api, typed: str) -> Row:
     """A role by id, a piece of its id, or name."""
     return _found(api, typed, one="/roles", what="role", all_of=lambda: api.items("/roles"))

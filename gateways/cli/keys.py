@@ -1,15 +1,15 @@
 """``fleetlog keys``: who may call the API, and what they may do."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gateways.cli import finding, grants
-from gateways.cli.errors import LostSecretError
+from gateways.cli.errors import LostSecretError, RefusedError
 from gateways.cli.finding import Names
 from gateways.cli.grants import GrantOption
-from gateways.cli.output import Column, moment
+from gateways.cli.output import Column, Row, moment
 from gateways.cli.session import Session, command, group
 from gateways.cli.times import point
 
@@ -33,8 +33,8 @@ def create_key(
     expires_in: Annotated[str | None, typer.Option("--expires-in", help="90d, or a time; never, if left out.")] = None,
 ) -> None:
     """Make an API key; it is shown this once."""
-    answer = session.api.post(
-        "/api-keys",
+    answer = _made(
+        session,
         {
             "name": name,
             "owner_id": finding.user(session.api, owner)["id"] if owner else None,
@@ -49,6 +49,16 @@ def create_key(
     session.out.done(answer["key"], answer)
     if not session.out.as_json:
         session.out.note(f"Keep it now: only its hash is stored. Key id: {answer['id']}")
+
+
+def _made(session: Session, body: dict[str, Any]) -> Row:
+    try:
+        return session.api.post("/api-keys", body)
+    except RefusedError as refused:
+        if refused.secret:
+            session.out.done(refused.secret, {"key": refused.secret})
+            session.out.note("Keep it now: it opens nothing until another person has approved it.")
+        raise
 
 
 @command(app, "list")

@@ -14,6 +14,13 @@ RoleArgument = Annotated[str, typer.Argument(metavar="ROLE", help="Id, piece of 
 Allow = Annotated[
     list[str] | None, typer.Option("--allow", metavar="PERMISSION", help="May be repeated; see `roles permissions`.")
 ]
+Above = Annotated[
+    int | None, typer.Option("--approval-above", min=0, help="An action that touches more waits for another person.")
+]
+For = Annotated[
+    list[str] | None,
+    typer.Option("--approval-for", metavar="PERMISSION", help="Each use waits for another person; may be repeated."),
+]
 MaxAgents = Annotated[int | None, typer.Option("--max-agents", min=1, help="That one action may touch at the most.")]
 
 COLUMNS = (
@@ -48,6 +55,8 @@ def show_role(session: Session, role: RoleArgument) -> None:
             ("name", found["name"]),
             ("allows", found["permissions"]),
             ("most agents", found["limits"]["max_agents"]),
+            ("another person above", found["limits"]["approval_above"]),
+            ("another person for", found["limits"]["approval_for"]),
             ("retired", found["retired"]),
             ("id", found["id"]),
         ],
@@ -61,9 +70,12 @@ def add_role(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called.")],
     allow: Allow = None,
     max_agents: MaxAgents = None,
+    approval_above: Above = None,
+    approval_for: For = None,
 ) -> None:
     """Make a role."""
-    body = {"name": name, "permissions": allow or [], "limits": {"max_agents": max_agents}}
+    limits = {"max_agents": max_agents, "approval_above": approval_above, "approval_for": approval_for or []}
+    body = {"name": name, "permissions": allow or [], "limits": limits}
     answer = session.api.post("/roles", body)
     session.out.done(f"Role {name} made: {answer['id']}", answer)
 
@@ -75,12 +87,15 @@ def change_role(
     name: Annotated[str | None, typer.Option("--name", help="The new name.")] = None,
     allow: Allow = None,
     max_agents: MaxAgents = None,
+    approval_above: Above = None,
+    approval_for: For = None,
 ) -> None:
-    """Set what a role allows (all of it), its name or its limit; what is left out stays."""
+    """Set what a role allows (all of it), its name or its limits (each one); what is left out stays."""
     found = finding.role(session.api, role)
     body: dict[str, Any] = {"name": name, "permissions": allow or None}
-    if max_agents is not None:
-        body["limits"] = {"max_agents": max_agents}
+    given = {"max_agents": max_agents, "approval_above": approval_above, "approval_for": approval_for}
+    if changed := {option: value for option, value in given.items() if value is not None}:
+        body["limits"] = found["limits"] | changed
     answer = session.api.patch(f"/roles/{found['id']}", body)
     session.out.done(f"{found['name']} is changed.", answer)
 

@@ -10,7 +10,15 @@ from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey
 from command_bus.intents.roles import Limits
 from domain.errors import ExpiryInPastError, KeyRevokedError, NotFoundError, RoleRetiredError, UserDisabledError
 from domain.permissions import Permission
-from gateways.rest.grants import GrantModel, ScopeModel, grant_documents, role_names, scope_document
+from gateways.rest.grants import (
+    GrantModel,
+    ScopeModel,
+    built_in_names,
+    grant_documents,
+    limits_document,
+    role_names,
+    scope_document,
+)
 from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, Route, json_response, write
 from projections.api_keys import ApiKeyRow
 from projections.api_keys import list_api_keys as read_api_keys
@@ -96,14 +104,16 @@ async def list_api_keys(call: Call) -> Response:
 
 async def me(call: Call) -> Response:
     access, user_id, grants = call.caller.access, call.caller.user_id, call.caller.grants
-    async with call.connection() as connection:
-        user = await get_user(connection, user_id) if user_id is not None else None
-        names = await role_names(connection, grants)
+    user, names = None, built_in_names()
+    if user_id is not None or any(grant.role_id not in names for grant in grants):
+        async with call.connection() as connection:
+            user = await get_user(connection, user_id) if user_id is not None else None
+            names = await role_names(connection, grants)
     may = [
         {
             "permission": permission,
             "over": scope_document(scope),
-            "limits": {"max_agents": access.limits(permission).max_agents},
+            "limits": limits_document(access.limits(permission, over=scope)),
         }
         for permission in Permission
         if not (scope := access.scope(permission)).empty

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response, StreamingResponse
 
+from command_bus.errors import ForbiddenError
 from command_bus.event_log import Selection
 from command_bus.intents.commands import CancelCommand, QueueCommand, Retry, RetryCommand, Spec
 from command_bus.intents.hours import Hours
@@ -259,6 +260,8 @@ async def _ended(call: Call, wait_s: float) -> CommandRow:
         done, _ = await asyncio.wait([ending], timeout=max(0.0, until - loop.time()))
         if done:
             await _catch_up(call, ending.result(), max(0.0, until - loop.time()))
+    if call.standing.over:
+        raise ForbiddenError("What you may do has changed meanwhile; ask again.")
     return await _row(call)
 
 

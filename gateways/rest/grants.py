@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from domain.access import Grant
-from domain.roles import BUILT_IN_IDS
+from domain.roles import BUILT_IN_IDS, Limits
 from domain.scopes import Scope
 from gateways.rest.route import Model
 from projections.pages import Connection
@@ -32,9 +32,14 @@ class ScopeModel(Model):
     sites: list[UUID] = Field(description="Single sites.")
 
 
+def built_in_names() -> dict[UUID, str]:
+    """What the roles that are built in are called."""
+    return {role_id: role.value for role_id, role in BUILT_IN_IDS.items()}
+
+
 async def role_names(connection: Connection, grants: Sequence[Grant]) -> dict[UUID, str]:
     """What the roles of some grants are called."""
-    names: dict[UUID, str] = {role_id: role.value for role_id, role in BUILT_IN_IDS.items()}
+    names = built_in_names()
     custom = sorted({grant.role_id for grant in grants} - names.keys())
     return names | (await names_of(connection, custom) if custom else {})
 
@@ -51,6 +56,15 @@ def grant_documents(grants: Sequence[Grant], names: dict[UUID, str]) -> list[dic
         }
         for grant in grants
     ]
+
+
+def limits_document(limits: Limits) -> dict[str, Any]:
+    """How much one action may touch, as `command_bus.intents.roles.Limits` describes it."""
+    return {
+        "max_agents": limits.max_agents,
+        "approval_above": limits.approval_above,
+        "approval_for": limits.approval_for,
+    }
 
 
 def scope_document(scope: Scope) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pydantic.json_schema import models_json_schema
 
 from command_bus.errors import BusyStreamError, ForbiddenError, UnauthenticatedError
 from domain.errors import (
+    ApprovalAwaitedError,
     DomainError,
     IdempotencyMismatchError,
     InvalidValueError,
@@ -63,6 +64,7 @@ _WRITES: tuple[type[DomainError], ...] = (
     http.UnsupportedMediaTypeError,
     InvalidValueError,
     IdempotencyMismatchError,
+    ApprovalAwaitedError,
     http.UncertainError,
     BusyStreamError,
 )
@@ -77,6 +79,7 @@ _TAGS = {
     "Clients": "Customers and their sites.",
     "Enrollment": "Tokens that let machines in.",
     "People": "Users, service accounts and roles: who may do what, and over what.",
+    "Approvals": "What waits for another person, where a role asks for one.",
     "API keys": "What programs call with.",
 }
 _ABOUT = """\

@@ -1,6 +1,7 @@
 """Everything that goes wrong becomes one problem document (RFC 9457) with a code that never changes."""
 
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -14,7 +15,7 @@ from starlette.responses import Response
 from command_bus.errors import UnauthenticatedError
 from command_bus.event_log import EventLogError, OutcomeUnknownError
 from domain.codec import UndecodableEventError
-from domain.errors import DomainError
+from domain.errors import ApprovalAwaitedError, DomainError
 from gateways.rest.errors import (
     ApiError,
     BodyTooLargeError,
@@ -56,6 +57,11 @@ class Problem(BaseModel):
     code: str = Field(description="Stable; match on this and on nothing else.")
     instance: str = Field(description="This very request, as the server's log names it.")
     errors: list[ProblemField] | None = Field(default=None, description="Each field that is wrong.")
+    approval_id: UUID | None = Field(default=None, description="Of the request that waits for another person.")
+    secret: str | None = Field(
+        default=None,
+        description="Of a key that waits for another person: shown this once, it opens nothing until then.",
+    )
 
 
 def problem_response(request: Request, error: DomainError, **more: object) -> Response:
@@ -117,7 +123,8 @@ OUTAGES = (EventLogError, psycopg.OperationalError, PoolTimeout, PoolClosed, Too
 async def on_domain_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, DomainError):
         raise error
-    return problem_response(request, error)
+    more = error.extra if isinstance(error, ApprovalAwaitedError) else {}
+    return problem_response(request, error, **{name: value for name, value in more.items() if value is not None})
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

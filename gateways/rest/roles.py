@@ -11,6 +11,7 @@ from domain.errors import BuiltInRoleError, NameTakenError, NotFoundError, RoleR
 from domain.ids import RoleId
 from domain.permissions import Permission
 from domain.roles import BUILT_IN, BUILT_IN_IDS, Role
+from gateways.rest.grants import limits_document
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, json_response, one, write
 from projections.roles import RoleRow, get_role
 from projections.roles import list_roles as read_roles
@@ -53,7 +54,7 @@ def role_document(row: RoleRow) -> dict[str, Any]:
         "name": row.name,
         "built_in": False,
         "permissions": row.permissions,
-        "limits": {"max_agents": row.limits.max_agents},
+        "limits": limits_document(row.limits),
         "retired": row.retired,
         "created_at": row.created_at,
         "actor": row.created_by,
@@ -69,7 +70,7 @@ def built_in_document(role: Role) -> dict[str, Any]:
         "name": role.value,
         "built_in": True,
         "permissions": sorted(terms.permissions),
-        "limits": {"max_agents": terms.limits.max_agents},
+        "limits": limits_document(terms.limits),
         "retired": False,
         "created_at": None,
         "actor": None,

@@ -1,6 +1,18 @@
 """Every route there is. Those that are asked most stand first, since they are tried in order."""
 
-from gateways.rest import agents, api_keys, clients, commands, events, roles, rollouts, scripts, tokens, users
+from gateways.rest import (
+    agents,
+    api_keys,
+    approvals,
+    clients,
+    commands,
+    events,
+    roles,
+    rollouts,
+    scripts,
+    tokens,
+    users,
+)
 from gateways.rest.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -14,4 +26,5 @@ ROUTES: tuple[Route, ...] = (
     *users.ROUTES,
     *roles.ROUTES,
     *api_keys.ROUTES,
+    *approvals.ROUTES,
 )

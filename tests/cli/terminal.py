@@ -29,22 +29,22 @@ class Terminal:
     def __init__(self, url: str, key: str, settle: Callable[[], Awaitable[None]] | None = None) -> None:
         self.url = url
         self.key = key
-        self._settle = settle
+        self.settle = settle
         self._app = typer.Typer()
         admin.register(self._app)
 
     async def __call__(self, *arguments: str, stdin: str | bytes | None = None) -> Result:
         """Type a command and wait for its end."""
-        if self._settle is not None:
-            await self._settle()
+        if self.settle is not None:
+            await self.settle()
         return await asyncio.to_thread(
             CliRunner().invoke, self._app, list(arguments), input=stdin, env=self._environment, catch_exceptions=False
         )
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         """Type a command into a process of its own, which goes on until it ends or is ended."""
-        if self._settle is not None:
-            await self._settle()
+        if self.settle is not None:
+            await self.settle()
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", PROGRAM, *arguments),
             env=os.environ | self._environment,

@@ -149,3 +149,27 @@ async def test_login_keeps_a_key_that_works(
     assert [grant["role"] for grant in (await without.json("me"))["grants"]] == ["administrator"]
     await terminal.ok("logout")
     assert await without.refused("me") == "no_address"
+
+
+async def test_a_second_person(terminal: Terminal, fleet: Fleet, api: Api) -> None:
+    """What waits for somebody else is listed, shown, approved and taken back; a key that waits is shown at once."""
+    await fleet.agent("web-07")
+    allow = ["rollouts.start", "commands.queue", "commands.shell", "approvals.see", "keys.manage", "people.see"]
+    allowed = [part for one in allow for part in ("--allow", one)]
+    await terminal.ok("roles", "add", "careful", *allowed, "--approval-above", "0", "--approval-for", "keys.manage")
+    for name, role in (("Ada", "careful"), ("Bob", "administrator")):
+        await terminal.ok("users", "add", name, "--grant", role)
+    keys = [(await terminal.json("keys", "create", name, "--owner", name))["key"] for name in ("Ada", "Bob")]
+    ada, bob = (Terminal(api.url, key, terminal.settle) for key in keys)
+    rollout = {"name": "r", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}}
+    asked = [await api.client(ada.key, check=False).post("/rollouts", json=rollout) for _ in range(2)]
+    first, second = (one.json()["approval_id"] for one in asked)
+    assert first in await bob.ok("approvals")
+    assert "everything" in await bob.ok("approvals", "show", first)
+    await bob.ok("approvals", "approve", first, "--reason", "fine")
+    await ada.ok("approvals", "withdraw", second)
+    assert await bob.refused("approvals", "refuse", second) == "approval_decided"
+    waiting = await ada("keys", "create", "ci", "--grant", "careful")
+    assert waiting.exit_code == 2
+    assert waiting.stdout.startswith("flk_")
+    assert "approval_awaited" in waiting.stderr

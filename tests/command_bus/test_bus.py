@@ -16,7 +16,9 @@ from command_bus.intents.agents import MoveAgent, RenameAgent, RetireAgent, Susp
 from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey
 from command_bus.intents.clients import CreateClient, CreateSite, RenameClient
 from command_bus.intents.commands import CancelCommand, Ping, QueueCommand, RunScript
+from command_bus.intents.grants import Grant as Wanted
 from command_bus.intents.scripts import ArchiveScript, CreateScript, ReviseScript, ScriptContent
+from command_bus.intents.users import CreateUser, DisableUser, EnableUser
 from command_bus.postgres_log import PostgresEventLog
 from domain import errors
 from domain.access import Access
@@ -213,3 +215,26 @@ async def test_a_key_opens_until_it_is_revoked(dispatch: Dispatch, log: Postgres
     await dispatch(RevokeApiKey(key_id=UUID(done.answer["id"])))
     with pytest.raises(UnauthenticatedError):
         await Authenticator(log).authenticate(key, clock.now)
+
+
+async def test_what_was_read_of_a_key_holds_until_the_log_tells(
+    dispatch: Dispatch, log: PostgresEventLog, clock: Clock
+) -> None:
+    """Within the second for which it is believed, a change that is heard of holds at once, and streams are told."""
+    ada = UUID((await dispatch(CreateUser(name="Ada", grants=[Wanted(role="operator", everything=True)]))).answer["id"])
+    key = (await dispatch(CreateApiKey(name="k", owner_id=ada))).answer["key"]
+    authenticator = Authenticator(log)
+    before = await authenticator.authenticate(key, clock.now)
+    told: list[str] = []
+    with before.standing.telling(lambda: told.append("over")):
+        await dispatch(DisableUser(user_id=ada))
+        await authenticator.authenticate(key, clock.now)  # nobody told: it is believed still
+        head = (await log.read_heads([ada]))[ada]
+        authenticator.heard(head)
+        assert told == ["over"]
+    with pytest.raises(UnauthenticatedError):
+        await authenticator.authenticate(key, clock.now)
+    await dispatch(EnableUser(user_id=ada))
+    authenticator.missed()
+    assert (await authenticator.authenticate(key, clock.now)).user_id == ada
+    assert list(authenticator.take_used().values()) == [clock.now]

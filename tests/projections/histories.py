@@ -20,6 +20,7 @@ from domain.agents import (
     presence_stream,
 )
 from domain.api_keys import ApiKey, ApiKeyCreated
+from domain.approvals import Approval, ApprovalRequested, ApprovalState
 from domain.clients import Client
 from domain.commands import (
     Command,
@@ -35,7 +36,7 @@ from domain.commands import (
 )
 from domain.event import Change, Event, Metadata
 from domain.hours import Hours
-from domain.ids import AgentId, ClientId, ScriptId, SiteId
+from domain.ids import AgentId, ClientId, ScriptId, SiteId, UserId
 from domain.permissions import Permission
 from domain.roles import CustomRole, Limits, Role
 from domain.rollout_terms import Joins, Order, Selector, Target, Wave
@@ -79,6 +80,7 @@ class Fleet:
         self.keys: list[ApiKey] = []
         self.users: list[User] = []
         self.roles: list[CustomRole] = []
+        self.requests: list[Approval] = []
         self._told: dict[UUID, int] = {}
         self._steps: list[tuple[Callable[[], list[Change]], int]] = [
             (self.new_client, 1),
@@ -95,6 +97,7 @@ class Fleet:
             (self._key, 1),
             (self._person, 2),
             (self._role, 1),
+            (self._request, 2),
             (self._rename, 1),
         ]
 
@@ -259,9 +262,36 @@ class Fleet:
         ]
         return [self._random.choice(steps)()]
 
+    def _request(self) -> list[Change]:
+        waiting = [one for one in self.requests if one.state is ApprovalState.WAITING]
+        if not waiting or self._random.random() < 0.4:
+            approval = Approval(self.id())
+            self.requests.append(approval)
+            requested = ApprovalRequested(
+                intent="StartRollout",
+                request={"name": self._random.choice(NAMES)},
+                why="it would touch 7",
+                agents=self._random.choice([None, 7]),
+                user_id=self._random.choice([None, UserId(self.id())]),
+                actor="key:x",
+                client_ids=self._random.choice([None, self._some_clients()]),
+                expires_at=LATER,
+            )
+            return [approval.request(requested)]
+        approval = self._random.choice(waiting)
+        steps: list[Callable[[], list[Change]]] = [
+            lambda: [approval.grant(UserId(self.id()), "fine", NOW)],
+            lambda: [approval.refuse(UserId(self.id()), "no", NOW)],
+            lambda: [approval.withdraw("", NOW)],
+            lambda: approval.expire(LATER),
+        ]
+        return self._random.choice(steps)()
+
     def _role(self) -> list[Change]:
         some = frozenset(self._random.sample(list(Permission), 4))
-        limits = self._random.choice([Limits(), Limits(max_agents=7)])
+        limits = self._random.choice(
+            [Limits(), Limits(max_agents=7), Limits(approval_above=1, approval_for=("keys.manage",))]
+        )
         open_ = [role for role in self.roles if not role.retired]
         if not open_ or self._random.random() < 0.3:
             role = CustomRole(self.id())

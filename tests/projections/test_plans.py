@@ -10,13 +10,14 @@ import psycopg
 import pytest
 
 from domain.agents import AgentState, Platform
+from domain.approvals import ApprovalState
 from domain.commands import CommandState
 from domain.ids import ClientId, SiteId
 from domain.rollout_terms import Joins, Selector, Target
 from domain.rollouts import RolloutState
 from domain.scopes import Place, Scope
 from domain.users import UserKind
-from projections import agents, api_keys, clients, commands, pending, roles, rollouts, scripts, tokens, users
+from projections import agents, api_keys, approvals, clients, commands, pending, roles, rollouts, scripts, tokens, users
 from tests.projections.explaining import ExplainingCursor, sorts, tables_scanned
 from tests.projections.histories import NOW
 
@@ -86,6 +87,10 @@ INSERT INTO read.users
     SELECT pg_temp.id(n), CASE WHEN n % 2 = 0 THEN 'person' ELSE 'service' END, 'u' || n, 'u' || n, '', false, '[]',
         now(), '', 1
     FROM generate_series(0, 4999) AS n;
+INSERT INTO read.approvals
+    SELECT pg_temp.id(n), CASE WHEN n % 2 = 0 THEN 'waiting' ELSE 'granted' END, 'StartRollout', '{}', '', 1, 'key:y',
+        NULL, NULL, NULL, '', now(), '2030-01-01'::timestamptz + n * interval '1 s', NULL, pg_temp.id(n), n, 1
+    FROM generate_series(0, 9999) AS n;
 INSERT INTO read.roles
     SELECT pg_temp.id(n), 'r' || n, 'r' || n, '[]', '{}', false, now(), '', 1
     FROM generate_series(0, 4999) AS n;
@@ -119,6 +124,10 @@ PAGED: dict[str, Query] = {
     "users": users.list_users,
     "users of a kind": lambda c: users.list_users(c, kind=UserKind.SERVICE),
     "roles": roles.list_roles,
+    "requests": lambda c: approvals.list_approvals(c, client_ids=None, requester="key:x"),
+    "requests that wait": lambda c: approvals.list_approvals(
+        c, client_ids=None, requester="key:x", state=ApprovalState.WAITING
+    ),
     "expired": lambda c: pending.expired(c, NOW + timedelta(days=60), 100),
 }
 FOUND: dict[str, Query] = {
@@ -145,6 +154,8 @@ FOUND: dict[str, Query] = {
     "a token": lambda c: tokens.get_token(c, AGENT, client_ids=None),
     "an api key": lambda c: api_keys.get_api_key(c, AGENT, client_ids=None),
     "a user": lambda c: users.get_user(c, AGENT),
+    "a request": lambda c: approvals.get_approval(c, AGENT, client_ids=FEW, requester="key:x"),
+    "requests that are due": lambda c: approvals.due(c, NOW, 100),
     "a role": lambda c: roles.get_role(c, AGENT),
     "names of roles": lambda c: roles.names_of(c, [AGENT, CLIENT]),
     "a site's agents": lambda c: agents.agents_at(c, [SITE]),

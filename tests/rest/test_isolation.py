@@ -15,10 +15,9 @@ from gateways.rest.route import Route
 from gateways.rest.routes import ROUTES
 from tests.rest.harness import Api, Fleet, made, sse
 
+NOT_OF_TENANTS = ("/api-keys", "/me", "/permissions", "/approvals/{approval_id}")
 READS = [
-    route
-    for route in ROUTES
-    if route.method == "GET" and not route.everywhere and route.path not in ("/api-keys", "/me", "/permissions")
+    route for route in ROUTES if route.method == "GET" and not route.everywhere and route.path not in NOT_OF_TENANTS
 ]
 SHARED = ("/scripts",)
 """Scripts belong to no tenant: all may run them."""
@@ -328,6 +327,6 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "roles": {"name": "mine", "permissions": []},
         "role_id": {"name": "mine"},
     }
-    ids = other.ids | dict.fromkeys(("key_id", "user_id", "role_id"), other.ids["agent_id"])
+    ids = other.ids | dict.fromkeys(("key_id", "user_id", "role_id", "approval_id"), other.ids["agent_id"])
     path = route.path.format(**ids, script_id=mine.ids["site_id"])
     return path, bodies.get(route.path.rpartition("/")[2].strip("{}"), {})

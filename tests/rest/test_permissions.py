@@ -1,15 +1,18 @@
 """Permissions: every route has one, and nothing is done, given or kept beyond them."""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx2
 import pytest
 
-from command_bus.ids import new_id
+from command_bus.handlers.api_keys import Authenticator
+from command_bus.ids import new_id, utc_now
 from domain.permissions import Permission
 from domain.roles import Role
+from gateways.rest.key_uses import KeyUses
 from gateways.rest.route import Route
 from gateways.rest.routes import ROUTES
 from tests.rest.harness import Api, Fleet, made, sse
@@ -38,7 +41,7 @@ HELPDESK_DOES = {
 def may(role: Role, route: Route) -> bool:
     """What each built-in role is for, said once more and in other words than the roles' own."""
     of_people = route.path.startswith(PEOPLE)
-    if role is Role.ADMIN or route.path in ("/me", "/permissions"):
+    if role is Role.ADMIN or route.path in ("/me", "/permissions") or route.path.endswith("/withdraw"):
         return True
     if route.method == "GET":
         return not of_people or role is Role.AUDITOR
@@ -224,15 +227,19 @@ async def test_an_action_touches_no_more_agents_than_the_role_says(api: Api, fle
     await made(http, "/roles", {"name": "any", "permissions": starts})
     ada = await user(http, "Ada", everywhere("two"))
     bob = await user(http, "Bob", everywhere("two"), {"role": "any", "clients": [fleet.client_id]})
+    elsewhere = (await made(http, "/clients", {"name": "Globex"}))["id"]
+    cyd = await user(http, "Cyd", everywhere("two"), {"role": "any", "clients": [elsewhere]})
     to_all = {"name": "r", "target": {"include": {"everything": True}}, "spec": PING}
     few = api.client(
         (await made(http, "/api-keys", {"name": "a", "owner_id": ada, "grants": [everywhere("any")]}))["key"]
     )
     many = api.client((await made(http, "/api-keys", {"name": "b", "owner_id": bob}))["key"])
+    no_use = api.client((await made(http, "/api-keys", {"name": "c", "owner_id": cyd}))["key"])
     before = await api.log.head()
-    for body in (to_all, to_all | {"joins_within_s": 60}):
-        response = await few.post("/rollouts", json=body)
-        assert (response.status_code, response.json()["code"]) == (403, "too_many_agents")
+    for client in (few, no_use):
+        for body in (to_all, to_all | {"joins_within_s": 60}):
+            response = await client.post("/rollouts", json=body)
+            assert (response.status_code, response.json()["code"]) == (403, "too_many_agents")
     assert await api.log.head() == before
     assert (await few.post("/rollouts/plan", json=to_all)).json()["targeted"] == 3
     assert (await many.post("/rollouts", json=to_all)).status_code == 202
@@ -303,7 +310,8 @@ async def test_roles_that_are_built_in_stay_as_they_are(api: Api) -> None:
     listed = (await http.get("/roles")).json()["items"]
     assert [item["name"] for item in listed] == [role.value for role in Role]
     shown = await http.get(f"/roles/{Role.HELPDESK.id}")
-    assert (shown.json()["built_in"], shown.json()["limits"]) == (True, {"max_agents": 25})
+    limits = {"max_agents": 25, "approval_above": None, "approval_for": []}
+    assert (shown.json()["built_in"], shown.json()["limits"]) == (True, limits)
     for method, path, body in (
         ("PATCH", f"/roles/{Role.OPERATOR.id}", {"permissions": []}),
         ("POST", f"/roles/{Role.OPERATOR.id}/retire", {}),
@@ -326,3 +334,15 @@ async def test_a_grant_names_what_there_is(api: Api, place: str) -> None:
     ):
         response = await http.post("/users", json={"name": "x", "grants": [grant]})
         assert response.json()["code"] == code, grant
+
+
+async def test_when_a_key_was_last_used_is_noted(api: Api) -> None:
+    """It is shown with the key, and never goes back."""
+    authenticator = Authenticator(api.log)
+    uses = KeyUses(api.pool, authenticator.take_used)
+    late, early = utc_now(), utc_now() - timedelta(hours=1)
+    for at in (late, early):
+        await authenticator.authenticate(api.admin_key, at)
+        await uses.note()
+    (key,) = (await api.client().get("/api-keys")).json()["items"]
+    assert datetime.fromisoformat(key["last_used_at"]) == late
