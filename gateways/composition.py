@@ -36,7 +36,7 @@ from gateways.rest.app import ApiParts, create_app
 from gateways.rest.errors import BehindError
 from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import Readiness, Service
-from gateways.rest.rates import Rates, SharedRates
+from gateways.rest.rates import FAILED, FailureLimit, Rates, SharedRates
 from gateways.settings import Settings, need
 from projections.approvals import due
 from projections.catalog import INLINE, list_status
@@ -46,6 +46,8 @@ from projections.rollouts import RolloutReader, Rollouts
 from projections.runner import Projector
 from projections.wait import PositionWaiter
 
+WRONG_KEYS, WRONG_KEY_EVERY_S = 20, 3.0
+"""So many an address may send at once, all API processes together; then one more each so many seconds."""
 CATCH_UP_S = 10.0
 """How long a decision waits for the read models that it leans on."""
 
@@ -200,6 +202,9 @@ def build_api(settings: Settings) -> Starlette:
         parts.log, agents_pool, parts.postgres_url, parts.agent_nats_urls, "api", clock=utc_now, nats_ca=parts.nats_ca
     )
     rates, shared = _rates(settings)
+    failures = FailureLimit(WRONG_KEYS, WRONG_KEY_EVERY_S, time.monotonic)
+    if settings.redis_url is not None:
+        shared.append(SharedRates(failures, settings.redis_url.get_secret_value(), FAILED))
     authenticator = Authenticator(parts.log)
     return create_app(
         ApiParts(
@@ -224,6 +229,7 @@ def build_api(settings: Settings) -> Starlette:
                 *shared,
             ],
             rates=rates,
+            failures=failures,
             on_leave=[agents.leave],
         )
     )

@@ -41,10 +41,10 @@ from gateways.agents.restored import last_restore
 from gateways.agents.uplink import HELLO_INTERVAL_S, MalformedError
 from gateways.cancelling import end
 from gateways.rest.admission import BodyBudget, retry_after
-from gateways.rest.auth import FailureLimit
 from gateways.rest.bodies import receive_body
 from gateways.rest.errors import ApiError, OverloadedError, StartingError, TooManyFailuresError, TooManyRequestsError
 from gateways.rest.problems import problem_response
+from gateways.rest.rates import FailureLimit
 from schema import wire
 
 _log = structlog.get_logger()

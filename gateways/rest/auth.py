@@ -10,40 +10,9 @@ from starlette.types import Scope
 from command_bus.errors import UnauthenticatedError
 from gateways.rest.errors import TooManyFailuresError
 from gateways.rest.parts import ApiParts, Identity
+from gateways.rest.rates import FailureLimit
 
-MAX_ADDRESSES = 10_000
 MAX_KNOWN_KEYS = 1_000
-
-
-class FailureLimit:
-    """One token bucket per address, for wrong keys alone; the oldest addresses are forgotten first.
-
-    Args:
-        burst: how many may come at once.
-        every_s: after so many seconds there is room for one more.
-        seconds: a monotonic clock.
-    """
-
-    def __init__(self, burst: int, every_s: float, seconds: Callable[[], float]) -> None:
-        self._burst = burst
-        self._every_s = every_s
-        self._seconds = seconds
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def wait_s(self, address: str) -> float:
-        """How long this address must wait before it may fail again; 0 if it may."""
-        tokens = self._tokens(address)
-        return 0.0 if tokens >= 1 else (1 - tokens) * self._every_s
-
-    def failed(self, address: str) -> None:
-        self._buckets[address] = (self._tokens(address) - 1, self._seconds())
-        self._buckets.move_to_end(address)
-        while len(self._buckets) > MAX_ADDRESSES:
-            self._buckets.popitem(last=False)
-
-    def _tokens(self, address: str) -> float:
-        tokens, at = self._buckets.get(address, (float(self._burst), 0.0))
-        return min(float(self._burst), tokens + (self._seconds() - at) / self._every_s)
 
 
 class Gate:
@@ -56,7 +25,7 @@ class Gate:
 
     def __init__(self, parts: ApiParts, seconds: Callable[[], float]) -> None:
         self._parts = parts
-        self._limit = FailureLimit(parts.failed_auth_burst, parts.failed_auth_every_s, seconds)
+        self._limit = parts.failures or FailureLimit(parts.failed_auth_burst, parts.failed_auth_every_s, seconds)
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     async def identify(self, scope: Scope, headers: Headers) -> Identity:

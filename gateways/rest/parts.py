@@ -18,7 +18,7 @@ from domain.access import Access, Grant
 from domain.event import Recorded
 from domain.ids import UserId
 from gateways.rest.admission import Limits
-from gateways.rest.rates import Rates
+from gateways.rest.rates import FailureLimit, Rates
 from schema import wire
 
 MIB = 1024 * 1024
@@ -120,6 +120,8 @@ class ApiParts:
     """How much is done at once."""
     rates: Rates | None = None
     """How often each key may come; None means as often as it likes."""
+    failures: FailureLimit | None = None
+    """Of addresses, where several processes share it; None means one of its own, by what follows."""
     failed_auth_burst: int = 20
     """So many wrong keys an address may send at once; after that one more every ``failed_auth_every_s``."""
     failed_auth_every_s: float = 3.0

@@ -1,4 +1,4 @@
-"""How often a key may come: a token bucket for each, in each process, which tell each other through Valkey.
+"""How often a key may come, and an address be wrong: a token bucket for each, in each process, which tell each other.
 
 A request is judged by the process's own bucket, so it waits for nobody. Twice a second each process adds what its keys
 spent to a counter for each in Valkey, and takes what others added out of its own buckets. So a key that spreads over
@@ -13,7 +13,8 @@ import redis.asyncio
 import redis.exceptions
 import structlog
 
-NAMESPACE = "fleetlog:spent"
+SPENT = "fleetlog:spent"
+FAILED = "fleetlog:failed"
 SYNC_S = 0.5
 KEPT_S = 60
 """Valkey forgets a key that did not come for so long."""
@@ -66,16 +67,41 @@ class Rates:
             self._buckets.popitem(last=False)
 
 
+class FailureLimit(Rates):
+    """One bucket for each address, for wrong keys alone.
+
+    Args:
+        burst: how many may come at once.
+        every_s: after so many seconds there is room for one more.
+        seconds: a monotonic clock.
+    """
+
+    def __init__(self, burst: int, every_s: float, seconds: Callable[[], float]) -> None:
+        super().__init__(1 / every_s, burst, seconds)
+
+    def wait_s(self, address: str) -> float:
+        """How long this address must wait before it may fail again; 0 if it may."""
+        tokens = self._tokens(address)
+        return 0.0 if tokens >= 1 else (1 - tokens) / self._per_s
+
+    def failed(self, address: str) -> None:
+        """Count a wrong key, whether there was room for it or not."""
+        self._set(address, self._tokens(address) - 1)
+        self._spent[address] += 1
+
+
 class SharedRates:
     """The service that has processes tell each other.
 
     Args:
         rates: this process's.
         url: of Valkey.
+        namespace: of what is counted, there.
     """
 
-    def __init__(self, rates: Rates, url: str) -> None:
+    def __init__(self, rates: Rates, url: str, namespace: str = SPENT) -> None:
         self._rates = rates
+        self._namespace = namespace
         self._client = redis.asyncio.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
         self._totals: OrderedDict[str, int] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
@@ -109,8 +135,8 @@ class SharedRates:
             return
         async with self._client.pipeline(transaction=False) as pipeline:
             for key, count in spent.items():
-                pipeline.incrby(f"{NAMESPACE}:{key}", count)
-                pipeline.expire(f"{NAMESPACE}:{key}", KEPT_S)
+                pipeline.incrby(f"{self._namespace}:{key}", count)
+                pipeline.expire(f"{self._namespace}:{key}", KEPT_S)
             totals = (await pipeline.execute())[::2]
         for (key, count), total in zip(spent.items(), totals, strict=True):
             before = self._totals.pop(key, None)

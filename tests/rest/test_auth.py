@@ -11,11 +11,12 @@ from starlette.datastructures import Headers
 
 from command_bus.access import Standing
 from command_bus.errors import UnauthenticatedError
-from command_bus.ids import utc_now
+from command_bus.ids import new_id, utc_now
 from domain.access import FULL
 from domain.roles import Role
-from gateways.rest.auth import MAX_ADDRESSES, FailureLimit, Gate
+from gateways.rest.auth import Gate
 from gateways.rest.errors import TooManyFailuresError
+from gateways.rest.rates import FAILED, MAX_KEYS, FailureLimit, SharedRates
 from tests.rest.harness import Api, Fleet
 
 
@@ -42,7 +43,7 @@ class OneKey:
 
 
 def gate(seconds: Seconds, keys: OneKey) -> Gate:
-    parts: Any = SimpleNamespace(authenticator=keys, clock=utc_now, failed_auth_burst=3, failed_auth_every_s=10.0)
+    parts: Any = SimpleNamespace(authenticator=keys, clock=utc_now, failures=FailureLimit(3, 10.0, seconds))
     return Gate(parts, seconds)
 
 
@@ -105,9 +106,29 @@ def test_no_address_fails_more_often_than_it_may(times: list[float]) -> None:
 def test_memory_of_guessers_is_bounded() -> None:
     """A million addresses cost no more than the newest ten thousand."""
     limit = FailureLimit(3, 10.0, Seconds())
-    for i in range(MAX_ADDRESSES + 100):
+    for i in range(MAX_KEYS + 100):
         limit.failed(str(i))
-    assert len(limit._buckets) == MAX_ADDRESSES
+    assert len(limit._buckets) == MAX_KEYS
+
+
+async def test_processes_hold_a_guesser_back_together(valkey_url: str) -> None:
+    """Who guesses at one process has so much less to guess at another."""
+    address = f"10.0.0.{new_id()}"
+    one, other = (FailureLimit(5, 1000.0, lambda: 0.0) for _ in range(2))
+    services = [SharedRates(limit, valkey_url, FAILED) for limit in (one, other)]
+    for limit, service in zip((one, other), services, strict=True):
+        limit.failed(address)
+        await service.share()
+    for _ in range(3):
+        one.failed(address)
+    other.failed(address)
+    assert (one.wait_s(address), other.wait_s(address)) == (0.0, 0.0)
+    for service in services:
+        await service.share()
+    assert one.wait_s(address) > 0
+    assert other.wait_s(address) > 0
+    for service in services:
+        await service.stop()
 
 
 async def test_no_answer_without_a_key(api: Api) -> None:
