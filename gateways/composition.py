@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shlex
 import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +14,10 @@ from uuid import UUID
 import redis.asyncio
 from starlette.applications import Starlette
 
+from command_bus.audit.chain import Interval
+from command_bus.audit.exporting import CheckpointExporter, Command, Destination, Folder, Webhook
+from command_bus.audit.follower import ChainFollower
+from command_bus.audit.leading import Leading
 from command_bus.bus import CommandBus
 from command_bus.handlers.api_keys import Authenticator
 from command_bus.handlers.approvals import ApprovalExpiry
@@ -31,6 +36,7 @@ from gateways.agents.live import LiveOutput
 from gateways.agents.outputs import read_output
 from gateways.agents.service import GatewayService
 from gateways.agents.steps import Steps, nothing
+from gateways.cancelling import end
 from gateways.local.jobs import all_jobs
 from gateways.rest.app import ApiParts, create_app
 from gateways.rest.errors import BehindError
@@ -74,10 +80,12 @@ class Assembly:
 
     Args:
         services: what the role stands on first, the role itself last.
+        beside: those of them whose end, too, is the role's.
     """
 
-    def __init__(self, services: Sequence[Service]) -> None:
+    def __init__(self, services: Sequence[Service], beside: Sequence[Leading] = ()) -> None:
         self._services = list(services)
+        self._beside = list(beside)
         self._started: list[Service] = []
 
     async def start(self) -> None:
@@ -92,8 +100,14 @@ class Assembly:
 
     async def wait(self) -> None:
         """Return or raise when the role is over; one that cannot end by itself is waited for for ever."""
-        over = getattr(self._services[-1], "wait", None)
-        await (over() if over is not None else asyncio.Event().wait())
+        over = getattr(self._services[-1], "wait", asyncio.Event().wait)
+        tasks = [asyncio.ensure_future(wait()) for wait in (over, *(service.wait for service in self._beside))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await end(tasks)
 
     @property
     def note(self) -> str:
@@ -282,10 +296,35 @@ def build_scheduler(settings: Settings) -> "Assembly":
     return Assembly([*parts.services, waiter, scheduler])
 
 
-def build_worker(settings: Settings) -> WorkerService:
-    """The worker role."""
+def build_worker(settings: Settings) -> "Assembly":
+    """The worker role: background jobs, and beside them what follows the log and has nobody waiting for it."""
     queue = JobQueue(need(settings.redis_url, "redis_url"), all_jobs(settings.database_url, settings))
-    return WorkerService(queue, threads=settings.worker_threads, stop_timeout_s=settings.stop_timeout_s)
+    worker = WorkerService(queue, threads=settings.worker_threads, stop_timeout_s=settings.stop_timeout_s)
+    followers = audit_followers(settings)
+    return Assembly([*followers, worker], beside=followers)
+
+
+def audit_followers(settings: Settings) -> list[Leading]:
+    """What keeps the audit chain, and what carries its checkpoints away."""
+    interval = Interval(settings.audit_checkpoint_events, timedelta(seconds=settings.audit_checkpoint_s))
+    chain = ChainFollower(
+        app_conninfo(settings.database_url, name="fleetlog-audit"), interval, utc_now, key_file=settings.audit_key_file
+    )
+    destinations = _destinations(settings)
+    if not destinations:
+        return [chain]
+    return [chain, CheckpointExporter(app_conninfo(settings.database_url, name="fleetlog-export"), destinations)]
+
+
+def _destinations(settings: Settings) -> list[Destination]:
+    found: list[Destination] = []
+    if settings.audit_export_dir is not None:
+        found.append(Folder(settings.audit_export_dir))
+    if settings.audit_export_webhook is not None:
+        found.append(Webhook(settings.audit_export_webhook.get_secret_value()))
+    if settings.audit_export_command is not None:
+        found.append(Command(shlex.split(settings.audit_export_command)))
+    return found
 
 
 def build_projector(settings: Settings) -> Projector:

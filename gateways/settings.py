@@ -1,6 +1,7 @@
 """Every setting of the platform: from the environment (`FLEETLOG_...`), a TOML file, or the command line."""
 
 import os
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,34 @@ class Settings(BaseSettings):
         description="When whole outputs are larger than that in all, those named longest ago are removed.",
     )
 
+    audit_checkpoint_events: int = Field(
+        default=16_384,
+        ge=1,
+        le=1_000_000,
+        description="Events under one checkpoint of the audit chain at the most; a proof reads that many hashes.",
+    )
+    audit_checkpoint_s: int = Field(
+        default=600, ge=1, le=7 * 86_400, description="How long an event waits for a checkpoint at the most."
+    )
+    audit_key_file: Path | None = Field(
+        default=None,
+        description="The Ed25519 key (PEM) that signs checkpoints, made when it is not there; every worker needs "
+        "the same. Without it, the key lies in the database, where whoever can rewrite the log can sign, too.",
+    )
+    audit_export_dir: Path | None = Field(
+        default=None,
+        description="A folder that gets every checkpoint as a file, and the hashes of its events beside it: 40 bytes "
+        "for each.",
+    )
+    audit_export_webhook: SecretStr | None = Field(
+        default=None, description="A URL that gets every checkpoint by POST, in order, until it answers 2xx."
+    )
+    audit_export_command: str | None = Field(
+        default=None,
+        description="A program (with arguments, no shell) that gets every checkpoint: the path of a file as its last "
+        "argument, the same on standard input. It is tried again until it exits with 0.",
+    )
+
     log_level: LogLevel = Field(default=LogLevel.INFO, description="What is worth a line.")
     log_format: LogFormat = Field(
         default=LogFormat.AUTO, description="console or json; auto: console on a terminal, JSON otherwise."
@@ -196,6 +225,18 @@ class Settings(BaseSettings):
     @classmethod
     def _is_redis(cls, value: SecretStr | None) -> SecretStr | None:
         return _with_scheme(value, ("redis://", "rediss://", "unix://"))
+
+    @field_validator("audit_export_webhook", mode="after")
+    @classmethod
+    def _is_web(cls, value: SecretStr | None) -> SecretStr | None:
+        return _with_scheme(value, ("http://", "https://"))
+
+    @field_validator("audit_export_command", mode="after")
+    @classmethod
+    def _is_command(cls, value: str | None) -> str | None:
+        if value is not None and not shlex.split(value):
+            raise ValueError("it names no program")
+        return value
 
     @field_validator("nats_ca_file", mode="after")
     @classmethod

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx2
 import msgspec
 import psycopg
 
+from command_bus.audit.records import ChainStatus, ask, chain_status
 from command_bus.postgres import app_conninfo
 from command_bus.worker import QueueDepth, queue_depths
 from gateways.agents.greeting import greetings
@@ -67,6 +69,20 @@ class Projected(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
+class Chained(msgspec.Struct, frozen=True):
+    """The audit chain."""
+
+    ok: bool
+    status: str
+    """``running``, or ``behind`` if it has not moved for a while though there is something to chain."""
+    position: int
+    lag: int
+    checkpoint: int
+    checkpointed_at: datetime | None
+    exported: dict[str, int]
+    """The last checkpoint that each kind of destination has got."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything; ``ok`` is true when nothing is down."""
 
@@ -74,6 +90,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[Part]
     processes: list[Process]
     projections: list[Projected]
+    chain: Chained | None
     pending: Depths | None
     """The commands that wait, over all agents; None when Postgres is away."""
     queues: list[QueueDepth]
@@ -92,6 +109,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             for item in self.projections
             if not item.ok
         ]
+        if self.chain is not None and not self.chain.ok:
+            found.append(f"audit chain: {self.chain.status} by {self.chain.lag} positions")
         return found
 
 
@@ -101,6 +120,7 @@ class _Read(msgspec.Struct, frozen=True):
     version: str
     processes: list[ProcessRow]
     projections: list[ProjectionStatus]
+    chain: ChainStatus
     pending: Depths
     agents: AgentCounts
     now: datetime
@@ -137,11 +157,14 @@ async def collect(settings: Settings) -> Status:
     told = read[0] if read else None
     processes = _processes(told.processes if told is not None else [])
     projections = [_projected(item, told.now) for item in told.projections] if told is not None else []
+    chain = _chained(told.chain) if told is not None else None
+    well = [*(p.ok for p in parts), *(p.ok for p in processes), *(p.ok for p in projections)]
     return Status(
-        ok=all([*(p.ok for p in parts), *(p.ok for p in processes), *(p.ok for p in projections)]),
+        ok=all(well) and (chain is None or chain.ok),
         parts=parts,
         processes=processes,
         projections=projections,
+        chain=chain,
         pending=told.pending if told is not None else None,
         queues=queues,
         agents=told.agents if told is not None else None,
@@ -169,6 +192,7 @@ async def _read(url: str) -> _Read:
             version=str(version).partition(" ")[0],
             processes=await list_processes(connection),
             projections=await list_status(connection),
+            chain=await ask(lambda: nullcontext(connection), chain_status()),
             pending=await pending_depths(connection),
             agents=await count_agents(connection, client_ids=None),
             now=now,
@@ -246,6 +270,20 @@ def _projected(item: ProjectionStatus, now: datetime) -> Projected:
         error_topic=item.error_topic,
         error_position=item.error_position,
         updated_at=item.updated_at,
+    )
+
+
+def _chained(chain: ChainStatus) -> Chained:
+    moved_at = max((at for at in (chain.waiting_since, chain.chained_at) if at is not None), default=chain.now)
+    stuck = chain.lag > 0 and (chain.now - moved_at).total_seconds() > MAX_LAG_AGE_S
+    return Chained(
+        ok=not stuck,
+        status="behind" if stuck else "running",
+        position=chain.position,
+        lag=chain.lag,
+        checkpoint=chain.checkpoint,
+        checkpointed_at=chain.checkpointed_at,
+        exported={one.kind: one.checkpoint for one in chain.exports},
     )
 
 

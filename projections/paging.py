@@ -14,7 +14,8 @@ from domain.event import Recorded
 from projections import tracking
 from projections.garbage import no_collection
 from projections.projection import Cursor, Projection, type_of
-from projections.reading import END, Bad, Page, ReadAhead, decode_page, read_page
+from projections.reading import Bad, Page, ReadAhead, decode_page
+from schema.reading import END, read_page
 
 # What passes by itself: lost connections, shutdowns, deadlocks, lock timeouts, full disks. Never the event's fault.
 PASSING = (psycopg.OperationalError, psycopg.InterfaceError)

@@ -12,31 +12,21 @@ from domain.event import Recorded
 from projections.projection import Cursor, type_of
 from schema import archived
 from schema.archive import Row
-from schema.archived import Reading
+from schema.reading import COLUMNS, answered, read_page
 
-# In the order of Recorded's fields, with the body in the event's place.
-_COLUMNS: LiteralString = (
-    "notification_id, originator_id, originator_version, topic, state, recorded_at, actor, correlation_id,"
-    " causation_id, agent_id, client_id"
-)
-_PAGE = archived.with_mark(
-    f"SELECT {_COLUMNS} FROM fleetlog.events WHERE notification_id > %(after)s AND notification_id <= %(upto)s"  # noqa: S608
-    " ORDER BY notification_id LIMIT %(limit)s"
-)
 # By the type's name and not the topic, so that a version that this program does not know is met and not passed over.
 _RANGE: LiteralString = (
-    f"SELECT {_COLUMNS} FROM fleetlog.events WHERE notification_id > %s AND notification_id <= %s"  # noqa: S608
+    f"SELECT {COLUMNS} FROM fleetlog.events WHERE notification_id > %s AND notification_id <= %s"  # noqa: S608
     " AND split_part(topic, '/', 1) = ANY(%s) ORDER BY notification_id"
 )
 # What ended by an event that this program knows is passed over; by any other it is met, as above. What is archived has
 # ended, so the archive need not be asked.
 _UNENDED: LiteralString = (
-    f"SELECT {_COLUMNS} FROM fleetlog.events AS e WHERE notification_id <= %(upto)s"  # noqa: S608
+    f"SELECT {COLUMNS} FROM fleetlog.events AS e WHERE notification_id <= %(upto)s"  # noqa: S608
     " AND split_part(topic, '/', 1) = ANY(%(types)s) AND NOT EXISTS (SELECT FROM fleetlog.events AS ending"
     " WHERE ending.originator_id = e.originator_id AND ending.topic = ANY(%(ended_by)s)"
     " AND ending.notification_id <= %(upto)s) ORDER BY notification_id"
 )
-END = 2**63 - 1
 
 
 class Bad(msgspec.Struct, frozen=True):
@@ -47,29 +37,11 @@ class Bad(msgspec.Struct, frozen=True):
     error: str
 
 
-def read_page(cursor: Cursor, after: int, limit: int, upto: int = END) -> list[Row]:
-    """The next events, all types, archived or not. The cursor must be binary."""
-    arguments = {"after": after, "upto": upto, "limit": limit, "archived_after": after}
-    rows, marks = archived.split(cursor.execute(_PAGE, arguments).fetchall())
-    if not marks:
-        return rows
-    high = rows[-1][0] if len(rows) == limit else min(upto, marks[0][2])
-    old = _from_archive(cursor, archived.page(lambda _: True, low=after + 1, high=high, limit=limit))
-    return archived.merged(rows, old)[:limit]
-
-
 def read_range(cursor: Cursor, after: int, upto: int, types: Collection[str]) -> list[Row]:
     """The events of some types between two positions, archived or not."""
     rows = cursor.execute(_RANGE, (after, upto, list(types))).fetchall()
-    old = _from_archive(cursor, archived.between(after, upto))
+    old = answered(cursor, archived.between(after, upto))
     return archived.merged(rows, [row for row in old if type_of(row[3]) in types]) if old else rows
-
-
-def _from_archive(cursor: Cursor, reading: Reading) -> list[Row]:
-    question, rows = archived.answer(reading, None)
-    while question is not None:
-        question, rows = archived.answer(reading, cursor.execute(*question).fetchall())
-    return rows
 
 
 def read_unended(

@@ -117,6 +117,7 @@ def _load(connection: psycopg.Connection[Any], archive: Archive, expected: Manif
         raise DamagedBackupError("The file was replaced by another while it was being restored.")
     # With an empty log no agent knows the keys that may be here, and no lease means anything.
     connection.execute("DELETE FROM fleetlog.server_keys")
+    connection.execute("DELETE FROM fleetlog.chain_key")
     connection.execute("DELETE FROM fleetlog.leases")
     stored = {table.name: table for table in manifest.tables}
     for table in (stored[name] for name in KEPT if name in stored):

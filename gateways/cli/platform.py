@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
+from gateways.cli import audit
 from gateways.cli.archive import archive_check, archive_list, archive_run, archive_verify
 from gateways.cli.errors import BadValueError, CommandLineError, NoPlatformError
 from gateways.cli.options import DataDir, Json
@@ -26,6 +27,7 @@ FAILED = 2
 BENCHES = (
     "append",
     "append-one",
+    "chain",
     "project",
     "rebuild",
     "roundtrip",
@@ -79,6 +81,9 @@ def register(app: typer.Typer) -> None:
     archive.command("verify")(_guarded(archive_verify))
     archive.command("check")(_guarded(archive_check))
     app.add_typer(archive)
+    for name, function in audit.WITHOUT_API.items():
+        audit.app.command(name)(_guarded(function))
+    app.add_typer(audit.app)
 
 
 def _guarded(function: Callable[P, None]) -> Callable[P, None]:
@@ -99,6 +104,7 @@ def _guarded(function: Callable[P, None]) -> Callable[P, None]:
         from gateways.settings import SettingsError  # noqa: PLC0415
         from projections.errors import ProjectionError  # noqa: PLC0415
         from schema.archive import ArchiveDamagedError  # noqa: PLC0415
+        from schema.audit.checkpoints import AuditError  # noqa: PLC0415
 
         try:
             function(*args, **kwargs)
@@ -115,6 +121,7 @@ def _guarded(function: Callable[P, None]) -> Callable[P, None]:
             BackupError,
             ArchiveBusyError,
             ArchiveDamagedError,
+            AuditError,
         ) as error:
             _fail(error, error.code, str(error) or (type(error).__doc__ or ""))
         except psycopg.OperationalError as error:

@@ -31,6 +31,11 @@ def show(status: Status, out: Output) -> None:
         _section(out, "Projections")
         columns = [_cell(name, name) for name in ("status", "position", "lag", "error")]
         out.rows([_cell("projection", "name"), _up(), *columns], document["projections"])
+    if status.chain is not None:
+        _section(out, "Audit chain")
+        columns = [_cell(name, name) for name in ("status", "position", "lag", "checkpoint")]
+        last = Column("made", lambda row: ago(row["checkpointed_at"]))
+        out.rows([_up(), *columns, last, _cell("exported", "exported")], [document["chain"]])
     if status.pending is not None:
         _section(out, "Pending commands")
         depths = document["pending"]

@@ -35,7 +35,7 @@ from gateways.rest.errors import (
 from gateways.rest.feed import LogFeed
 from gateways.rest.observe import correlation_id
 from gateways.rest.parts import ApiParts, Identity
-from gateways.rest.route import JSON, MAX_POSITION, Call, Query, ReadQuery, Route
+from gateways.rest.route import JSON, MAX_POSITION, NUMBERS, Call, Query, ReadQuery, Route
 from projections.errors import PositionTimeoutError
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -43,7 +43,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 _VERSION = re.compile(r"[0-9]{1,18}")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,29})")
-_REVISION = re.compile(r"[1-9][0-9]{0,8}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
 
 
 class Endpoint:
@@ -207,8 +207,8 @@ def _if_match(text: str | None) -> int | None:
 
 def _path_value(name: str, text: str) -> UUID | int:
     """A path parameter; one that could never name anything names nothing."""
-    if name == "revision":
-        if _REVISION.fullmatch(text):
+    if name in NUMBERS:
+        if _NUMBER.fullmatch(text) and int(text) <= NUMBERS[name]:
             return int(text)
     elif _UUID.fullmatch(text):
         return UUID(text)

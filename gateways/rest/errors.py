@@ -55,6 +55,13 @@ class NoOutputError(ApiError):
     status = 404
 
 
+class NotCheckpointedError(ApiError):
+    """The event is in the log, and under no signed checkpoint yet; come again when the next one was made."""
+
+    code = "not_checkpointed"
+    status = 409
+
+
 class MethodNotAllowedError(ApiError):
     """This address does not take that method; the Allow header lists those that it takes."""
 

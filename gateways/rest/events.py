@@ -134,13 +134,12 @@ def event_document(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-async def selection_of(call: Call) -> Selection:
-    """What the query asks for, of what the caller may see (invariant 8).
+async def visible_to(call: Call) -> Selection:
+    """All that the caller may see (invariant 8).
 
     Of single sites, that is all about the machines that are there, so who they are is asked first: as of the feed's
     position, or later.
     """
-    query: Filter = call.query
     scope = call.caller.scope
     places = None
     if scope.sites:
@@ -151,11 +150,16 @@ async def selection_of(call: Call) -> Selection:
         async with call.connection() as connection:
             agents = await agents_at(connection, scope.site_ids)
         places = Places(whole_clients=scope.clients, sites=scope.site_ids, agents=agents)
-    return Selection(
+    return Selection(client_ids=None if scope.everything else tuple(scope.known_clients), places=places)
+
+
+async def selection_of(call: Call) -> Selection:
+    """What the query asks for, of what the caller may see."""
+    query: Filter = call.query
+    return msgspec.structs.replace(
+        await visible_to(call),
         agent_id=query.agent_id,
         stream_id=query.stream_id,
-        client_ids=None if scope.everything else tuple(scope.known_clients),
-        places=places,
         types=tuple(query.type) or None,
         actor=query.actor,
         correlation_id=query.correlation_id,

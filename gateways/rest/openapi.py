@@ -36,7 +36,7 @@ from domain.errors import (
 )
 from gateways.rest import errors as http
 from gateways.rest.problems import MEDIA_TYPE, Problem
-from gateways.rest.route import API, JSON, MAX_POSITION, PageQuery, ReadQuery, Route
+from gateways.rest.route import API, JSON, MAX_POSITION, NUMBERS, PageQuery, ReadQuery, Route
 from projections.errors import InvalidCursorError
 
 API_VERSION = "1.0"
@@ -75,6 +75,7 @@ _TAGS = {
     "Rollouts": "One intent for many agents: in waves, within limits, with a guard.",
     "Agents": "Managed machines, their pending queues and their stories.",
     "Events": "The log itself: replay it, export it, follow it live.",
+    "Audit chain": "What makes any later change of the log evident: signed checkpoints, and proofs of single events.",
     "Scripts": "Code in immutable revisions.",
     "Clients": "Customers and their sites.",
     "Enrollment": "Tokens that let machines in.",
@@ -229,7 +230,7 @@ def _operation(route: Route, schemas: _Schemas) -> Operation:
 
 
 def _path_parameters(route: Route) -> list[Parameter]:
-    kinds = {"revision": {"type": "integer", "minimum": 1, "maximum": 999_999_999}}
+    kinds = {name: {"type": "integer", "minimum": 1, "maximum": most} for name, most in NUMBERS.items()}
     return [
         Parameter.model_validate(
             {

@@ -29,6 +29,8 @@ API = "/api/v1"
 JSON = "application/json"
 MAX_POSITION = 2**53 - 1
 """What every JSON reader holds exactly; the log will not get there."""
+NUMBERS = {"revision": 999_999_999, "checkpoint": 999_999_999, "position": MAX_POSITION}
+"""Path parameters that are whole numbers from 1, and the largest of each; all others are ids."""
 CONNECTION_S = 10.0
 _encode = msgspec.json.Encoder().encode
 

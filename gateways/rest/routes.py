@@ -4,6 +4,7 @@ from gateways.rest import (
     agents,
     api_keys,
     approvals,
+    audit,
     clients,
     commands,
     events,
@@ -27,4 +28,5 @@ ROUTES: tuple[Route, ...] = (
     *roles.ROUTES,
     *api_keys.ROUTES,
     *approvals.ROUTES,
+    *audit.ROUTES,
 )
