@@ -19,7 +19,7 @@ from gateways.rest.grants import (
     role_names,
     scope_document,
 )
-from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, Route, json_response, write
+from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, ReadQuery, Route, json_response, write
 from projections.api_keys import ApiKeyRow
 from projections.api_keys import list_api_keys as read_api_keys
 from projections.users import get_user
@@ -142,7 +142,9 @@ ROUTES: tuple[Route, ...] = (
         summary="Who the caller is, and what they may do.",
         tag=TAG,
         handler=me,
+        query=ReadQuery,
         response=MeModel,
+        reads=("users", "roles"),
     ),
     write(
         "POST",

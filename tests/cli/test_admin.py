@@ -127,8 +127,9 @@ async def test_people(terminal: Terminal, fleet: Fleet, api: Api) -> None:
     await terminal.ok("users", "change", "Ada", "--name", "Ada L.")
     await terminal.ok("users", "disable", "Ada L.", "--reason", "left")
     async with asyncio.timeout(5):
-        while await ada.refused("me") != "unauthenticated":
+        while (await ada("me")).exit_code == 0:
             pass
+    assert await ada.refused("me") == "unauthenticated"
     await terminal.ok("users", "enable", "Ada L.")
     assert "Ada L." in await terminal.ok("keys")
     await terminal.ok("roles", "retire", "night shift")

@@ -132,7 +132,7 @@ async def test_a_key_does_what_its_owner_may(api: Api, fleet: Fleet) -> None:
     role = await made(http, "/roles", {"name": "looker", "permissions": ["agents.see", "clients.see"]})
     ada = await user(http, "Ada", {"role": "looker", "clients": [fleet.client_id]})
     key = await made(http, "/api-keys", {"name": "laptop", "owner_id": ada})
-    client = api.client(key["key"])
+    client = api.client(key["key"], **{"Fleetlog-Wait-Position": str(await api.log.head())})
     assert [item["name"] for item in (await client.get("/clients")).json()["items"]] == ["Acme"]
     assert (await client.get("/commands")).status_code == 403
     me = (await client.get("/me")).json()
@@ -258,7 +258,8 @@ async def test_a_sites_stream_follows_its_machines(api: Api, fleet: Fleet) -> No
     async def move(agent_id: str, site_id: str) -> None:
         assert (await http.put(f"/agents/{agent_id}/site", json={"site_id": site_id})).is_success
 
-    async with asyncio.timeout(20), listener.stream("GET", "/events/stream") as stream:
+    head = await api.log.head()
+    async with asyncio.timeout(20), listener.stream("GET", "/events/stream", params={"after": head}) as stream:
         events = sse(stream)
         await tag(comes, "before")
         await tag(stays, "one")
@@ -344,5 +345,6 @@ async def test_when_a_key_was_last_used_is_noted(api: Api) -> None:
     for at in (late, early):
         await authenticator.authenticate(api.admin_key, at)
         await uses.note()
-    (key,) = (await api.client().get("/api-keys")).json()["items"]
+    head = await api.log.head()
+    (key,) = (await api.client().get("/api-keys", params={"wait_position": head})).json()["items"]
     assert datetime.fromisoformat(key["last_used_at"]) == late
