@@ -51,6 +51,7 @@ class PatientClient(Client):
     The server sends its first PING two seconds after a connection came, also while whoever judges the newcomer takes
     longer: when ten thousand agents come at once, or a gateway stands still. nats-py 2.16 takes the next line for the
     answer to its own PING, whatever it is; the agent would look connected, say nothing, hear nothing, and stay so.
+    Gateways have the same lines of their own, since an endpoint has none of their code.
     """
 
     async def _process_connect_init(self) -> None:

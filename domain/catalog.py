@@ -14,6 +14,7 @@ from domain import (
     rollouts,
     scripts,
     sites,
+    strays,
     tokens,
     users,
 )
@@ -33,6 +34,7 @@ _MODULES = (
     rollouts,
     scripts,
     sites,
+    strays,
     tokens,
     users,
 )

@@ -27,7 +27,7 @@ from domain.errors import (
 )
 from domain.event import Aggregate, Change, Event, Upcaster
 from domain.hours import Hours
-from domain.ids import AgentId, ClientId, CommandId, ScriptId, SiteId, derived_id
+from domain.ids import AgentId, ClientId, CommandId, ScriptId, SiteId
 from domain.scripts import DEFAULT_TIMEOUT_S, Shell, check_call
 
 DEFAULT_LANE = "default"
@@ -239,17 +239,6 @@ class CommandExpired(Event, frozen=True, kw_only=True):
 class LateResultRecorded(Event, frozen=True, kw_only=True):
     """A result that came after the ending, or of an attempt given up; the ending stands."""
 
-    attempt: int
-    outcome: CommandState
-    result: Result
-
-
-class StrayResultRecorded(Event, frozen=True, kw_only=True):
-    """A result of an attempt that this log does not know: ordered after the backup that the log was restored from."""
-
-    command_id: CommandId
-    agent_id: AgentId
-    client_id: ClientId
     attempt: int
     outcome: CommandState
     result: Result
@@ -508,32 +497,3 @@ class Command(Aggregate):
             case _:
                 super().when(event)
         self.state = state_after(event) or self.state
-
-
-class Stray(Aggregate):
-    """One attempt that an agent has made and the log knows nothing of.
-
-    It is a stream of its own, not its command's: a story needs its beginning, and what was ordered is not known.
-    """
-
-    agent_id: AgentId
-    client_id: ClientId
-
-    @classmethod
-    def of(cls, command_id: UUID, attempt: int) -> Self:
-        """The stream of an attempt, before it is replayed."""
-        return cls(derived_id("stray", command_id, str(attempt)))
-
-    def concerns(self) -> tuple[UUID | None, UUID | None]:
-        return self.agent_id, self.client_id
-
-    def record(self, recorded: StrayResultRecorded) -> list[Change]:
-        """Record what it came to; said twice, it is one event."""
-        return [] if self.exists else [self.decide(recorded)]
-
-    def when(self, event: Event) -> None:
-        match event:
-            case StrayResultRecorded():
-                self.agent_id, self.client_id = event.agent_id, event.client_id
-            case _:
-                super().when(event)

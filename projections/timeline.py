@@ -18,6 +18,7 @@ from domain import (
     rollouts,
     scripts,
     sites,
+    strays,
     tokens,
     users,
 )
@@ -176,7 +177,7 @@ _LINES |= {
     commands.LateResultRecorded: lambda event: (
         f"Late result of attempt {event.attempt}: {event.outcome.replace('_', ' ')}; the ending stands."
     ),
-    commands.StrayResultRecorded: lambda event: (
+    strays.StrayResultRecorded: lambda event: (
         f"Result of a command that the log lost when it was restored, attempt {event.attempt}: "
         f"{event.outcome.replace('_', ' ')}."
     ),

@@ -21,20 +21,19 @@ import structlog
 
 from command_bus.context import Clock
 from command_bus.event_log import ConflictError, EventLog, EventLogError
-from command_bus.repository import load_many, replay_existing
+from command_bus.repository import UnreadableStoryError, load_many, replay_existing
 from domain.commands import (
     OUTCOMES,
     Command,
     CommandState,
     LateResultRecorded,
     Result,
-    Stray,
-    StrayResultRecorded,
     Stream,
 )
 from domain.errors import DomainError, InvalidValueError
 from domain.event import Change, Metadata
 from domain.ids import AgentId, ClientId, CommandId
+from domain.strays import Stray, StrayResultRecorded
 from schema import wire
 
 _log = structlog.get_logger(__name__)
@@ -113,7 +112,11 @@ class Deliveries:
             for reply in replies
             if reply.status != "busy"
         ]
-        await self._record(reports, causation_id, waiting or {})
+        outcomes = await self._record(reports, causation_id, waiting or {})
+        for report, outcome in zip(reports, outcomes, strict=True):
+            if isinstance(outcome, UnreadableStoryError):
+                # Recorded by whoever can read it: the start or the result, which say that it was accepted, are kept.
+                _log.error("acceptance_unrecorded", command_id=str(report.command_id), error=outcome.detail)
 
     def _on_accepted(self, reply: wire.Accepted, gateway: str) -> Callable[[Command], Sequence[Change]]:
         def decide(command: Command) -> Sequence[Change]:

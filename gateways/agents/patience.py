@@ -3,6 +3,9 @@
 A NATS server sends its first PING two seconds after a connection came, also while whoever judges the newcomer takes
 longer: when ten thousand agents come at once, or a gateway stands still. nats-py 2.16 takes the next line for the
 answer to its own PING, whatever it is; the connection then looks alive, sends nothing, hears nothing, and never ends.
+
+The agent has the same lines in `agent.link_nats`: neither may import the other, and `schema`, which both know, holds
+what they say to each other and no client. One test holds both to it (`tests/gateway/test_patience.py`).
 """
 
 from typing import Any

@@ -6,14 +6,13 @@ recorded, and one NATS request of the same size to each of the same agents, one 
 """
 
 import asyncio
-import statistics
 import time
 
 from domain.codec import TOPICS
 from domain.commands import CommandDelivered, CommandQueued
 from gateways.bench import usage
 from gateways.bench.machines import DONE_S, Fleet, Machine, connected_fleet
-from gateways.bench.result import BenchOptions, BenchResult
+from gateways.bench.result import BenchOptions, BenchResult, of_rounds
 from schema import wire
 
 NAME = "fanout"
@@ -29,11 +28,7 @@ async def run(options: BenchOptions) -> BenchResult:
 
 async def measured(fleet: Fleet, rounds: int = ROUNDS) -> BenchResult:
     """Rounds, each followed by the engines alone; medians."""
-    found = [await _round(fleet) for _ in range(rounds)]
-    extra = {key: statistics.median(one[key] for one in found) for key in found[0]}
-    count = len(fleet.machines)
-    value, limit = count / extra.pop("ours_s"), count / extra.pop("raw_s")
-    return BenchResult(name=NAME, value=value, unit="agents/s", limit=limit, ratio=value / limit, n=count, extra=extra)
+    return of_rounds(NAME, "agents/s", len(fleet.machines), [await _round(fleet) for _ in range(rounds)])
 
 
 async def _round(fleet: Fleet) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """What a bench is told and what it says: one JSON object per run."""
 
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -40,6 +42,20 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
         """One line, with figures a person can read."""
         fields = msgspec.structs.asdict(self)
         return msgspec.json.encode({key: _rounded(value) for key, value in fields.items()}).decode()
+
+
+def of_rounds(name: str, unit: str, count: int, rounds: Sequence[dict[str, float]]) -> BenchResult:
+    """What several rounds came to, by their medians.
+
+    Args:
+        name: of the bench.
+        unit: of what is counted, a second.
+        count: how many of it a round has.
+        rounds: figures by name: ``ours_s`` is how long a round took, ``raw_s`` how long the engines alone did.
+    """
+    extra = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    value, limit = count / extra.pop("ours_s"), count / extra.pop("raw_s")
+    return BenchResult(name=name, value=value, unit=unit, limit=limit, ratio=value / limit, n=count, extra=extra)
 
 
 def _rounded(value: Any) -> Any:

@@ -1,219 +1,21 @@
 """``fleetlog rollout``: one intent for many agents."""
 
-import inspect
-import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from domain.hours import Weekday
 from domain.rollout_candidates import NOT_MEANT
 from gateways.cli import finding
-from gateways.cli.errors import BadValueError, UnreachableError
-from gateways.cli.finding import Names, complete_script
-from gateways.cli.output import Column, Output, Row, ago, moment
-from gateways.cli.run import NOT_SUCCEEDED, specification
+from gateways.cli.finding import Names
+from gateways.cli.output import Column, Row, moment
+from gateways.cli.rollout_intent import Reason, intent, takes_an_intent
+from gateways.cli.rollout_watching import OPEN, counted, pace, place, watch
 from gateways.cli.session import Session, command, group
-from gateways.cli.times import point, seconds
 
 app = group("rollout", "One intent for many agents.")
-RECONNECT_S = 1.0
-OPEN = ("waiting", "queued", "delivered", "running")
-WELL = ("succeeded", "skipped")
-
 RolloutArgument = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Id, piece of it, or name.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; shown in its story.")]
 Queue = Annotated[bool, typer.Option("--queue", help="Return at once instead of waiting.")]
-What = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[SCRIPT|LINE]", help="A script; with --shell, a line for it.", autocompletion=complete_script
-    ),
-]
-Shell = Annotated[str | None, typer.Option("--shell", help="Run a line: sh, bash, python, ...")]
-Ping = Annotated[bool, typer.Option("--ping", help="Do nothing, durably.")]
-Facts = Annotated[bool, typer.Option("--facts", help="Gather the machines' facts.")]
-Revision = Annotated[int | None, typer.Option("--revision", min=1, help="Of the script; the newest.")]
-Arg = Annotated[list[str] | None, typer.Option("--arg", help="Instead of the script's own; repeatable.")]
-Env = Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Repeatable.")]
-Timeout = Annotated[str | None, typer.Option("--timeout", help="How long it may run: 90s, 15m.")]
-RunAs = Annotated[str | None, typer.Option("--run-as", help="A user of the machines.")]
-WHO = "Who"
-Everything = Annotated[bool, typer.Option("--all", help="All agents.", rich_help_panel=WHO)]
-Clients = Annotated[list[str] | None, typer.Option("--client", help="Repeatable.", rich_help_panel=WHO)]
-Sites = Annotated[list[str] | None, typer.Option("--site", help="Repeatable.", rich_help_panel=WHO)]
-Agents = Annotated[list[str] | None, typer.Option("--agent", help="Repeatable.", rich_help_panel=WHO)]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="Any of them; repeatable.", rich_help_panel=WHO)]
-Platforms = Annotated[
-    list[str] | None, typer.Option("--platform", help="Only linux, macos, windows.", rich_help_panel=WHO)
-]
-Online = Annotated[
-    bool | None, typer.Option("--online/--offline", help="Only those that are (not).", rich_help_panel=WHO)
-]
-Machine = Annotated[
-    str | None, typer.Option("--machine", help="Only server or workstation, by its facts.", rich_help_panel=WHO)
-]
-Where = Annotated[
-    str,
-    typer.Option("--where", metavar="FILTER", help="Only where its facts say so.", rich_help_panel=WHO),
-]
-NotWhere = Annotated[
-    str, typer.Option("--not-where", metavar="FILTER", help="Not where its facts say so.", rich_help_panel=WHO)
-]
-NotClients = Annotated[list[str] | None, typer.Option("--not-client", help="Repeatable.", rich_help_panel=WHO)]
-NotSites = Annotated[list[str] | None, typer.Option("--not-site", help="Repeatable.", rich_help_panel=WHO)]
-NotAgents = Annotated[list[str] | None, typer.Option("--not-agent", help="Repeatable.", rich_help_panel=WHO)]
-NotTags = Annotated[list[str] | None, typer.Option("--not-tag", help="Repeatable.", rich_help_panel=WHO)]
-JoinsWithin = Annotated[
-    str | None,
-    typer.Option("--joins-within", help="Also agents that come to match within 14d.", rich_help_panel=WHO),
-]
-HOW = "How fast"
-Within = Annotated[
-    str | None,
-    typer.Option("--hours", metavar="22:00-05:00", help="Begin only then, by its clock.", rich_help_panel=HOW),
-]
-Days = Annotated[
-    str, typer.Option("--days", help="On which the hours begin: mon-fri, or sat,sun.", rich_help_panel=HOW)
-]
-Timezone = Annotated[
-    str | None, typer.Option("--timezone", help="Of the hours, instead of each machine's own.", rich_help_panel=HOW)
-]
-Waves = Annotated[
-    list[str] | None,
-    typer.Option("--wave", metavar="N|N%", help="10% or 50; repeatable, the rest is the last.", rich_help_panel=HOW),
-]
-Pause = Annotated[str, typer.Option("--pause", help="Between two waves: 30m.", rich_help_panel=HOW)]
-Manual = Annotated[bool, typer.Option("--manual", help="Each wave waits to be released.", rich_help_panel=HOW)]
-Finished = Annotated[
-    int,
-    typer.Option("--finished", min=0, max=100, help="A wave is over when so many % have ended.", rich_help_panel=HOW),
-]
-InFlight = Annotated[int | None, typer.Option("--in-flight", min=1, help="So many at once.", rich_help_panel=HOW)]
-PerMinute = Annotated[int | None, typer.Option("--per-minute", min=1, help="So many a minute.", rich_help_panel=HOW)]
-MaxFailed = Annotated[
-    int | None,
-    typer.Option("--max-failed", min=0, max=100, help="Stop when more than so many % fail.", rich_help_panel=HOW),
-]
-MaxTimedOut = Annotated[
-    int | None,
-    typer.Option("--max-timed-out", min=0, max=100, help="Stop if more than so many % time out.", rich_help_panel=HOW),
-]
-MaxUnanswered = Annotated[
-    int | None,
-    typer.Option(
-        "--max-unanswered", min=0, max=100, help="Stop when more than so many % do not answer.", rich_help_panel=HOW
-    ),
-]
-AnswerWithin = Annotated[
-    str, typer.Option("--answer-within", help="How long an agent that is there may take: 15m.", rich_help_panel=HOW)
-]
-MinEnded = Annotated[int, typer.Option("--min-ended", min=1, help="Judge after so many.", rich_help_panel=HOW)]
-OnFailures = Annotated[str, typer.Option("--on-failures", help="pause or abort.", rich_help_panel=HOW)]
-Name = Annotated[str | None, typer.Option("--name", help="What to call it.")]
-Lane = Annotated[str | None, typer.Option("--lane", help="Commands of one lane run one at a time.")]
-Priority = Annotated[int | None, typer.Option("--priority", min=0, max=9, help="0 first, 9 last.")]
-NotBefore = Annotated[str | None, typer.Option("--not-before", help="A time, or 2h from now.")]
-ExpiresIn = Annotated[str | None, typer.Option("--expires-in", help="Each command's: 2h, 7d.")]
-
-
-def _intent(
-    session: Session,
-    what: What = None,
-    name: Name = None,
-    shell: Shell = None,
-    ping: Ping = False,
-    facts: Facts = False,
-    revision: Revision = None,
-    arg: Arg = None,
-    env: Env = None,
-    timeout: Timeout = None,
-    run_as: RunAs = None,
-    everything: Everything = False,
-    clients: Clients = None,
-    sites: Sites = None,
-    agents: Agents = None,
-    tags: Tags = None,
-    platforms: Platforms = None,
-    online: Online = None,
-    machine: Machine = None,
-    where: Where = "",
-    not_clients: NotClients = None,
-    not_sites: NotSites = None,
-    not_agents: NotAgents = None,
-    not_tags: NotTags = None,
-    not_where: NotWhere = "",
-    joins_within: JoinsWithin = None,
-    hours: Within = None,
-    days: Days = "",
-    timezone: Timezone = None,
-    waves: Waves = None,
-    pause: Pause = "0s",
-    manual: Manual = False,
-    finished: Finished = 100,
-    in_flight: InFlight = None,
-    per_minute: PerMinute = None,
-    max_failed: MaxFailed = None,
-    max_timed_out: MaxTimedOut = None,
-    max_unanswered: MaxUnanswered = None,
-    answer_within: AnswerWithin = "15m",
-    min_ended: MinEnded = 10,
-    on_failures: OnFailures = "pause",
-    lane: Lane = None,
-    priority: Priority = None,
-    not_before: NotBefore = None,
-    expires_in: ExpiresIn = None,
-    reason: Reason = "",
-) -> Row:
-    """From what was typed to what the API is asked."""
-    spec = specification(
-        session,
-        what,
-        shell,
-        ping=ping,
-        facts=facts,
-        revision=revision,
-        arg=arg,
-        env=env,
-        timeout=timeout,
-        run_as=run_as,
-    )
-    include = _selector(session, clients, sites, agents, tags) | _given(
-        everything=everything or None,
-        platforms=platforms or None,
-        online=online,
-        machine_types=[machine] if machine else None,
-        filter=where or None,
-    )
-    exclude = _selector(session, not_clients, not_sites, not_agents, not_tags) | _given(filter=not_where or None)
-    limits = _given(
-        max_failed_percent=max_failed, max_timed_out_percent=max_timed_out, max_unanswered_percent=max_unanswered
-    )
-    guard = limits | {"min_ended": min_ended, "action": on_failures}
-    if max_unanswered is not None:
-        guard["answer_within_s"] = seconds(answer_within)
-    return {
-        "name": name or what or spec["kind"].replace("_", " "),
-        "target": {"include": include, "exclude": exclude},
-        "spec": spec,
-        "waves": [
-            _wave(text) | {"pause_s": seconds(pause), "manual": manual, "finished_percent": finished}
-            for text in waves or ()
-        ],
-        "limits": _given(in_flight=in_flight, per_minute=per_minute),
-        "reason": reason,
-    } | _given(
-        guard=guard if limits else None,
-        lane=lane,
-        priority=priority,
-        not_before=point(not_before, datetime.now(UTC)).isoformat() if not_before else None,
-        expires_in_s=seconds(expires_in) if expires_in else None,
-        hours=_hours(hours, days, timezone) if hours or days or timezone else None,
-        joins_within_s=seconds(joins_within) if joins_within else None,
-    )
 
 
 def start(session: Session, *, queue: Queue = False, **options: Any) -> None:
@@ -223,16 +25,16 @@ def start(session: Session, *, queue: Queue = False, **options: Any) -> None:
     succeeded; 1: not all did, or it was paused or aborted on the way; 2: it was not started. Ctrl-C ends the waiting,
     not the rollout.
     """
-    begun = session.api.post("/rollouts", _intent(session, **options))
+    begun = session.api.post("/rollouts", intent(session, **options))
     if queue:
         session.out.done(f"Started for {begun['targeted']} agents: {begun['id']}", begun)
     else:
-        _watch(session, begun["id"])
+        watch(session, begun["id"])
 
 
 def plan(session: Session, **options: Any) -> None:
     """Say whom `start` with the same options would reach, and who is left out and why; nothing is started."""
-    planned = session.api.post("/rollouts/plan", _intent(session, **options))
+    planned = session.api.post("/rollouts/plan", intent(session, **options))
     if session.out.as_json:
         session.out.json(planned)
         return
@@ -249,16 +51,8 @@ def plan(session: Session, **options: Any) -> None:
         session.out.plain(f"  {names.agent(one['agent_id'])}: ", one["reason"].replace("_", " "))
 
 
-def _takes_an_intent(function: Any) -> None:
-    """Give it the options of `_intent` in place of ``**options``, so that they are written down once."""
-    own = inspect.signature(function).parameters.values()
-    shared = list(inspect.signature(_intent).parameters.values())
-    extra = [parameter for parameter in own if parameter.name not in ("session", "options")]
-    function.__signature__ = inspect.Signature([*shared, *extra])
-
-
-_takes_an_intent(start)
-_takes_an_intent(plan)
+takes_an_intent(start)
+takes_an_intent(plan)
 
 
 def list_(
@@ -305,9 +99,9 @@ def show(
             ("state", whole["state"]),
             ("detail", whole["detail"]),
             ("agents", whole["targeted"]),
-            ("counts", _counted(whole["counts"])),
-            ("wave", _where(whole)),
-            ("pace", _pace(whole)),
+            ("counts", counted(whole["counts"])),
+            ("wave", place(whole)),
+            ("pace", pace(whole)),
             ("open until", moment(whole["open_until"])),
             ("reason", whole["reason"]),
             ("by", whole["actor"]),
@@ -392,53 +186,6 @@ for _name, _function in (
     command(app, _name)(_function)
 
 
-def _given(**given: Any) -> Row:
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _selector(
-    session: Session,
-    clients: list[str] | None,
-    sites: list[str] | None,
-    agents: list[str] | None,
-    tags: list[str] | None,
-) -> Row:
-    api = session.api
-    return _given(
-        clients=[finding.client(api, one)["id"] for one in clients] if clients else None,
-        sites=[finding.site(api, one)["id"] for one in sites] if sites else None,
-        agents=[finding.agent(api, one)["id"] for one in agents] if agents else None,
-        tags=tags or None,
-    )
-
-
-def _wave(text: str) -> Row:
-    number, percent, rest = text.strip().partition("%")
-    if rest or not number.isdecimal():
-        raise BadValueError(f"{text!r} is no wave; write 10% or 50.")
-    return {"percent" if percent else "count": int(number)}
-
-
-def _hours(text: str | None, days: str, timezone: str | None) -> Row:
-    begins, dash, ends = (text or "").partition("-")
-    if not dash:
-        raise BadValueError(f"{text or 'Nothing'!r} are no hours; write --hours 22:00-05:00.")
-    return _given(begins=begins.strip(), ends=ends.strip(), days=_days(days) or None, timezone=timezone)
-
-
-def _days(text: str) -> list[str]:
-    """``mon-fri`` and ``sat,sun`` as a list of days."""
-    week = [day.value for day in Weekday]
-    found: list[str] = []
-    for part in filter(None, (part.strip().lower() for part in text.split(","))):
-        first, _, last = part.partition("-")
-        if first not in week or (last or first) not in week:
-            raise BadValueError(f"{part!r} is no day; write mon, mon-fri, or sat,sun.")
-        start, end = week.index(first), week.index(last or first)
-        found += week[start : end + 1] if start <= end else week[start:] + week[: end + 1]
-    return list(dict.fromkeys(found))
-
-
 def _show_agents(session: Session, items: Iterable[Row]) -> None:
     columns = (
         Column("agent", lambda item: item["agent"] or item["agent_id"]),
@@ -459,30 +206,9 @@ def _show_sites(session: Session, items: Iterable[Row]) -> None:
         Column("site", lambda item: item["site"] or item["site_id"]),
         Column("agents", lambda item: sum(item["counts"].values())),
         Column("open", lambda item: sum(item["counts"][state] for state in OPEN)),
-        Column("counts", lambda item: _counted(item["counts"])),
+        Column("counts", lambda item: counted(item["counts"])),
     )
     session.out.rows(columns, items)
-
-
-def _pace(whole: Row) -> str:
-    """How fast it goes, and until when; empty where there is nothing to say."""
-    if not whole["ended_per_minute"]:
-        return ""
-    pace = f"{whole['ended_per_minute']:g} agents a minute"
-    return f"{pace}, all ended by about {moment(whole['estimated_end'])}" if whole["estimated_end"] else pace
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count)
-
-
-def _where(whole: Row) -> str:
-    place = f"{whole['wave']} of {len(whole['wave_sizes'])}"
-    if whole["state"] != "running" or not whole["wave_finished"]:
-        return place
-    if whole["continues_at"] is None:
-        return f"{place}, the next one waits to be released"
-    return f"{place}, the next one begins {moment(whole['continues_at'])}"
 
 
 def _ending(item: Row) -> str:
@@ -502,70 +228,4 @@ def _change(session: Session, typed: str, action: str, sentence: str, reason: st
         session.out.done(sentence, answer)
         return
     session.out.note(sentence)
-    _watch(session, found["id"])
-
-
-def _watch(session: Session, rollout_id: str) -> None:
-    """Show how far it is until it runs no more; leave with an exit code for the outcome."""
-    try:
-        whole = _follow(session, rollout_id)
-    except KeyboardInterrupt:
-        session.out.note(
-            f"\nNo longer waiting; the rollout goes on as {rollout_id}.\n"
-            f"  fleetlog rollout show {rollout_id}    how far it is\n"
-            f"  fleetlog rollout abort {rollout_id}   to stop it"
-        )
-        raise
-    if session.out.as_json:
-        session.out.json(whole)
-    else:
-        why = f" ({whole['detail']})" if whole["detail"] else ""
-        if whole["state"] == "running":
-            why = f" (all have ended; agents may join until {moment(whole['open_until'])})"
-        lasted = ago(whole["started_at"], datetime.now(UTC))
-        session.out.plain(f"{rollout_id} {whole['state']}{why} after {lasted}: ", _counted(whole["counts"]))
-    if whole["state"] in ("paused", "aborted") or sum(whole["counts"][state] for state in WELL) < whole["targeted"]:
-        raise typer.Exit(NOT_SUCCEEDED)
-
-
-def _follow(session: Session, rollout_id: str) -> Row:
-    """Until it runs no more, from one event to the next: a stream that breaks goes on after the last one seen."""
-    lost, last = False, None
-    with _bar(session.out) as bar:
-        task = bar.add_task("...", total=None)
-        while True:
-            try:
-                for event in session.api.stream(f"/rollouts/{rollout_id}/stream", last_event_id=last):
-                    lost = False
-                    whole: Any = event.json() if event.data else None
-                    if not isinstance(whole, dict):
-                        continue
-                    last = event.id or last
-                    ended = whole["targeted"] - sum(whole["counts"][state] for state in OPEN)
-                    bar.update(task, total=whole["targeted"], completed=ended, description=_words(whole))
-                    if whole["state"] != "running" or (whole["open_until"] and ended == whole["targeted"]):
-                        return whole
-            except UnreachableError as error:
-                # The rollout does not depend on our watching it: say so once, and look again.
-                if not lost:
-                    session.out.note(f"{error.detail} The rollout goes on; waiting for the connection ...")
-                lost = True
-            time.sleep(RECONNECT_S)
-
-
-def _words(whole: Row) -> str:
-    words = f"wave {_where(whole)}: {_counted(whole['counts'])}"
-    pace = _pace(whole)
-    return f"{words}; {pace}" if pace else words
-
-
-def _bar(out: Output) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=out.errors,
-        transient=True,
-        disable=out.as_json or not out.errors.is_terminal,
-    )
+    watch(session, found["id"])

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from command_bus.ids import new_id, utc_now
-from domain.commands import StrayResultRecorded
 from domain.event import Change, Metadata
 from domain.restores import LogRestored
+from domain.strays import StrayResultRecorded
 from schema import wire
 from tests.gateway.harness import Fleet
 from tests.gateway.test_refusals import ask, connected, result
