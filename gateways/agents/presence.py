@@ -229,6 +229,9 @@ class Presence:
             if entry is None:
                 continue
             if agent_id in self._links:
+                if entry.state != "active":
+                    # It was let in just before that changed, and its coming is heard of just after.
+                    self.kick(agent_id)
                 arrivals.append(Arrival(agent_id=agent_id, client_id=entry.client_id, address=address))
             else:
                 departure = Departure(

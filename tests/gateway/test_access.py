@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from command_bus.ids import new_id
 from command_bus.intents.agents import ResumeAgent, RetireAgent, SuspendAgent
+from domain.agents import AgentConnected
 from domain.ids import AgentId
+from gateways.agents import presence
 from gateways.agents.auth_callout import permissions
 from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity
-from schema import wire
 from tests.gateway.harness import Fleet
 
 REFUSED = (nats.errors.Error, OSError, TimeoutError)
@@ -54,16 +55,37 @@ async def test_a_signature_of_the_bare_nonce_is_not_enough(fleet: Fleet) -> None
 
 @pytest.mark.parametrize("intent", [SuspendAgent, RetireAgent])
 async def test_an_agent_that_is_suspended_or_retired_is_disconnected_and_stays_out(
-    fleet: Fleet, intent: type[SuspendAgent | RetireAgent]
+    fleet: Fleet, intent: type[SuspendAgent | RetireAgent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes effect at once, without a reload of anything."""
+    """Its connection is closed at the event itself, by no timer, and without a reload of anything."""
+    monkeypatch.setattr(presence, "_KICK_AGAIN_S", (0.0,))
     await fleet.gateway()
     (identity,) = await fleet.identities()
     agent = await fleet.agent(identity)
-    assert isinstance(await agent.hello(), wire.HelloReply)
+    await fleet.until_event(agent.agent_id, AgentConnected)
     await fleet.dispatch(intent(agent_id=identity.agent_id, reason="lost"))
-    await asyncio.wait_for(agent.closed.wait(), 10)
+    await asyncio.wait_for(agent.closed.wait(), 20)
     assert await refused(fleet.simulate(identity), fleet)
+
+
+async def test_a_connection_that_is_heard_of_too_late_is_closed_all_the_same(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let in just before it was suspended, an agent is closed as soon as the NATS server says that it has come."""
+    monkeypatch.setattr(presence, "_KICK_AGAIN_S", (0.0,))
+    there = (await fleet.gateway())._presence
+    agent = await fleet.agent()
+    await fleet.until_event(agent.agent_id, AgentConnected)
+    ((link,),) = there._links.values()
+    there._links.clear()
+    await fleet.dispatch(SuspendAgent(agent_id=agent.agent_id))
+    async with asyncio.timeout(20):
+        state = "active"
+        while there._kicks or state == "active":
+            state = (await there._directory.get_many([agent.agent_id]))[agent.agent_id].state
+            await asyncio.sleep(0.02)
+    there._came(agent.agent_id, link, "127.0.0.1")
+    await asyncio.wait_for(agent.closed.wait(), 20)
 
 
 async def test_a_resumed_agent_comes_back_and_gets_what_waited(fleet: Fleet) -> None:

@@ -134,6 +134,7 @@ class Api(msgspec.Struct):
     pool: Any
     waiter: PositionWaiter
     clients: list[httpx2.AsyncClient] = []
+    agents: AgentHttp | None = None
 
     def client(self, key: str | None = None, *, check: bool = True, **headers: str) -> httpx2.AsyncClient:
         """A client with a key; the administrator's by default, none if it is empty."""
@@ -296,6 +297,7 @@ async def composed(
         return {"position": await log.head()}
 
     services: list[Service] = [*([first] if first else []), log, waiter, Projector(app_conninfo(url))]
+    served = None
     if agents:
         load_keys(url)
         served = AgentHttp(log, pool, url, ["nats://127.0.0.1:4222"], "test")
@@ -318,7 +320,7 @@ async def composed(
     )
     app = create_app(replace(parts, **changes))
     async with running(app) as (address, server):
-        api = Api(address, log, bus, in_flight, live, "", server, pool, waiter, [])
+        api = Api(address, log, bus, in_flight, live, "", server, pool, waiter, [], served)
         yield api
         for client in api.clients:
             await client.aclose()

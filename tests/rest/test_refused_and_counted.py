@@ -1,5 +1,6 @@
 """Bad input, each kind of it: told by a code and in words, counted under that code, and nothing changes."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from domain.event import Metadata
 from domain.ids import ClientId, SiteId
 from domain.roles import Role
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
+from gateways.agents import http
 from schema import wire
 from tests.conftest import Databases
 from tests.rest.harness import Api, Fleet, composed, made, metric
@@ -82,11 +84,13 @@ class World(msgspec.Struct):
         return await self.client("").post("/enroll", content=content)
 
     async def check_in(
-        self, machine: Machine, *, key: Ed25519PrivateKey | None = None, age_s: float = 0.0
+        self, machine: Machine, *, key: Ed25519PrivateKey | None = None, age_s: float = 0.0, wait_s: float = 0.0
     ) -> httpx2.Response:
         hello = wire.Hello(agent_version="0.1.0", sent_at=utc_now())
         sent_at = utc_now() - timedelta(seconds=age_s)
-        asked = wire.HttpCheckIn(agent_id=UUID(machine.agent_id), sent_at=sent_at, messages=[wire.encode(hello)])
+        asked = wire.HttpCheckIn(
+            agent_id=UUID(machine.agent_id), sent_at=sent_at, messages=[wire.encode(hello)], wait_s=wait_s
+        )
         return await self.send_check_in(msgspec.msgpack.encode(asked), key or machine.key)
 
     async def send_check_in(self, body: bytes, key: Ed25519PrivateKey) -> httpx2.Response:
@@ -275,6 +279,20 @@ async def test_an_enrollment(world: World, send: Send, status: int, code: str) -
 async def test_a_check_in(world: World, send: Send, status: int, code: str) -> None:
     """Of an agent over HTTP; what it says is not even read."""
     await refused_and_counted(world, send, status, code, "fleetlog_agent_refused_total")
+
+
+async def test_a_long_poll_ends_when_its_agent_is_suspended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the event, by no timer: an answer that was held back to its end would bring nothing, and be no refusal."""
+    monkeypatch.setattr(http, "LOOK_EVERY_S", 60.0)
+    held = asyncio.create_task(world.check_in(world.active, wait_s=45.0))
+    served = world.api.agents
+    assert served is not None
+    async with asyncio.timeout(20):
+        while UUID(world.active.agent_id) not in served._waiters:  # noqa: ASYNC110 -- polled, within a timeout
+            await asyncio.sleep(0.02)
+    await made(world.fleet.http, f"/agents/{world.active.agent_id}/suspend", {"reason": "lost"})
+    response = await held
+    assert (response.status_code, response.json()["code"]) == (409, "agent_suspended")
 
 
 async def test_a_clock_that_is_off_is_told_the_time(world: World) -> None:
