@@ -17,6 +17,7 @@ from agent.lanes import Lanes
 from agent.live import LiveOutput
 from agent.outputs import Digest
 from agent.processes import end_tree
+from agent.reading import read_work
 from agent.runner import Ran, Runner, Stop
 from agent.steps import Steps
 from agent.threads import OneThread
@@ -200,7 +201,13 @@ class Executor:
         if order.expires_at <= now:
             await self._write(_report(key, "expired", detail="it expired while it waited on the machine"))
             return
-        work = wire.decode_work(order.work)
+        try:
+            work = read_work(order.work)
+        except WorkRefusedError as error:
+            # It was accepted by an agent that knew it: this one is older, or the disk has altered it.
+            log.exception("cannot read what to do command_id=%s attempt=%d", *_pair(key))
+            await self._write(_report(key, "rejected", detail=str(error), code=error.code))
+            return
         log.info("begins command_id=%s attempt=%d correlation_id=%s", *_pair(key), order.correlation_id)
         match work:
             case wire.PingWork():

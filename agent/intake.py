@@ -10,6 +10,7 @@ from agent.clock import ServerClock
 from agent.errors import JournalFullError, WorkRefusedError
 from agent.identity import Identity
 from agent.journal import Journal, Key, Waiting
+from agent.reading import Named, read_delivery, read_work, refusal
 from agent.steps import Steps
 from agent.threads import OneThread
 from schema import wire
@@ -71,7 +72,7 @@ class Intake:
         try:
             message = wire.decode_downlink(data)
         except msgspec.MsgspecError as error:
-            return wire.encode(_undecodable(data, error))
+            return wire.encode(refusal(data, error))
         answering: Awaitable[wire.DownlinkReply]
         match message:
             case wire.OutputWatch():
@@ -85,46 +86,44 @@ class Intake:
 
     async def _deliver(self, message: wire.Delivery) -> wire.DownlinkReply:
         try:
-            body = wire.decode_delivery_body(message.body)
+            body, unreadable = read_delivery(message.body)
         except msgspec.MsgspecError as error:
             return wire.Refused(code="malformed", detail=str(error))
+        every: list[wire.Order | Named] = [*body.orders, *unreadable]
         if not self._identity.verifies(message.signature, wire.SIGNING_CONTEXT, message.body):
-            log.error("refused a delivery that the server has not signed orders=%d", len(body.orders))
-            return _all(body.orders, "rejected", "bad_signature", "The signature is not the server's.")
+            log.error("refused a delivery that the server has not signed orders=%d", len(every))
+            return _all(every, "rejected", "bad_signature", "The signature is not the server's.")
         if body.agent_id != self._identity.agent_id:
             log.error("refused a delivery for another agent agent_id=%s", body.agent_id)
-            return _all(body.orders, "rejected", "wrong_agent", f"This is agent {self._identity.agent_id}.")
+            return _all(every, "rejected", "wrong_agent", f"This is agent {self._identity.agent_id}.")
         self._clock.signed(body.sent_at, max((order.position for order in body.orders), default=0))
         if self._closed:
-            return _all(body.orders, "busy", "stopping", "The agent is stopping.")
+            return _all(every, "busy", "stopping", "The agent is stopping.")
         self._steps("received")
         refused = {
             (order.command_id, order.attempt): refusal
             for order in body.orders
             if (refusal := self._refusal(order)) is not None
         }
-        return await self._journaled(body.orders, refused)
+        reply = await self._journaled(body.orders, refused)
+        for named, why in unreadable.items():
+            log.error("cannot read the order of command_id=%s attempt=%d: %s", named.command_id, named.attempt, why)
+            reply.orders.extend(_all([named], "rejected", "malformed", why).orders)
+        return reply
 
     def _refusal(self, order: wire.Order) -> wire.Accepted | None:
         """Why this machine can never do it; None if it can."""
         try:
-            work = wire.decode_work(order.work)
+            work = read_work(order.work)
             if isinstance(work, wire.ScriptWork):
                 self._check(work)
-        except msgspec.MsgspecError as error:
-            refused = _undecodable(order.work, error)
-            code, detail = refused.code, refused.detail
         except WorkRefusedError as error:
-            code, detail = error.code, str(error)
-        else:
-            return None
-        return wire.Accepted(
-            command_id=order.command_id, attempt=order.attempt, status="rejected", code=code, detail=detail
-        )
+            return _all([order], "rejected", error.code, str(error)).orders[0]
+        return None
 
     async def _journaled(
         self, orders: Sequence[wire.Order], refused: dict[tuple[UUID, int], wire.Accepted]
-    ) -> wire.DownlinkReply:
+    ) -> wire.DeliveryReply:
         good = [order for order in orders if (order.command_id, order.attempt) not in refused]
         if good and not self._has_room():
             return _all(orders, "busy", "disk_full", "The disk of this machine is nearly full.")
@@ -165,7 +164,6 @@ class Intake:
         if body.agent_id != self._identity.agent_id:
             log.error("passed over a list of what another agent holds agent_id=%s", body.agent_id)
             return
-        self._clock.signed(body.sent_at)
         keys = [Key(one.command_id, one.attempt) for one in body.attempts]
         try:
             waiting = await self._disk.call(self._journal.held, keys, self._clock.now())
@@ -202,21 +200,10 @@ def _pair(key: Key) -> tuple[UUID, int]:
     return key.command_id, key.attempt
 
 
-def _all(orders: Sequence[wire.Order], status: str, code: str, detail: str) -> wire.DeliveryReply:
+def _all(orders: Sequence[wire.Order | Named], status: str, code: str, detail: str) -> wire.DeliveryReply:
     return wire.DeliveryReply(
         orders=[
             wire.Accepted(command_id=order.command_id, attempt=order.attempt, status=status, code=code, detail=detail)
             for order in orders
         ]
     )
-
-
-def _undecodable(data: bytes, error: msgspec.MsgspecError) -> wire.Refused:
-    """Tell a kind that this agent does not know from bytes that make no sense."""
-    try:
-        kind = wire.kind_of(data)
-    except msgspec.MsgspecError:
-        return wire.Refused(code="malformed", detail=str(error))
-    if kind in {"delivery", "cancel", "watch", "script", "ping", "collect_facts"}:
-        return wire.Refused(code="malformed", detail=f"{kind}: {error}")
-    return wire.Refused(code="unknown_kind", detail=f"This agent does not know {kind!r}; a newer one may.")

@@ -222,11 +222,21 @@ class Journal:
         ]
 
     def order(self, key: Key) -> Order | None:
-        """The order as it was accepted; None if it does not wait any more."""
+        """The order as it was accepted; None if it does not wait any more.
+
+        Raises:
+            StateDamagedError: it cannot be read.
+        """
         row = self._db.execute(
             "SELECT sealed FROM entries WHERE command_id = ? AND attempt = ? AND state = 'accepted'", _pair(key)
         ).fetchone()
-        return None if row is None else _decode_order(self._seal.open_up(row[0], str(key).encode()))
+        if row is None:
+            return None
+        plain = self._seal.open_up(row[0], str(key).encode())
+        try:
+            return _decode_order(plain)
+        except msgspec.MsgspecError as error:
+            raise StateDamagedError(f"An order in the journal cannot be read: {error}") from error
 
     # -- running --------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ from gateways.agents.batches import Batcher
 from gateways.agents.directory import Directory
 from gateways.agents.leases import Handover, Leases, Settlement
 from gateways.agents.open_hours import OpenHours
-from gateways.agents.orders import Orders
+from gateways.agents.orders import Orders, rejected
 from gateways.agents.places import Places
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.tasks import Tasks
@@ -392,6 +392,9 @@ class Drain:
                 carried = {row.command_id for row in packed.rows}
                 said += [one for one in answer.orders if one.command_id in carried]
                 failed |= any(one.status == "busy" for one in answer.orders)
+            elif isinstance(answer, wire.Refused) and answer.permanent:
+                # It cannot even tell the orders apart, and never will: each one's story says so.
+                said += [rejected(row, answer.code, answer.detail) for row in packed.rows]
             else:
                 failed = True
         known = left | dropped.keys() | {one.command_id for one in said}

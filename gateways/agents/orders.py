@@ -105,7 +105,7 @@ class Orders:
         now = self._clock()
         orders: list[wire.Order] = []
         carried: list[PendingRow] = []
-        rejected: list[wire.Accepted] = []
+        refused: list[wire.Accepted] = []
         room = MAX_BODY_BYTES
         stuck = False
         for row in rows:
@@ -118,11 +118,7 @@ class Orders:
             work = self._work(spec)
             if work is None or len(work) > MAX_BODY_BYTES - 1024:
                 code, detail = ("no_revision", "The script revision is not on record.") if work is None else _TOO_LARGE
-                rejected.append(
-                    wire.Accepted(
-                        command_id=row.command_id, attempt=row.attempt, status="rejected", code=code, detail=detail
-                    )
-                )
+                refused.append(rejected(row, code, detail))
                 continue
             room -= len(work) + 512
             if room < 0:
@@ -132,7 +128,7 @@ class Orders:
             carried.append(row)
         body = wire.encode(wire.DeliveryBody(agent_id=agent_id, sent_at=now, orders=orders))
         signature = self._key.sign(wire.SIGNING_CONTEXT + body)
-        return Packed(wire.encode(wire.Delivery(body=body, signature=signature)), carried, rejected, stuck)
+        return Packed(wire.encode(wire.Delivery(body=body, signature=signature)), carried, refused, stuck)
 
     def cancel(self, agent_id: AgentId, command_ids: Sequence[UUID]) -> bytes:
         """A signed request to drop commands."""
@@ -176,6 +172,11 @@ class Orders:
                         run_as=spec.run_as or content.run_as,
                     )
                 )
+
+
+def rejected(row: PendingRow, code: str, detail: str) -> wire.Accepted:
+    """That a command will never be run there, in the words that its agent would use."""
+    return wire.Accepted(command_id=row.command_id, attempt=row.attempt, status="rejected", code=code, detail=detail)
 
 
 _PING = wire.encode(wire.PingWork())

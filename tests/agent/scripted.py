@@ -157,6 +157,10 @@ class ScriptedGateway:
     ) -> bytes:
         sent_at = sent_at or datetime.now(UTC)
         body = _encode(wire.DeliveryBody(agent_id=agent_id or self.agent_id, sent_at=sent_at, orders=list(orders)))
+        return self.signed(body, key)
+
+    def signed(self, body: bytes, key: Ed25519PrivateKey | None = None) -> bytes:
+        """A delivery of whatever body."""
         signature = (key or self.server_key).sign(wire.SIGNING_CONTEXT + body)
         return wire.encode(wire.Delivery(body=body, signature=signature))
 

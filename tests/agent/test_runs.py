@@ -8,9 +8,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
+from agent.journal import Journal
 from agent.platforms import PLATFORM
 from schema import wire
 from tests.agent.scripted import AgentProcess, ScriptedGateway, script
@@ -112,6 +114,31 @@ async def test_refusals(gateway: ScriptedGateway, agent: AgentProcess) -> None:
         ("expired", ""),
         ("accepted", ""),
     ]
+
+
+async def test_an_order_that_cannot_be_read_is_rejected_by_name(gateway: ScriptedGateway, agent: AgentProcess) -> None:
+    """One that a newer server has changed beyond recognition spoils no other, and neither does one on the disk.
+
+    What an agent accepted and an older one in its place cannot read is refused, and the rest goes on.
+    """
+    journal = Journal(gateway.state_dir)
+    dance = gateway.order(b"\x81\xa4kind\xa5dance")
+    journal.accept([dance], datetime.now(UTC))
+    journal.close()
+    agent.start()
+    refused = await gateway.result(dance.command_id)
+    assert (refused.outcome, refused.code) == ("rejected", "unknown_kind")
+    changed, plain = gateway.order(wire.PingWork()), gateway.order(wire.PingWork())
+    as_sent = msgspec.msgpack.decode(wire.encode(changed)) | {"lane": ["a", "newer", "lane"]}
+    body = {"agent_id": str(gateway.agent_id), "sent_at": datetime.now(UTC), "orders": [as_sent, plain]}
+    reply = await gateway.ask(gateway.signed(wire.encode(body)))
+    assert isinstance(reply, wire.DeliveryReply)
+    said = {one.command_id: (one.status, one.code) for one in reply.orders}
+    assert said == {changed.command_id: ("rejected", "malformed"), plain.command_id: ("accepted", "")}
+    assert (await gateway.result(plain.command_id)).outcome == "succeeded"
+    nameless = await gateway.ask(gateway.signed(wire.encode(body | {"orders": [{"to": "be told"}]})))
+    assert isinstance(nameless, wire.Refused)
+    assert (nameless.code, nameless.permanent) == ("malformed", True)
 
 
 async def test_unsigned_and_misdirected(gateway: ScriptedGateway, agent: AgentProcess) -> None:

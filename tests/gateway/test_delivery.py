@@ -8,7 +8,13 @@ from uuid import UUID
 from command_bus.ids import utc_now
 from command_bus.intents.commands import CancelCommand, QueueCommand
 from domain.agents import AgentConnected
-from domain.commands import CommandCancelled, CommandDelivered, CommandInterrupted, CommandSucceeded
+from domain.commands import (
+    CommandCancelled,
+    CommandDelivered,
+    CommandInterrupted,
+    CommandRejected,
+    CommandSucceeded,
+)
 from schema import wire
 from tests.gateway.harness import Fleet
 
@@ -157,6 +163,21 @@ async def test_presence_is_recorded_when_an_agent_comes(fleet: Fleet) -> None:
     agent = await fleet.agent()
     (event,) = await asyncio.wait_for(fleet.until_event(agent.agent_id, AgentConnected), 10)
     assert isinstance(event, AgentConnected)
+
+
+async def test_what_an_agent_cannot_even_tell_apart_is_refused_in_its_story(fleet: Fleet) -> None:
+    """A delivery that is refused for good is not sent again: each of its commands has ended, in the agent's words."""
+    await fleet.gateway()
+    agent = await fleet.agent()
+    refusal = wire.encode(wire.Refused(code="unknown_kind", detail="This agent does not know 'delivery'."))
+    agent.take = lambda _data: refusal  # type: ignore[method-assign]
+    command_ids = await fleet.queue(agent.agent_id, 2)
+    await agent.hello()
+    await fleet.until_event(agent.agent_id, CommandRejected, 2)
+    for command_id in command_ids:
+        ending = (await fleet.story(command_id))[-1]
+        assert isinstance(ending, CommandRejected)
+        assert (ending.code, ending.detail) == ("unknown_kind", "This agent does not know 'delivery'.")
 
 
 async def test_each_hello_is_answered_with_what_the_agent_is_taken_to_have(fleet: Fleet) -> None:
