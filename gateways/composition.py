@@ -48,7 +48,8 @@ from projections.approvals import due
 from projections.catalog import INLINE, list_status
 from projections.errors import PositionTimeoutError
 from projections.pending import QueueReader
-from projections.rollouts import RolloutReader, Rollouts
+from projections.rollout_reads import RolloutReader
+from projections.rollouts import Rollouts
 from projections.runner import Projector
 from projections.wait import PositionWaiter
 

@@ -6,8 +6,7 @@ reads no row. The list is folded before the rollout itself appears (its events c
 rollout that is half there.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self
 from uuid import UUID
@@ -16,10 +15,8 @@ import msgspec
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
-from domain.agents import AgentState, Platform
 from domain.commands import (
     ENDINGS,
-    OUTCOMES,
     CommandCancelled,
     CommandCancelRequested,
     CommandDelivered,
@@ -36,11 +33,8 @@ from domain.commands import (
     state_after,
 )
 from domain.event import Event, Recorded
-from domain.ids import AgentId, ClientId, SiteId, is_derived
-from domain.rollout_candidates import Candidate, Joined, wanted_facts
-from domain.rollout_terms import Joins, Target
+from domain.ids import is_derived
 from domain.rollouts import (
-    FAILURES,
     Entry,
     RolloutAborted,
     RolloutAdvanced,
@@ -55,10 +49,8 @@ from domain.rollouts import (
     RolloutTargeted,
     RolloutWaveFinished,
     RolloutWaveReleased,
-    Tally,
     command_id,
 )
-from domain.scopes import EVERYTHING, Scope
 from projections import sql
 from projections.errors import FoldError
 from projections.pages import BY_POSITION, DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
@@ -373,7 +365,8 @@ async def get_rollout(connection: Connection, rollout_id: UUID, *, client_ids: T
     return await query.one(connection, RolloutRow.from_row)
 
 
-async def _all(connection: Connection, name: str, arguments: dict[str, Any]) -> list[tuple[Any, ...]]:
+async def read_all(connection: Connection, name: str, arguments: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The rows of a named statement of ``rollouts.sql``."""
     async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(_SQL[name], arguments)
         return await cursor.fetchall()
@@ -382,14 +375,14 @@ async def _all(connection: Connection, name: str, arguments: dict[str, Any]) -> 
 async def count_states(connection: Connection, rollout_id: UUID) -> dict[int, dict[str, int]]:
     """How many agents of each wave are in each state, where there are any. Whether it may be seen is judged before."""
     counts: dict[int, dict[str, int]] = {}
-    for wave, state, total in await _all(connection, "counts", {"rollout_id": rollout_id}):
+    for wave, state, total in await read_all(connection, "counts", {"rollout_id": rollout_id}):
         counts.setdefault(wave, {})[state] = total
     return counts
 
 
 async def count_recent(connection: Connection, rollout_id: UUID, *, since: datetime, until: datetime) -> int:
     """How many of its agents ended in that time. Whether it may be seen is judged before."""
-    ((ended,),) = await _all(connection, "recent", {"rollout_id": rollout_id, "since": since, "until": until})
+    ((ended,),) = await read_all(connection, "recent", {"rollout_id": rollout_id, "since": since, "until": until})
     return int(ended)
 
 
@@ -445,165 +438,5 @@ async def list_outcomes(
         by_output: alike are only those that printed the same.
     """
     alike = {"by_ending": by_ending, "by_output": by_output}
-    rows = await _all(connection, "outcomes", {"rollout_id": rollout_id, "limit": limit} | alike)
+    rows = await read_all(connection, "outcomes", {"rollout_id": rollout_id, "limit": limit} | alike)
     return [OutcomeRow(CommandState(row[0]) if row[0] else None, *row[1:]) for row in rows]
-
-
-# -- for those who decide: they see all tenants, or say whom they see -----------------------------------------------
-
-
-class RolloutReader:
-    """What the command bus asks of the read models about rollouts.
-
-    Args:
-        connect: lends a connection.
-        catch_up: returns once these projections are where the log was when it was called. Without it they are read as
-            they are.
-    """
-
-    def __init__(
-        self,
-        connect: Callable[[], AbstractAsyncContextManager[Connection]],
-        catch_up: Callable[[Collection[str]], Awaitable[None]] | None = None,
-    ) -> None:
-        self._connect = connect
-        self._catch_up = catch_up
-
-    async def candidates(
-        self, target: Target, scope: Scope, *, timezone: bool = False
-    ) -> tuple[list[Candidate], list[UUID], int]:
-        """The agents that a target names, of those within a scope; the ids in it that name nothing; as of when."""
-        include, exclude = target.include, target.exclude
-        named = {
-            "clients": [*include.clients, *exclude.clients],
-            "sites": [*include.sites, *exclude.sites],
-            "agents": [*include.agents, *exclude.agents],
-        }
-        within = _scope(scope)
-        await self._seen("clients", "agents")
-        async with self._snapshot() as connection:
-            ((position,),) = await _all(connection, "agents_position", {})
-            unknown = [row[0] for row in await _all(connection, "unknown", named | within)]
-            rows = [] if unknown else await _all(connection, "candidates", _wanted(target, timezone=timezone) | within)
-        return [_candidate(row) for row in rows], unknown, position
-
-    async def joined(
-        self, target: Target, joins: Joins, *, after: int, until: datetime | None, limit: int, timezone: bool = False
-    ) -> Joined:
-        """Agents that a target names, and to whom something happened after a position.
-
-        Args:
-            target: of a rollout.
-            joins: whose agents may be.
-            after: the position.
-            until: only what was recorded before this moment; None: all so far.
-            limit: at most so many.
-            timezone: read what they tell of it, too.
-        """
-        async with self._snapshot() as connection:
-            ((upto,),) = await _all(connection, "agents_position", {})
-            last = upto
-            if until is not None:
-                ((last,),) = await _all(connection, "position_before", {"until": until})
-            arguments = {"after": after, "upto": min(upto, last), "limit": limit}
-            found = (
-                _wanted(target, timezone=timezone)
-                | _scope(EVERYTHING if joins.clients is None else Scope.of(joins.clients))
-                | arguments
-            )
-            rows = await _all(connection, "joined", found)
-        candidates = [_candidate(row) for row in rows]
-        if len(rows) == limit:
-            return Joined(candidates, rows[-1][-1], False)
-        return Joined(candidates, max(after, min(upto, last)), upto >= last)
-
-    async def failed(self, rollout_id: UUID) -> list[tuple[AgentId, int]]:
-        """Agents whose last command failed, and the round it was of."""
-        await self._seen("rollouts")
-        rows = await self._rows("failed", rollout_id=rollout_id, failed=_FAILED)
-        return [(AgentId(row[0]), row[1]) for row in rows]
-
-    async def running(self) -> list[UUID]:
-        """Rollouts that run, oldest first."""
-        return [row[0] for row in await self._rows("running")]
-
-    async def tally(self, rollout_id: UUID, unanswered_since: datetime | None = None) -> Tally:
-        """What became of a rollout's commands, those that were retried included.
-
-        Args:
-            rollout_id: of the rollout.
-            unanswered_since: count the agents that have not answered since then; while the read models are behind,
-                none.
-        """
-        unanswered = 0
-        async with self._connect() as connection:
-            arguments = {"rollout_id": rollout_id, "terminal": _TERMINAL, "failed": _FAILED}
-            ((ended, failed, timed_out),) = await _all(connection, "tally", arguments)
-            if unanswered_since is not None:
-                silent = {"rollout_id": rollout_id, "since": unanswered_since}
-                ((unanswered,),) = await _all(connection, "unanswered", silent)
-        return Tally(ended=ended, failed=failed, timed_out=timed_out, unanswered=unanswered)
-
-    async def to_take_back(self, limit: int) -> list[tuple[UUID, AgentId]]:
-        """(command, agent) of aborted rollouts that are queued still."""
-        return [(row[0], AgentId(row[1])) for row in await self._rows("to_take_back", limit=limit)]
-
-    @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[Connection]:
-        """All that is read in it is of one moment."""
-        async with self._connect() as connection, connection.transaction():
-            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield connection
-
-    async def _seen(self, *names: str) -> None:
-        """A machine that was enrolled, tagged or moved a moment ago is meant as it is now."""
-        if self._catch_up is not None:
-            await self._catch_up(names)
-
-    async def _rows(self, name: str, **arguments: Any) -> list[tuple[Any, ...]]:
-        async with self._connect() as connection:
-            return await _all(connection, name, arguments)
-
-
-_TERMINAL = sorted(state.value for state in OUTCOMES)
-_FAILED = sorted(state.value for state in FAILURES)
-
-
-def _scope(scope: Scope) -> dict[str, Any]:
-    return {
-        "all": scope.everything,
-        "tenants": list(scope.clients),
-        "known": list(scope.known_clients),
-        "places": list(scope.site_ids),
-    }
-
-
-def _wanted(target: Target, *, timezone: bool) -> dict[str, Any]:
-    include, exclude = target.include, target.exclude
-    return {
-        "everything": include.everything,
-        "clients": list(include.clients),
-        "sites": list(include.sites),
-        "agents": list(include.agents),
-        "tags": list(include.tags),
-        "without_clients": list(exclude.clients),
-        "without_sites": list(exclude.sites),
-        "without_agents": list(exclude.agents),
-        "without_tags": list(exclude.tags),
-        "without_platforms": [platform.value for platform in exclude.platforms],
-        "without_online": exclude.online,
-        "facts": list(wanted_facts(target, timezone=timezone)),
-    }
-
-
-def _candidate(row: tuple[Any, ...]) -> Candidate:
-    return Candidate(
-        agent_id=AgentId(row[0]),
-        client_id=ClientId(row[1]),
-        site_id=SiteId(row[2]),
-        platform=Platform(row[3]),
-        state=AgentState(row[4]),
-        online=row[5],
-        excluded=row[6],
-        facts=row[7] or {},
-    )

@@ -29,7 +29,7 @@ from domain.roles import Role
 from gateways.agents.leases import Holds
 from gateways.local.server import write_private
 from projections.catalog import INLINE
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 
 ACTOR = "up"
 ADMIN_KEY = "first administrator"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from command_bus.ids import new_id, utc_now
 from command_bus.rollouts import FanOut
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 from tests.cli.terminal import Terminal
 from tests.command_bus.rolling_out import Impatient
 from tests.rest.harness import Api, Fleet

@@ -20,7 +20,7 @@ from command_bus.postgres import open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
 from domain.ids import AgentId
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 from schema.wire import EnrollRequest
 from tests.command_bus.rolling import Rolling
 

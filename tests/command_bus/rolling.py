@@ -35,7 +35,8 @@ from domain.rollouts import Rollout, command_id
 from projections import tracking
 from projections.catalog import FOLLOWING
 from projections.paging import fold_page
-from projections.rollouts import RolloutReader, count_states
+from projections.rollout_reads import RolloutReader
+from projections.rollouts import count_states
 from schema.wire import ResultReport
 from tests.command_bus.rolling_out import Impatient
 from tests.projections.database import head

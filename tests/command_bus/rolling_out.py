@@ -15,7 +15,7 @@ from command_bus.postgres_log import PostgresEventLog
 from command_bus.rollouts import FanOut
 from gateways.agents.leases import Holds
 from projections.catalog import INLINE
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 
 BATCH = 7
 

@@ -21,7 +21,7 @@ from domain.clients import ClientCreated
 from domain.commands import CommandQueued
 from domain.event import Change, Recorded
 from projections.catalog import INLINE
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 from tests.command_bus.conftest import InFlightSet
 from tests.event_log.samples import created, metadata, queued
 from tests.event_log.trouble import cut_connections

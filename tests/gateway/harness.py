@@ -25,7 +25,7 @@ from gateways.agents.steps import Steps, nothing
 from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity, enroll_simulated
 from gateways.local.servers import EmbeddedNats, EmbeddedNatsCluster
 from projections.catalog import INLINE
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 from tests.nats import fleet_nats
 from tests.shape import NATS_SIZE
 

@@ -25,7 +25,7 @@ from gateways.composition import RolloutProgress
 from gateways.local.servers import EmbeddedNats, EmbeddedNatsCluster
 from gateways.simulate.agent import SimulatedMachine, World
 from gateways.simulate.plan import Plan
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 from projections.runner import Projector
 from projections.tables import create_tables
 from projections.wait import PositionWaiter

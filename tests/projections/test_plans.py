@@ -18,6 +18,7 @@ from domain.rollouts import RolloutState
 from domain.scopes import Place, Scope
 from domain.users import UserKind
 from projections import agents, api_keys, approvals, clients, commands, pending, roles, rollouts, scripts, tokens, users
+from projections.rollout_reads import RolloutReader
 from tests.projections.explaining import ExplainingCursor, sorts, tables_scanned
 from tests.projections.histories import NOW
 
@@ -149,8 +150,8 @@ FOUND: dict[str, Query] = {
     "pace of a rollout": lambda c: rollouts.count_recent(c, CLIENT, since=NOW, until=NOW + timedelta(minutes=5)),
     "sites of a rollout": lambda c: rollouts.list_sites(c, CLIENT),
     "outcomes of a rollout": lambda c: rollouts.list_outcomes(c, CLIENT),
-    "what moves rollouts on": lambda c: _moving(rollouts.RolloutReader(lambda: nullcontext(c))),
-    "who joins rollouts": lambda c: _joining(rollouts.RolloutReader(lambda: nullcontext(c))),
+    "what moves rollouts on": lambda c: _moving(RolloutReader(lambda: nullcontext(c))),
+    "who joins rollouts": lambda c: _joining(RolloutReader(lambda: nullcontext(c))),
     "a token": lambda c: tokens.get_token(c, AGENT, client_ids=None),
     "an api key": lambda c: api_keys.get_api_key(c, AGENT, client_ids=None),
     "a user": lambda c: users.get_user(c, AGENT),
@@ -178,14 +179,14 @@ FOUND: dict[str, Query] = {
 }
 
 
-async def _moving(reader: rollouts.RolloutReader) -> None:
+async def _moving(reader: RolloutReader) -> None:
     assert len(await reader.running()) == 6
     await reader.tally(CLIENT, NOW)
     await reader.failed(CLIENT)
     assert await reader.to_take_back(100)
 
 
-async def _joining(reader: rollouts.RolloutReader) -> None:
+async def _joining(reader: RolloutReader) -> None:
     everybody = Target(include=Selector(everything=True, filter="facts.os_id = 'debian'"))
     joins = Joins(until=NOW, after=0)
     await reader.joined(everybody, joins, after=19_900, until=None, limit=100)

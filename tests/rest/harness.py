@@ -39,7 +39,7 @@ from gateways.rest.problems import MEDIA_TYPE, Problem
 from gateways.rest.route import API, JSON, Route
 from gateways.rest.routes import ROUTES
 from projections.catalog import INLINE
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 from projections.runner import Projector
 from projections.wait import PositionWaiter
 from schema.wire import Accepted, EnrollRequest, ResultReport, StartedReport, StreamReport

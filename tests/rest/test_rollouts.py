@@ -11,7 +11,7 @@ import pytest
 
 from command_bus.ids import new_id, utc_now
 from command_bus.rollouts import FanOut
-from projections.rollouts import RolloutReader
+from projections.rollout_reads import RolloutReader
 from schema.wire import StreamReport
 from tests.command_bus.rolling_out import Impatient
 from tests.rest.harness import Api, Fleet, made, sse
