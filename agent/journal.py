@@ -16,9 +16,7 @@ something harmless, the sync is saved (`_relaxed`).
 The journal knows nothing of processes or messages' meaning, does no waiting, and belongs to one thread.
 """
 
-import hashlib
 import sqlite3
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,9 +26,10 @@ from uuid import UUID
 
 import msgspec
 
+from agent.endings import called_off, forgotten, shortened, unheard_of
 from agent.errors import JournalFullError, StateDamagedError
 from agent.seal import Seal
-from schema.wire import Order, ResultReport, StreamReport
+from schema.wire import Order, ResultReport
 
 MEMORY = timedelta(days=400)
 """How long a finished or cancelled id is remembered: longer than any command may wait (366 days)."""
@@ -41,8 +40,6 @@ RESULTS_KEPT = timedelta(days=35)
 """How long what a finished attempt came to is kept: as old may a backup be that a server is restored from."""
 
 _VERSION = 2
-_SMALL_BYTES = 2048
-"""Of a whole output, compressed, that is kept as it is."""
 _REPEATED = "repeated"
 _encode = msgspec.msgpack.Encoder().encode
 _decode_order = msgspec.msgpack.Decoder(Order).decode
@@ -363,7 +360,7 @@ class Journal:
         for key in keys:
             answer = self._known(key)
             if answer in ("unknown", "cancelled"):
-                waiting[key] = _unheard_of(key, now) if answer == "unknown" else _called_off(key, now)
+                waiting[key] = unheard_of(*_named(key), now) if answer == "unknown" else called_off(*_named(key), now)
             elif answer == "finished":
                 waiting[key] = None
         if waiting:
@@ -380,7 +377,7 @@ class Journal:
             (result,) = self._db.execute(
                 "DELETE FROM finished WHERE command_id = ? AND attempt = ? RETURNING result", _pair(key)
             ).fetchone()
-            self._insert_ended(key, result if result is not None else _encode(forgotten(key)))
+            self._insert_ended(key, result if result is not None else _encode(forgotten(*_named(key))))
 
     def _insert_ended(self, key: Key, result: bytes) -> None:
         self._ended_order += 1
@@ -493,50 +490,8 @@ class Journal:
             self._db.execute("ROLLBACK")
 
 
-def shortened(result: ResultReport) -> ResultReport:
-    """A result as it is kept after its acknowledgement: of long outputs the ends, as if that were all."""
-    stdout, stderr = _end_of(result.stdout), _end_of(result.stderr)
-    cut = [name for name, kept in (("stdout", stdout), ("stderr", stderr)) if kept.size < getattr(result, name).size]
-    told = f"of {' and '.join(cut)} the end alone was kept" if cut else ""
-    detail = "; ".join(filter(None, (result.detail, told)))
-    return msgspec.structs.replace(result, stdout=stdout, stderr=stderr, detail=detail)
-
-
-def _end_of(stream: StreamReport) -> StreamReport:
-    if not stream.size or (stream.inline is not None and len(stream.inline) <= _SMALL_BYTES):
-        return stream
-    digest = hashlib.sha256(stream.tail).hexdigest()
-    return StreamReport(size=len(stream.tail), sha256=digest, tail=stream.tail, inline=zlib.compress(stream.tail))
-
-
-def forgotten(key: Key) -> ResultReport:
-    """What can be said of an attempt whose result was acknowledged so long ago that it is not kept any more."""
-    return ResultReport(
-        command_id=key.command_id,
-        attempt=key.attempt,
-        outcome="interrupted",
-        detail="it ended long ago and was reported then; how is not known here any more",
-    )
-
-
-def _unheard_of(key: Key, now: datetime) -> ResultReport:
-    return ResultReport(
-        command_id=key.command_id,
-        attempt=key.attempt,
-        outcome="interrupted",
-        finished_at=now,
-        detail="the machine does not know it any more: its disk was set back, or its journal lost; it may have run",
-    )
-
-
-def _called_off(key: Key, now: datetime) -> ResultReport:
-    return ResultReport(
-        command_id=key.command_id,
-        attempt=key.attempt,
-        outcome="cancelled",
-        finished_at=now,
-        detail="it was cancelled before it began",
-    )
+def _named(key: Key) -> tuple[UUID, int]:
+    return key.command_id, key.attempt
 
 
 def _pair(key: Key) -> tuple[bytes, int]:
