@@ -4,7 +4,7 @@ What asks the API comes first; the rest goes to the database, or to files alone.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ from gateways.cli.session import Session, command
 from gateways.cli.times import point
 
 if TYPE_CHECKING:
+    from schema.audit.checkpoints import Outside
+    from schema.audit.comparing import Finding
     from schema.audit.database import DatabaseSource
 
 DIFFERS = 1
@@ -120,6 +122,10 @@ def audit_verify(
     export: Annotated[
         Path | None, typer.Option("--export", metavar="FILE", help="Verify this export, and ask no database.")
     ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", metavar="FOLDER", help="Verify this folder of the archive, and ask no database."),
+    ] = None,
     key: Keys = None,
     as_json: Json = False,
     data_dir: DataDir = None,
@@ -132,6 +138,9 @@ def audit_verify(
     from schema.audit.verifying import Verification  # noqa: PLC0415
 
     outside = read_outside(checkpoint_path) if checkpoint_path is not None else []
+    if archive is not None:
+        _verify_archive(archive, outside, key or (), Output(as_json=as_json))
+        return
     if export is not None:
         report = verify_export(export, outside, key or ())
     else:
@@ -150,8 +159,27 @@ def audit_verify(
             out.plain(f"signed with {used}")
         if report.under_no_checkpoint or report.unchained:
             out.note(f"{report.under_no_checkpoint} events are chained and not signed yet, {report.unchained} neither")
-    if report.finding is not None:
-        found = report.finding
+    _end(report.finding, out)
+
+
+def _verify_archive(folder: Path, outside: Sequence["Outside"], keys: Collection[str], out: Output) -> None:
+    import msgspec  # noqa: PLC0415
+
+    from schema.audit.folder import verify_archive  # noqa: PLC0415
+
+    if not any(one.entries for one in outside):
+        raise BadValueError("--archive needs --checkpoint with a folder that checkpoints were exported to.")
+    report = verify_archive(folder, outside, keys)
+    if out.as_json or report.finding is None:
+        out.done(
+            f"{report.vouched_for} of {report.events} events are as checkpoints vouch for; for the others none does",
+            msgspec.to_builtins(report),
+        )
+    _end(report.finding, out)
+
+
+def _end(found: "Finding | None", out: Output) -> None:
+    if found is not None:
         out.error(NotAsRecordedError.code, f"{found.kind} at position {found.position}: {found.detail}.")
         raise typer.Exit(DIFFERS)
 

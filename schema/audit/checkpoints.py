@@ -19,8 +19,6 @@ NO_STATEMENT = "0" * 64
 """What the first statement names as the one before it."""
 OWN = "fleetlog"
 """The name under which Fleetlog itself signs."""
-PUBLIC_HEX = 64
-SIGNATURE_HEX = 128
 
 
 class AuditError(Exception):

@@ -71,7 +71,7 @@ async def test_what_is_recorded_is_chained_once_whoever_leads(
         await one.start()
     try:
         await until(lambda: position(postgres_url) == events[-1].position)
-        assert sorted(one.state for one in both) == ["running", "standby"]
+        await until(lambda: sorted(one.state for one in both) == ["running", "standby"])
         assert kill_sessions(postgres_url, "audited") == 2
         head = (await log.append([created("after")], metadata()))[-1]
         await until(lambda: position(postgres_url) == head)

@@ -17,6 +17,7 @@ from domain.event import Recorded
 from schema.archive import encode_manifest, hash_of, make_segment, unpack
 from schema.audit.checkpoints import Checkpoint, encode_statement, sign
 from schema.audit.comparing import Kind
+from schema.audit.folder import verify_archive
 from tests.audit.chaining import EVERY, chain_all, connect, kept_outside, open_chain, verified
 
 GAP = 701
@@ -201,6 +202,11 @@ def test_archived_events_are_under_the_chain(
     folder = tmp_path / "archive" if in_files else None
     assert archive(postgres_url, timedelta(0), folder, segment_streams=40).segments > 2
     assert verified(owner) == before
+    if folder is not None:
+        kept = [kept_outside(owner, number, with_leaves=True) for number in range(1, before.last_checkpoint + 1)]
+        report = verify_archive(folder, kept)
+        assert report.ok
+        assert 0 < report.vouched_for <= report.events
     manifest, (block, *_), file = forged_segment(owner)
     with tampering(owner):
         if in_files:
@@ -215,6 +221,14 @@ def test_archived_events_are_under_the_chain(
             [text, hash_of(text)],
         )
         assert found(owner) == (Kind.ALTERED, manifest.blocks[0].first_position)
+    if folder is not None:
+        damaged = verify_archive(folder, kept).finding
+        assert damaged is not None
+        place = Path(file).with_suffix(".json")
+        place.write_text(text)
+        finding = verify_archive(folder, kept).finding
+        assert finding is not None
+        assert (finding.kind, finding.position) == (Kind.ALTERED, manifest.blocks[0].first_position)
 
 
 def forged_segment(owner: psycopg.Connection[Any]) -> tuple[Any, list[bytes], str]:
