@@ -8,30 +8,29 @@ import pytest
 from gateways.bench import checkin, drain, growth, volume
 from gateways.bench.result import BenchOptions
 
+AGENTS = 8
+
 
 @pytest.mark.parametrize(
-    ("bench", "unit", "count"), [(drain, "commands/s", 3 * drain.EACH), (checkin, "hellos/s", 3 * 2)]
+    ("bench", "unit", "count"), [(drain, "commands/s", AGENTS * drain.EACH), (checkin, "hellos/s", AGENTS * 2)]
 )
 async def test_a_bench_measures_and_says_so(bench: ModuleType, unit: str, count: int) -> None:
     """A few agents, a real gateway process: one JSON object with the engine's figure beside ours."""
-    result = await bench.run(BenchOptions(agents=3, scale=0.1))
+    result = await bench.run(BenchOptions(agents=AGENTS, scale=0.1))
     said = msgspec.json.decode(result.as_json())
     assert (said["name"], said["unit"], said["n"]) == (bench.NAME, unit, count)
     assert said["value"] > 0
     assert said["limit"] > 0
     assert said["ratio"] == pytest.approx(said["value"] / said["limit"], rel=0.01)
-
-
-async def test_a_drain_hands_nothing_over_twice() -> None:
-    """Each agent takes each of its commands once, however many came at the same moment."""
-    result = await drain.run(BenchOptions(agents=8))
-    assert result.extra["redelivered"] == 0
+    # Each agent took each of its commands once, however many came at the same moment.
+    assert said["extra"].get("redelivered") == (0 if bench is drain else None)
 
 
 async def test_growth_counts_what_a_command_costs_at_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sizes of fleet and history: processor time by role, statements and bytes for each command, and idle."""
     monkeypatch.setattr(growth, "STEPS", ((1_000, 10_000), (2_000, 20_000)))
     monkeypatch.setattr(growth, "IDLE_S", 0.5)
+    monkeypatch.setattr(growth, "QUIET_CPU", 100.0)  # the machine is shared, and no figure is looked at
     result = await growth.run(BenchOptions(scale=0.02))
     assert (result.name, result.unit, len(result.extra)) == ("growth", "ms of processor", 2)
     small, large = result.extra["20 agents, 200 events"], result.extra["40 agents, 400 events"]

@@ -117,7 +117,7 @@ async def test_anothers_rollout_keeps_no_single_command_waiting(fleet: Fleet) ->
         Deaf(identity, fleet.keys.delivery.public, may=may)
         for identity in await enroll_simulated(fleet.log, 100, A, SITE)
     ]
-    await in_groups([partial(agent.connect, [fleet.nats.url]) for agent in theirs], 20)
+    await in_groups([partial(agent.connect, fleet.nats.urls) for agent in theirs], 20)
     try:
         mine = await fleet.agent((await enroll_simulated(fleet.log, 1, B, SITE))[0])
         assert isinstance(await mine.hello(60.0), wire.HelloReply)

@@ -22,7 +22,8 @@ from gateways.local.demo_stage import DemoAgent, Stage
 from gateways.local.server import free_port
 
 ANNOUNCED = "Ctrl-C stops it."
-READY_S = 60.0
+READY_S = 120.0
+"""`up` itself waits for a minute, from when its servers run, before it says what is missing."""
 WAIT_S = 60.0
 SERVERS = {"postgres": "FLEETLOG_POSTGRES_URL", "nats": "FLEETLOG_NATS_URL", "valkey": "FLEETLOG_REDIS_URL"}
 """What `up` starts unless it is told where it is, and by which setting."""

@@ -83,7 +83,7 @@ async def agents(platform: Platform, count: int) -> list[SimulatedAgent]:
     server_key = load_keys(url).delivery.public
     found = [SimulatedAgent(identity, server_key) for identity in identities]
     for agent in found:
-        await agent.connect([platform.addresses.nats_url], reconnect=True)
+        await agent.connect(platform.addresses.nats_url.split(","), reconnect=True)
     return found
 
 
@@ -124,6 +124,7 @@ async def large_body(platform: Platform) -> bytes:
     return line
 
 
+@pytest.mark.embedded
 async def test_a_flood_of_requests_while_the_database_stands_still(platform: Platform) -> None:
     """Hundreds of POSTs, followers that do not read, huge bodies, Postgres stopped: what was accepted is on record."""
     agent = (await agents(platform, 1))[0]
