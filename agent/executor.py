@@ -15,9 +15,9 @@ from agent.errors import JournalFullError, StateDamagedError, WorkRefusedError
 from agent.journal import Journal, Key, Waiting
 from agent.lanes import Lanes
 from agent.live import LiveOutput
+from agent.opening import Opened, Opener
 from agent.outputs import Digest
 from agent.processes import end_tree
-from agent.reading import read_work
 from agent.runner import Ran, Runner, Stop
 from agent.steps import Steps
 from agent.threads import OneThread
@@ -50,6 +50,7 @@ class Executor:
         disk: the journal's thread.
         lanes: the order of it.
         runner: runs scripts.
+        opener: opens what is sealed for this agent.
         clock: the server's time.
         boot_id: of this boot.
         reports: is told of starts, output and endings.
@@ -64,6 +65,7 @@ class Executor:
         disk: OneThread,
         lanes: Lanes,
         runner: Runner,
+        opener: Opener,
         clock: ServerClock,
         *,
         boot_id: str,
@@ -76,6 +78,7 @@ class Executor:
         self._disk = disk
         self._lanes = lanes
         self._runner = runner
+        self._opener = opener
         self._clock = clock
         self._boot_id = boot_id
         self._reports = reports
@@ -202,14 +205,14 @@ class Executor:
             await self._write(_report(key, "expired", detail="it expired while it waited on the machine"))
             return
         try:
-            work = read_work(order.work)
+            opened = self._opener.open(order)
         except WorkRefusedError as error:
             # It was accepted by an agent that knew it: this one is older, or the disk has altered it.
             log.exception("cannot read what to do command_id=%s attempt=%d", *_pair(key))
             await self._write(_report(key, "rejected", detail=str(error), code=error.code))
             return
         log.info("begins command_id=%s attempt=%d correlation_id=%s", *_pair(key), order.correlation_id)
-        match work:
+        match opened.work:
             case wire.PingWork():
                 await self._write(_report(key, "succeeded", started_at=now, finished_at=now))
             case wire.FactsWork():
@@ -220,9 +223,9 @@ class Executor:
                     _report(key, "succeeded", started_at=now, finished_at=finished, stdout=digest.report())
                 )
             case wire.ScriptWork():
-                await self._script(key, work, now, stop)
+                await self._script(key, opened, now, stop)
 
-    async def _script(self, key: Key, work: wire.ScriptWork, now: datetime, stop: "asyncio.Future[Stop]") -> None:
+    async def _script(self, key: Key, opened: Opened, now: datetime, stop: "asyncio.Future[Stop]") -> None:
         if self._closing or not await self._disk.call(self._journal.start, key, self._boot_id, now):
             return
         self._steps("marked_running")
@@ -237,7 +240,7 @@ class Executor:
         ]
         try:
             ran = await self._runner.run(
-                key, work, stop=stop, on_spawned=lambda pid, at: self._spawned(key, pid, at), on_output=live.on_output
+                key, opened, stop=stop, on_spawned=lambda pid, at: self._spawned(key, pid, at), on_output=live.on_output
             )
         except WorkRefusedError as error:
             await self._write(_report(key, "rejected", detail=str(error), code=error.code))

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from agent.errors import NotEnrolledError, StateDamagedError
 from agent.platforms import PLATFORM
+from schema.sealing import unseal
 
 IDENTITY_FILE = "identity.json"
 KEY_FILE = "agent.key"
@@ -82,6 +83,10 @@ class AgentKey:
 
     def sign(self, data: bytes) -> bytes:
         return self._private.sign(data)
+
+    def unseal(self, sealed: bytes, name: bytes) -> bytes:
+        """Open what was sealed for this agent; raises `SealError` where it was not."""
+        return unseal(self._private, sealed, name)
 
     @property
     def public_raw(self) -> bytes:

@@ -10,7 +10,8 @@ from agent.clock import ServerClock
 from agent.errors import JournalFullError, WorkRefusedError
 from agent.identity import Identity
 from agent.journal import Journal, Key, Waiting
-from agent.reading import Named, read_delivery, read_work, refusal
+from agent.opening import Opened, Opener
+from agent.reading import Named, read_delivery, refusal
 from agent.steps import Steps
 from agent.threads import OneThread
 from schema import wire
@@ -26,6 +27,7 @@ class Intake:
         journal: where they are written down.
         disk: the journal's thread.
         clock: learns from what is signed.
+        opener: opens what is sealed for this agent.
         check: raises WorkRefusedError for work that this machine can never do.
         has_room: whether the disk has room for what running orders leaves behind.
         on_accepted: told of what waits now.
@@ -41,8 +43,9 @@ class Intake:
         journal: Journal,
         disk: OneThread,
         clock: ServerClock,
+        opener: Opener,
         *,
-        check: Callable[[wire.ScriptWork], None],
+        check: Callable[[Opened], None],
         has_room: Callable[[], bool],
         on_accepted: Callable[[Sequence[Waiting]], None],
         on_ended: Callable[[Key], None],
@@ -54,6 +57,7 @@ class Intake:
         self._journal = journal
         self._disk = disk
         self._clock = clock
+        self._opener = opener
         self._check = check
         self._has_room = has_room
         self._on_accepted = on_accepted
@@ -114,9 +118,7 @@ class Intake:
     def _refusal(self, order: wire.Order) -> wire.Accepted | None:
         """Why this machine can never do it; None if it can."""
         try:
-            work = read_work(order.work)
-            if isinstance(work, wire.ScriptWork):
-                self._check(work)
+            self._check(self._opener.open(order))
         except WorkRefusedError as error:
             return _all([order], "rejected", error.code, str(error)).orders[0]
         return None

@@ -8,12 +8,13 @@ import hashlib
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from agent.journal import Key
 from agent.platforms import PLATFORM
 from schema import wire
+from schema.masking import Mask
 
 _READ_BYTES = 64 * 1024
 _POLL_S = 0.25
@@ -61,9 +62,12 @@ class Digest:
 
 
 class Sink:
-    """Takes the bytes of one stream."""
+    """Takes the bytes of one stream. What must not be seen is masked before it is written or sent anywhere."""
 
-    def __init__(self, spool_dir: Path, key: Key, stream: str, on_output: OnOutput, *, limit: int) -> None:
+    def __init__(
+        self, spool_dir: Path, key: Key, stream: str, on_output: OnOutput, *, limit: int, secrets: Iterable[str] = ()
+    ) -> None:
+        self._mask = Mask(secrets)
         self.stream = stream
         self.path = spool_path(spool_dir, key, stream)
         self.cut = ""
@@ -75,6 +79,9 @@ class Sink:
 
     def write(self, data: bytes) -> None:
         """Keep what fits under the limit; the rest is read and dropped, so that the process does not block on it."""
+        self._keep(self._mask.feed(data))
+
+    def _keep(self, data: bytes) -> None:
         room = self._limit - self._digest.size
         if len(data) > room:
             self.cut = self.cut or f"{self.stream} was cut at {self._limit} bytes"
@@ -104,6 +111,7 @@ class Sink:
         Returns:
             Its report, and whether it stays in the spool file (else it travels inside the report).
         """
+        self._keep(self._mask.finish())
         spooled = not self._digest.inline
         if self._fd is not None:
             if spooled:

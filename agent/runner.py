@@ -8,18 +8,19 @@ import asyncio
 import enum
 import functools
 import os
-import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from agent.errors import WorkRefusedError
+from agent.hiding import hidden
 from agent.journal import Key
+from agent.opening import Opened
 from agent.outputs import OnOutput, Sink, pump, recovered
 from agent.platforms import PLATFORM, Account
 from agent.processes import end_tree, markers, started_at
@@ -65,14 +66,18 @@ class Runner:
         self._spool_dir = spool_dir
         self._max_output_bytes = max_output_bytes
 
-    def check(self, work: wire.ScriptWork) -> None:
+    def check(self, opened: Opened) -> None:
         """Say whether this machine could run it.
 
         Raises:
-            WorkRefusedError: never: the shell is not for this platform or is missing, or the user cannot be had.
+            WorkRefusedError: never: the shell is not for this platform or is missing, the user cannot be had, or a
+                secret would show in the list of processes.
         """
-        PLATFORM.argv(work.shell)
-        PLATFORM.account(work.run_as)
+        if isinstance(opened.work, wire.ScriptWork):
+            if opened.hidden_args:
+                hidden(opened.work)
+            PLATFORM.argv(opened.work.shell)
+            PLATFORM.account(opened.work.run_as)
 
     def sweep(self) -> int:
         """Remove the bodies that a crash left behind. To be called while nothing runs."""
@@ -90,7 +95,7 @@ class Runner:
     async def run(
         self,
         key: Key,
-        work: wire.ScriptWork,
+        opened: Opened,
         *,
         stop: "asyncio.Future[Stop]",
         on_spawned: Callable[[int, float | None], Coroutine[Any, Any, None]],
@@ -100,7 +105,7 @@ class Runner:
 
         Args:
             key: the attempt.
-            work: what to run.
+            opened: what to run, and what to mask.
             stop: ends the run early when it is set.
             on_spawned: awaited with the process's pid and start time as soon as there is one.
             on_output: told of output as it appears, from a thread.
@@ -108,6 +113,9 @@ class Runner:
         Raises:
             WorkRefusedError: it could not be started at all.
         """
+        if not isinstance(opened.work, wire.ScriptWork):
+            raise TypeError("only scripts are run")
+        work, launcher = hidden(opened.work) if opened.hidden_args else (opened.work, ())
         account = PLATFORM.account(work.run_as)
         script: Path | None = None
         if work.inline:
@@ -115,15 +123,15 @@ class Runner:
         else:
             head = PLATFORM.argv(work.shell)
             script = self._write_script(work, account)
-            argv = [*head, str(script), *work.args]
+            argv = [*head, *launcher, str(script), *work.args]
         try:
-            return await self._run(key, work, argv, account, stop, on_spawned, on_output)
+            return await self._run(key, work, opened.secrets, argv, account, stop, on_spawned, on_output)
         finally:
             if script is not None:
                 script.unlink(missing_ok=True)
 
     def _write_script(self, work: wire.ScriptWork, account: Account | None) -> Path:
-        path = self._scripts_dir / (secrets.token_hex(16) + _SUFFIXES.get(work.shell, ""))
+        path = self._scripts_dir / (os.urandom(16).hex() + _SUFFIXES.get(work.shell, ""))
         try:
             # /run may be emptied under a long-lived agent (a user's own part of it is, when that user logs out).
             PLATFORM.make_private_dir(self._scripts_dir, passable=True)
@@ -137,6 +145,7 @@ class Runner:
         self,
         key: Key,
         work: wire.ScriptWork,
+        secrets: Sequence[str],
         argv: list[str],
         account: Account | None,
         stop: "asyncio.Future[Stop]",
@@ -147,7 +156,7 @@ class Runner:
         process = _spawn(key, work, argv, account)
         ended = threading.Event()
         sinks = [
-            Sink(self._spool_dir, key, stream, on_output, limit=self._max_output_bytes)
+            Sink(self._spool_dir, key, stream, on_output, limit=self._max_output_bytes, secrets=secrets)
             for stream in ("stdout", "stderr")
         ]
         pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]

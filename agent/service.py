@@ -21,6 +21,7 @@ from agent.intake import Intake
 from agent.journal import Journal
 from agent.lanes import Lanes
 from agent.link import Link, OnRequest, Session, Timing, Way
+from agent.opening import Opener
 from agent.platforms import PLATFORM
 from agent.runner import Runner
 from agent.steps import Steps, nothing
@@ -81,6 +82,7 @@ class Agent:
         self._clock = ServerClock(last_offset_s=noted_offset_s(dict(self._journal.notes())))
         boot_id = PLATFORM.boot_id()
         lanes = Lanes()
+        opener = Opener(self.identity.agent_id, self._key)
         runner = Runner(PLATFORM.scripts_dir(state_dir), spool_dir)
         self._link = Link(
             self._nats_ways() if transport != "http" else [],
@@ -107,6 +109,7 @@ class Agent:
             self._disk,
             lanes,
             runner,
+            opener,
             self._clock,
             boot_id=boot_id,
             reports=self._uplink,
@@ -118,6 +121,7 @@ class Agent:
             self._journal,
             self._disk,
             self._clock,
+            opener,
             check=runner.check,
             has_room=self._has_room,
             on_accepted=self._executor.accepted,

@@ -21,6 +21,7 @@ from prometheus_client import Counter as Counted
 
 from command_bus.context import InFlight, NewId
 from command_bus.event_log import ATOMIC_EVENTS, ConflictError, EventLog, EventLogError
+from command_bus.placeholders import Resolved, Resolver, placeholders_of, with_given
 from command_bus.repository import load_many
 from command_bus.rollout_growth import Growth, GrowthReads
 from domain.agents import Agent, AgentFactsReported, AgentState, facts_stream
@@ -115,6 +116,7 @@ class FanOut:
         self._progress = progress
         self._new_id = new_id
         self._growth = Growth(log, reads)
+        self._resolver = Resolver(log)
         self._known: dict[UUID, _Known] = {}
         self._looked_at = 0
         self._pace = BATCH
@@ -233,15 +235,18 @@ class FanOut:
         rollout = known.rollout
         agents = await load_many(self._log, Agent, [entry.agent_id for entry in entries])
         hours = await self._hours(rollout.started.order, [entry.agent_id for entry in entries])
+        resolved = await self._resolver.resolve(agents.values(), placeholders_of(rollout.started.order.spec))
         skipped = [
             Skip(agent_id=entry.agent_id, round=entry.round, reason=reason)
             for entry in entries
-            if (reason := _why_not(entry, agents[entry.agent_id], hours)) is not None
+            if (reason := _why_not(entry, agents[entry.agent_id], hours, resolved)) is not None
         ]
         left_out = {skip.agent_id for skip in skipped}
         changes: list[Change] = [rollout.advance(len(entries), skipped, now)]
         changes += [
-            self._command(rollout, entry, agents[entry.agent_id], hours.get(entry.agent_id), now)
+            self._command(
+                rollout, entry, agents[entry.agent_id], hours.get(entry.agent_id), resolved[entry.agent_id].values, now
+            )
             for entry in entries
             if entry.agent_id not in left_out
         ]
@@ -275,14 +280,16 @@ class FanOut:
         return found
 
     @staticmethod
-    def _command(rollout: Rollout, entry: Entry, agent: Agent, hours: Hours | None, now: datetime) -> Change:
+    def _command(
+        rollout: Rollout, entry: Entry, agent: Agent, hours: Hours | None, given: dict[str, str], now: datetime
+    ) -> Change:
         order = rollout.started.order
         not_before, expires_at = order.times(now, hours)
         queued = CommandQueued(
             agent_id=entry.agent_id,
             client_id=agent.client_id,
             site_id=agent.site_id,
-            spec=order.spec,
+            spec=with_given(order.spec, given),
             lane=order.lane,
             priority=order.priority,
             not_before=not_before,
@@ -324,7 +331,9 @@ class FanOut:
         return sum(not isinstance(outcome, EventLogError) for outcome in outcomes)
 
 
-def _why_not(entry: Entry, agent: Agent, hours: Mapping[AgentId, Hours | None]) -> str | None:
+def _why_not(
+    entry: Entry, agent: Agent, hours: Mapping[AgentId, Hours | None], resolved: Mapping[UUID, Resolved]
+) -> str | None:
     """Why an agent gets no command after all: much may have happened since the list was made."""
     if not agent.exists:
         return "gone"
@@ -335,4 +344,6 @@ def _why_not(entry: Entry, agent: Agent, hours: Mapping[AgentId, Hours | None]) 
         return "moved"
     if entry.agent_id in hours and hours[entry.agent_id] is None:
         return LeftOut.TIMEZONE_UNKNOWN.value
+    if resolved[entry.agent_id].missing:
+        return LeftOut.UNRESOLVED_PLACEHOLDER.value
     return None

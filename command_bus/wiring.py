@@ -10,13 +10,29 @@ from command_bus.handlers.api_keys import ApiKeyHandlers
 from command_bus.handlers.approvals import ApprovalHandlers
 from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
+from command_bus.handlers.fields import FieldHandlers
 from command_bus.handlers.roles import RoleHandlers
 from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
 from command_bus.handlers.scripts import ScriptHandlers
+from command_bus.handlers.secrets import SecretHandlers
 from command_bus.handlers.tokens import TokenHandlers
 from command_bus.handlers.users import UserHandlers
 from command_bus.ids import new_id, utc_now
-from command_bus.intents import agents, api_keys, approvals, clients, commands, roles, rollouts, scripts, tokens, users
+from command_bus.intents import (
+    agents,
+    api_keys,
+    approvals,
+    clients,
+    commands,
+    fields,
+    roles,
+    rollouts,
+    scripts,
+    secrets,
+    tokens,
+    users,
+)
+from command_bus.keystore import Keystore
 from domain.commands import DEFAULT_EXPIRY
 
 
@@ -28,6 +44,7 @@ def make_bus(
     clock: Clock = utc_now,
     fresh_id: NewId = new_id,
     default_expiry: timedelta = DEFAULT_EXPIRY,
+    keystore: Keystore | None = None,
 ) -> CommandBus:
     """A bus with all handlers.
 
@@ -38,6 +55,7 @@ def make_bus(
         clock: now.
         fresh_id: a fresh version 7 UUID.
         default_expiry: how long a command waits at the most, where its intent does not say.
+        keystore: keeps secrets' values; None where this process has nothing to do with them.
     """
     client = ClientHandlers(log, fresh_id)
     agent = AgentHandlers(log)
@@ -48,6 +66,8 @@ def make_bus(
     key = ApiKeyHandlers(log, clock, fresh_id)
     user = UserHandlers(log, fresh_id)
     role = RoleHandlers(log, fresh_id)
+    secret = SecretHandlers(log, fresh_id, keystore)
+    field = FieldHandlers(log)
     bus = CommandBus(
         log,
         {
@@ -90,6 +110,14 @@ def make_bus(
             roles.CreateRole: role.create,
             roles.ChangeRole: role.change,
             roles.RetireRole: role.retire,
+            secrets.SetSecret: secret.put,
+            secrets.RemoveSecret: secret.remove,
+            secrets.RotateSecrets: secret.rotate,
+            fields.DefineField: field.define,
+            fields.RemoveField: field.remove,
+            fields.FillClientFields: field.fill,
+            fields.FillSiteFields: field.fill,
+            fields.FillAgentFields: field.fill,
         },
         clock,
         fresh_id,

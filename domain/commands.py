@@ -28,6 +28,7 @@ from domain.errors import (
 from domain.event import Aggregate, Change, Event, Upcaster
 from domain.hours import Hours
 from domain.ids import AgentId, ClientId, CommandId, ScriptId, SiteId
+from domain.placeholders import Data
 from domain.scripts import DEFAULT_TIMEOUT_S, Shell, check_call
 
 DEFAULT_LANE = "default"
@@ -74,6 +75,8 @@ class RunScript(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     """Added to the revision's own, and stronger."""
     timeout_s: int | None = None
     run_as: str | None = None
+    data: Data | None = None
+    """What its placeholders and the revision's stand for; without it they are text."""
 
 
 class RunShell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="run_shell"):
@@ -84,6 +87,8 @@ class RunShell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     env: dict[str, str] = {}
     timeout_s: int = DEFAULT_TIMEOUT_S
     run_as: str | None = None
+    data: Data | None = None
+    """What its placeholders stand for; without it they are text."""
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="ping"):
@@ -151,9 +156,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CommandQueued(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 2
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: lambda body: body}
-    """Since 2 it may have hours."""
+    schema_version: ClassVar[int] = 3
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: lambda body: body, 2: lambda body: body}
+    """Since 2 it may have hours, since 3 placeholders."""
 
     agent_id: AgentId
     client_id: ClientId

@@ -290,3 +290,73 @@ class IdempotencyMismatchError(DomainError):
 
     code = "idempotency_mismatch"
     status = 422
+
+
+class BadPlaceholderError(DomainError):
+    """Something begins like a placeholder and is none; `{{!agent.x}}` stands for the text `{{agent.x}}`."""
+
+    code = "bad_placeholder"
+    status = 422
+
+
+class PlaceholderInCodeError(DomainError):
+    """This shell reads the value of a variable as code, so no placeholder may stand here."""
+
+    code = "placeholder_in_code"
+    status = 422
+
+
+class SecretInArgumentError(DomainError):
+    """This shell's arguments show in the machine's list of processes: hand secrets over in environment variables."""
+
+    code = "secret_in_argument"
+    status = 422
+
+
+class UnresolvedPlaceholderError(DomainError):
+    """A placeholder stands for nothing here, so nothing was queued."""
+
+    code = "unresolved_placeholder"
+    status = 422
+
+
+class SecretRemovedError(DomainError):
+    """The secret is removed already; set it anew."""
+
+    code = "secret_removed"
+    status = 409
+
+
+class SecretCannotWaitError(DomainError):
+    """Your roles ask for another person, and no value is kept while it waits; ask somebody whose roles do not."""
+
+    code = "secret_cannot_wait"
+    status = 403
+
+
+class NoMasterKeyError(DomainError):
+    """This server has no master key to seal secrets with, or not the one that they are sealed with."""
+
+    code = "no_master_key"
+    status = 503
+
+
+class UnknownFieldError(DomainError):
+    """There is no such field; define it first."""
+
+    code = "unknown_field"
+    status = 422
+
+
+class FieldRemovedError(DomainError):
+    """The field is removed already."""
+
+    code = "field_removed"
+    status = 409
+
+
+class RequiredFieldError(DomainError):
+    """A field that must be filled in would be empty."""
+
+    code = "required_field"
+    status = 422

@@ -17,6 +17,8 @@ TokenId = NewType("TokenId", UUID)
 ApiKeyId = NewType("ApiKeyId", UUID)
 RoleId = NewType("RoleId", UUID)
 UserId = NewType("UserId", UUID)
+SecretId = NewType("SecretId", UUID)
+FieldId = NewType("FieldId", UUID)
 
 _DERIVED_VERSION = 5
 _NAMESPACE = UUID("f1ee7109-0000-5000-8000-000000000001").bytes

@@ -107,6 +107,7 @@ _SEEN_BY_ALL = frozenset(
         P.ENROLLMENT_SEE,
         P.EVENTS_SEE,
         P.APPROVALS_SEE,
+        P.SECRETS_SEE,
     }
 )
 _WORK = frozenset(
@@ -122,6 +123,7 @@ _WORK = frozenset(
         P.ROLLOUTS_STEER,
         P.SCRIPTS_MANAGE,
         P.APPROVALS_DECIDE,
+        P.FIELDS_FILL,
     }
 )
 _HELP = frozenset(

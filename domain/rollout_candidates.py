@@ -27,9 +27,19 @@ class LeftOut(enum.StrEnum):
     """Its facts do not tell whether the filter holds."""
     TIMEZONE_UNKNOWN = "timezone_unknown"
     """The command has hours of the machine's own time, and it does not tell which that is."""
+    UNRESOLVED_PLACEHOLDER = "unresolved_placeholder"
+    """A placeholder of the command stands for nothing there."""
 
 
-NOT_MEANT = frozenset(set(LeftOut) - {LeftOut.MACHINE_TYPE_UNKNOWN, LeftOut.FILTER_UNKNOWN, LeftOut.TIMEZONE_UNKNOWN})
+NOT_MEANT = frozenset(
+    set(LeftOut)
+    - {
+        LeftOut.MACHINE_TYPE_UNKNOWN,
+        LeftOut.FILTER_UNKNOWN,
+        LeftOut.TIMEZONE_UNKNOWN,
+        LeftOut.UNRESOLVED_PLACEHOLDER,
+    }
+)
 """These are left out on purpose; whoever plans a rollout wants to look at the others."""
 
 

@@ -23,6 +23,7 @@ from command_bus.handlers.api_keys import Authenticator
 from command_bus.handlers.approvals import ApprovalExpiry
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.ids import new_id, utc_now
+from command_bus.keystore import Keystore
 from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, make_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.rollouts import FanOut
@@ -38,6 +39,7 @@ from gateways.agents.service import GatewayService
 from gateways.agents.steps import Steps, nothing
 from gateways.cancelling import end
 from gateways.local.jobs import all_jobs
+from gateways.master_keys import master_keys
 from gateways.rest.app import ApiParts, create_app
 from gateways.rest.errors import BehindError
 from gateways.rest.key_uses import KeyUses
@@ -158,6 +160,7 @@ class Parts:
         # those who wait for them have taken. So a pooler, which lends one server process to many, is not for them.
         self.holding_pool = make_pool(str(self.postgres_url), max_size=4, name=f"fleetlog-{name}-hold")
         self.holds = Holds(self.holding_pool)
+        self.master_keys = master_keys(settings)
 
     @property
     def services(self) -> list[Service]:
@@ -193,7 +196,8 @@ class Parts:
 
         reads = RolloutReader(self.pool.connection, catch_up)
         expiry = timedelta(seconds=self.settings.command_expiry_s)
-        return make_bus(self.log, self.holds, reads, default_expiry=expiry)
+        keystore = Keystore(self.pool, self.master_keys)
+        return make_bus(self.log, self.holds, reads, default_expiry=expiry, keystore=keystore)
 
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(self.log, self.holds, QueueReader(self.pool.connection), new_id)
@@ -214,7 +218,14 @@ def build_api(settings: Settings) -> Starlette:
     # Apart from the pool of people who search: agents are served by index alone, as a gateway serves them.
     agents_pool = make_pool(parts.postgres_url, max_size=AGENTS_POOL, name="fleetlog-api-agents", settings=BY_INDEX)
     agents = AgentHttp(
-        parts.log, agents_pool, parts.postgres_url, parts.agent_nats_urls, "api", clock=utc_now, nats_ca=parts.nats_ca
+        parts.log,
+        agents_pool,
+        parts.postgres_url,
+        parts.agent_nats_urls,
+        "api",
+        clock=utc_now,
+        nats_ca=parts.nats_ca,
+        master_keys=parts.master_keys,
     )
     rates, shared = _rates(settings)
     failures = FailureLimit(WRONG_KEYS, WRONG_KEY_EVERY_S, time.monotonic)
@@ -274,6 +285,7 @@ def build_gateway(settings: Settings, *, steps: Steps = nothing) -> "Assembly":
         concurrency=settings.delivery_concurrency,
         uplink_group=settings.uplink_group,
         stop_timeout_s=settings.stop_timeout_s / 2,
+        master_keys=parts.master_keys,
         steps=steps,
     )
     return Assembly([*parts.services, gateway])

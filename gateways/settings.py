@@ -207,6 +207,19 @@ class Settings(BaseSettings):
         description="A program (with arguments, no shell) that gets every checkpoint: the path of a file as its last "
         "argument, the same on standard input. It is tried again until it exits with 0.",
     )
+    secrets_key_file: Path | None = Field(
+        default=None,
+        description="Holds the master key that secrets are sealed with: 32 bytes in base 64, one a line, the present "
+        "one first. Without this or another source: secrets.key in data_dir, made when the first secret is set.",
+    )
+    secrets_key: SecretStr | None = Field(
+        default=None, description="The same keys themselves, separated by commas, in place of a file."
+    )
+    secrets_key_command: str | None = Field(
+        default=None,
+        description="A hook to a key service in place of a file: run with `wrap` or `unwrap`, it turns what it reads "
+        "into what it prints, both in base 64.",
+    )
 
     log_level: LogLevel = Field(default=LogLevel.INFO, description="What is worth a line.")
     log_format: LogFormat = Field(

@@ -7,12 +7,14 @@ from projections.approvals import Approvals
 from projections.clients import Clients
 from projections.commands import Commands
 from projections.errors import UnknownProjectionError
+from projections.fields import Fields
 from projections.pages import Connection
 from projections.pending import Pending
 from projections.projection import Projection
 from projections.roles import Roles
 from projections.rollouts import Rollouts
 from projections.scripts import Scripts
+from projections.secrets import Secrets
 from projections.tokens import Tokens
 from projections.tracking import ProjectionStatus
 from projections.users import Users
@@ -34,6 +36,8 @@ ALL_PROJECTIONS: tuple[Projection, ...] = (
     Users(),
     Roles(),
     Approvals(),
+    Secrets(),
+    Fields(),
 )
 FOLLOWING: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if not projection.inline)
 INLINE: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if projection.inline)

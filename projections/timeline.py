@@ -10,6 +10,7 @@ from domain import (
     approvals,
     clients,
     commands,
+    fields,
     idempotency,
     names,
     restores,
@@ -17,6 +18,7 @@ from domain import (
     roles,
     rollouts,
     scripts,
+    secrets,
     sites,
     strays,
     tokens,
@@ -168,9 +170,7 @@ _LINES |= {
     commands.CommandFailed: _came_to("failed"),
     commands.CommandTimedOut: _came_to("was cut by its timeout"),
     commands.CommandInterrupted: _came_to("was interrupted"),
-    commands.CommandRejected: lambda event: (
-        f"Command refused by the agent: {_shown(event.code)}{_because(event.detail)}."
-    ),
+    commands.CommandRejected: lambda event: f"Command rejected: {_shown(event.code)}{_because(event.detail)}.",
     commands.CommandCancelRequested: lambda event: f"Cancellation asked of the agent{_because(event.reason)}.",
     commands.CommandCancelled: lambda event: f"Command cancelled{_because(event.reason)}.",
     commands.CommandExpired: lambda _: "Command expired before it could run.",
@@ -224,6 +224,16 @@ _LINES |= {
     approvals.ApprovalRefused: lambda event: f"Request refused{_because(event.reason)}.",
     approvals.ApprovalWithdrawn: lambda event: f"Request withdrawn{_because(event.reason)}.",
     approvals.ApprovalExpired: lambda _: "Request expired: nobody decided it in time.",
+    secrets.SecretSet: lambda event: f"Secret {event.name} set for the {event.scope.kind} (value {event.number}).",
+    secrets.SecretRemoved: lambda event: f"Secret removed{_because(event.reason)}.",
+    secrets.SecretsRead: lambda event: (
+        f"Secrets read for command {event.command_id}, attempt {event.attempt}: "
+        f"{_shown(', '.join(one.name for one in event.secrets))}."
+    ),
+    secrets.SecretsRewrapped: lambda event: f"{event.count} secrets sealed under master key {event.key_id}.",
+    fields.FieldDefined: lambda event: f"Field {event.name} defined: {event.terms.kind}.",
+    fields.FieldRemoved: lambda _: "Field removed.",
+    fields.FieldsFilled: lambda event: f"Fields filled in on a {event.holder}: {_shown(', '.join(event.values))}.",
     names.NameClaimed: lambda event: f"Name {_shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
     idempotency.IntentAccepted: lambda event: f"Request {_shown(event.intent)} accepted under a key of its own.",

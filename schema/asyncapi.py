@@ -28,7 +28,16 @@ _DOWNLINKS: dict[type[wire.Message], list[type[wire.Message]]] = {
     wire.CancelRequest: [wire.CancelReply],
     wire.OutputWatch: [wire.Acknowledged],
 }
-_SIGNED = (wire.DeliveryBody, wire.CancelBody, wire.HeldBody, wire.ScriptWork, wire.PingWork, wire.FactsWork)
+_SIGNED = (
+    wire.DeliveryBody,
+    wire.CancelBody,
+    wire.HeldBody,
+    wire.ScriptWork,
+    wire.SealedWork,
+    wire.SecretWork,
+    wire.PingWork,
+    wire.FactsWork,
+)
 _HTTP = (wire.HttpCheckIn, wire.HttpCheckInReply)
 
 

@@ -55,6 +55,28 @@ class ScriptWork(Message, frozen=True, kw_only=True, tag="script"):
     """True for a shell line: it is handed to the shell as an argument rather than as a file."""
 
 
+class SealedWork(Message, frozen=True, kw_only=True, tag="sealed"):
+    """A `ScriptWork` that holds secrets, sealed for its agent alone (`schema.sealing`): the broker cannot read it."""
+
+    sealed: bytes
+    """Opens to msgpack of a `SecretWork`; bound to agent, command and attempt by `sealed_name`."""
+
+
+class SecretWork(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a `SealedWork` opens to. It is in clear in an agent's memory alone, and there no longer than it runs."""
+
+    work: ScriptWork
+    secrets: list[str]
+    """To be masked in whatever it prints, before that is written or sent anywhere."""
+    hidden_args: bool = False
+    """Its arguments hold some, so they may not show in the machine's list of processes."""
+
+
+def sealed_name(agent_id: UUID, command_id: UUID, attempt: int) -> bytes:
+    """What a `SealedWork` is bound to."""
+    return b"fleetlog-sealed-1\x00" + agent_id.bytes + command_id.bytes + attempt.to_bytes(4, "big")
+
+
 class PingWork(Message, frozen=True, kw_only=True, tag="ping"):
     pass
 
@@ -63,7 +85,7 @@ class FactsWork(Message, frozen=True, kw_only=True, tag="collect_facts"):
     pass
 
 
-Work = ScriptWork | PingWork | FactsWork
+Work = ScriptWork | SealedWork | PingWork | FactsWork
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -388,6 +410,7 @@ decode_downlink = msgspec.msgpack.Decoder(Downlink).decode
 decode_downlink_reply = msgspec.msgpack.Decoder(DownlinkReply).decode
 decode_live = msgspec.msgpack.Decoder(OutputLive).decode
 decode_work = msgspec.msgpack.Decoder(Work).decode
+decode_secret_work = msgspec.msgpack.Decoder(SecretWork).decode
 decode_delivery_body = msgspec.msgpack.Decoder(DeliveryBody).decode
 decode_cancel_body = msgspec.msgpack.Decoder(CancelBody).decode
 decode_held_body = msgspec.msgpack.Decoder(HeldBody).decode

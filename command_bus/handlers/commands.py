@@ -13,9 +13,11 @@ from command_bus.handlers.scope import visible
 from command_bus.handlers.scripts import ScriptShelf
 from command_bus.intents.commands import CancelCommand, QueueCommand, RetryCommand, RunScript, RunShell, permissions_of
 from command_bus.intents.commands import Spec as WantedSpec
+from command_bus.placeholders import Resolver, data_of, placeholders_of, widest_for, with_given
 from domain.agents import Agent, Platform
 from domain.commands import DEFAULT_EXPIRY, CollectFacts, Command, CommandQueued, CommandState, Ping, Spec
 from domain.commands import RunScript as PinnedScript
+from domain.commands import RunShell as PinnedShell
 from domain.errors import WrongPlatformError
 from domain.ids import AgentId, CommandId
 from domain.scripts import Revision, Shell
@@ -40,12 +42,23 @@ class Pinned(msgspec.Struct, frozen=True):
             raise WrongPlatformError(f"The shell {self.shell} exists on windows alone; the agent runs {platform}.")
 
 
-async def pin(scripts: ScriptShelf, wanted: WantedSpec) -> Pinned:
+async def pin(scripts: ScriptShelf, wanted: WantedSpec, caller: Caller) -> Pinned:
     """Fix the revision of a script: what is asked for now is what runs, whatever is revised later.
+
+    Who is limited to some clients or sites has their secrets alone: what a command is told, whoever runs it can learn.
 
     Raises:
         NotFoundError, ScriptArchivedError, UnknownRevisionError: there is no such script or revision to run.
+        BadPlaceholderError, PlaceholderInCodeError, SecretInArgumentError, UnresolvedPlaceholderError: of what it runs.
     """
+    pinned = await _pinned(scripts, wanted)
+    data = data_of(pinned.spec, pinned.revision, widest_for(caller.scope))
+    if data is None or not isinstance(pinned.spec, PinnedScript | PinnedShell):
+        return pinned
+    return structs.replace(pinned, spec=structs.replace(pinned.spec, data=data))
+
+
+async def _pinned(scripts: ScriptShelf, wanted: WantedSpec) -> Pinned:
     match wanted:
         case RunScript():
             script = await scripts.get(wanted.script_id)
@@ -82,11 +95,18 @@ class CommandHandlers:
         self._in_flight = in_flight
         self._default_expiry = default_expiry
         self._scripts = ScriptShelf(log)
+        self._resolver = Resolver(log)
+
+    async def _given(self, spec: Spec, agent: Agent, caller: Caller) -> Spec:
+        """A spec with what its placeholders stand for now, on this agent."""
+        resolved = await self._resolver.resolve([agent], placeholders_of(spec))
+        given = resolved[agent.stream_id].must_be_whole()
+        return with_given(spec, given, widest_for(caller.scope))
 
     async def queue(self, intent: QueueCommand, caller: Caller, _stack: AsyncExitStack) -> Decision:
         agent = await visible(self._log, caller, Agent, intent.agent_id)
         agent.must_take_commands()
-        pinned = await pin(self._scripts, intent.spec)
+        pinned = await pin(self._scripts, intent.spec, caller)
         pinned.must_run_on(agent.platform)
         now = self._clock()
         command = Command(self._new_id())
@@ -94,7 +114,7 @@ class CommandHandlers:
             agent_id=AgentId(agent.stream_id),
             client_id=agent.client_id,
             site_id=agent.site_id,
-            spec=pinned.spec,
+            spec=await self._given(pinned.spec, agent, caller),
             lane=intent.lane,
             priority=intent.priority,
             not_before=intent.not_before,
@@ -131,7 +151,7 @@ class CommandHandlers:
             agent_id=old.agent_id,
             client_id=agent.client_id,
             site_id=agent.site_id,
-            spec=old.spec,
+            spec=await self._given(old.spec, agent, caller),
             lane=old.lane,
             priority=old.priority,
             expires_at=intent.expires_at or self._expiry(now, None),

@@ -29,12 +29,14 @@ from command_bus.intents.rollouts import (
     RetryRollout,
     StartRollout,
 )
-from command_bus.repository import load_existing
+from command_bus.placeholders import FIELD, READ_AT_ONCE, Resolver, placeholders_of
+from command_bus.repository import load_existing, load_many
+from domain.agents import Agent
 from domain.commands import DEFAULT_EXPIRY, Command, CommandQueued
 from domain.errors import NotFoundError, WrongPlatformError
 from domain.event import Change
 from domain.ids import AgentId, ClientId, SiteId
-from domain.rollout_candidates import NOT_MEANT, Candidate, why_left_out
+from domain.rollout_candidates import NOT_MEANT, Candidate, LeftOut, why_left_out
 from domain.rollout_terms import Joins, Order, Target, sizes
 from domain.rollouts import Entry, Rollout, RolloutStarted, check
 from domain.scopes import Place, Scope
@@ -88,6 +90,7 @@ class RolloutHandlers:
         self._reads = reads
         self._default_expiry = default_expiry
         self._scripts = ScriptShelf(log)
+        self._resolver = Resolver(log)
 
     async def start(self, intent: StartRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
         drafted = await self._drafted(intent, caller)
@@ -114,7 +117,7 @@ class RolloutHandlers:
         return Decision(changes=[], answer=answer)
 
     async def _drafted(self, intent: StartRollout, caller: Caller) -> _Drafted:
-        pinned = await pin(self._scripts, intent.spec)
+        pinned = await pin(self._scripts, intent.spec, caller)
         target = intent.target.to_domain()
         expiry = timedelta(seconds=intent.expires_in_s) if intent.expires_in_s is not None else self._default_expiry
         order = Order(
@@ -145,9 +148,12 @@ class RolloutHandlers:
         )
         if unknown:
             raise NotFoundError(f"target: there is no client, site or agent {unknown[0]}.")
+        unresolved = await self._unresolved(order, candidates)
         chosen, left_out = [], []
         for one in candidates:
             reason = why_not(target, order, one, pinned)
+            if reason is None and one.agent_id in unresolved:
+                reason = LeftOut.UNRESOLVED_PLACEHOLDER
             if reason is None:
                 chosen.append(one)
             else:
@@ -163,6 +169,19 @@ class RolloutHandlers:
             seen = None if caller.scope.everything else tuple(sorted(caller.scope.clients))
             joins = Joins(until=until, after=position, clients=seen)
         return _Drafted(msgspec.structs.replace(started, excluded=excluded, joins=joins), chosen, left_out)
+
+    async def _unresolved(self, order: Order, candidates: Sequence[Candidate]) -> set[UUID]:
+        """The agents for which a placeholder of the command stands for nothing."""
+        placeholders = placeholders_of(order.spec)
+        if not any(key.startswith(FIELD) for key in placeholders):
+            return set()  # the others stand for something on every agent
+        found: set[UUID] = set()
+        for start in range(0, len(candidates), READ_AT_ONCE):
+            ids = [one.agent_id for one in candidates[start : start + READ_AT_ONCE]]
+            agents = await load_many(self._log, Agent, ids)
+            resolved = await self._resolver.resolve(agents.values(), placeholders)
+            found.update(agent_id for agent_id, one in resolved.items() if one.missing)
+        return found
 
     def _must_be_queueable(self, order: Order) -> None:
         """Refuse now what could not be queued later, agent after agent."""

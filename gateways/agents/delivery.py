@@ -31,14 +31,14 @@ from command_bus.context import Clock
 from command_bus.event_log import EventLogError
 from command_bus.handlers.delivery import Deliveries, Waiting
 from command_bus.postgres import AsyncPool
-from domain.commands import Command, Spec
+from domain.commands import Command
 from domain.ids import AgentId, ClientId
 from gateways.agents import metrics
 from gateways.agents.batches import Batcher
 from gateways.agents.directory import Directory
 from gateways.agents.leases import Handover, Leases, Settlement
 from gateways.agents.open_hours import OpenHours
-from gateways.agents.orders import Orders, rejected
+from gateways.agents.orders import Orders, Prepared, rejected
 from gateways.agents.places import Places
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.tasks import Tasks
@@ -319,10 +319,10 @@ class Drain:
             return later, set()
         self._steps("leased")
         deadline = time.monotonic() + self._leases.lease_s - self._request_s
-        specs = await self._orders.prepare([row for handover in to_send for row in handover.orders])
+        prepared = await self._orders.prepare([row for handover in to_send for row in handover.orders])
         sends: Sends = {}
         for handover in to_send:
-            sends[handover.agent_id] = asyncio.create_task(self._send(handover, specs, deadline), name="drain-send")
+            sends[handover.agent_id] = asyncio.create_task(self._send(handover, prepared, deadline), name="drain-send")
         slow = await _all(sends, PATIENCE_S)
         if len(slow) > MAX_HANGING - self._hanging:
             slow = await _all(sends, None)
@@ -351,7 +351,7 @@ class Drain:
             _log.error("delivery_failed", exc_info=unforeseen)
         return later
 
-    async def _send(self, handover: Handover, specs: dict[UUID, Spec], deadline: float) -> Answer:
+    async def _send(self, handover: Handover, prepared: dict[UUID, Prepared], deadline: float) -> Answer:
         """Send one agent what its lease entitles us to, and have the outcome recorded and the lease settled."""
         async with self._places.take():
             try:
@@ -360,7 +360,7 @@ class Drain:
                     metrics.UNANSWERED.labels("no_time_left").inc()
                     answer = Answer(handover, known=_never_sent(handover), failed=True)
                 else:
-                    answer = await self._ask(handover, specs)
+                    answer = await self._ask(handover, prepared)
             except NobodyListensError:
                 # Nothing of this left the server. What was sent before, unanswered, may be there all the same.
                 metrics.UNANSWERED.labels("nobody_listens").inc()
@@ -369,7 +369,7 @@ class Drain:
         await self._answers.submit(answer)
         return answer
 
-    async def _ask(self, handover: Handover, specs: dict[UUID, Spec]) -> Answer:
+    async def _ask(self, handover: Handover, prepared: dict[UUID, Prepared]) -> Answer:
         dropped: dict[UUID, str] = {}
         if handover.cancels:
             # First, so that the tombstones are there before anything else comes.
@@ -379,7 +379,7 @@ class Drain:
             dropped = cancelled_by(reply, handover.cancels)
         if not handover.orders:
             return Answer(handover, dropped=dropped, known=frozenset(dropped))
-        packed = self._orders.pack(handover.agent_id, handover.orders, specs)
+        packed = self._orders.pack(handover.agent_id, handover.orders, prepared)
         said = list(packed.rejected)
         settled = {row.command_id for row in packed.rows} | {reply.command_id for reply in said}
         left = frozenset(row.command_id for row in handover.orders) - settled - handover.uncertain

@@ -6,14 +6,18 @@ from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog
 from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.presence import PresenceHandler
+from command_bus.keystore import Keystore
+from command_bus.master_keys import NO_KEYS, MasterKeys
 from command_bus.postgres import AsyncPool
 from domain.ids import AgentId
 from gateways.agents.directory import Directory
 from gateways.agents.hints import Hints
 from gateways.agents.keys import ServerKeys
 from gateways.agents.leases import Leases
+from gateways.agents.masking import Masks
 from gateways.agents.orders import Orders
 from gateways.agents.restored import Restored
+from gateways.agents.secrets import Secrets
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.uplink import Uplink
 
@@ -36,6 +40,7 @@ class Desk:
         seen: one was heard of.
         uplink_group: so many results go into one commit at the most.
         restored: the last restore of the log, if there was any.
+        master_keys: what secrets are sealed with.
         steps: see `gateways.agents.steps`.
     """
 
@@ -56,12 +61,15 @@ class Desk:
         seen: Callable[[AgentId], None],
         uplink_group: int = 500,
         restored: Restored | None = None,
+        master_keys: MasterKeys = NO_KEYS,
         steps: Steps = nothing,
     ) -> None:
         self.directory = Directory(log)
         self.deliveries = Deliveries(log, clock)
         self.presence = PresenceHandler(log, new_id)
-        self.orders = Orders(log, keys.delivery, clock)
+        keystore = Keystore(pool, master_keys)
+        secrets = Secrets(log, keystore, self.directory, name)
+        self.orders = Orders(log, keys.delivery, clock, secrets)
         self.leases = leases
         self._on_ended = on_ended
         self.hints = Hints(
@@ -82,6 +90,7 @@ class Desk:
             self.presence,
             name,
             clock,
+            Masks(log, keystore),
             on_contact=on_contact,
             on_room=on_pending,
             seen=seen,

@@ -15,7 +15,7 @@ from command_bus.repository import UnreadableStoryError, must_be_readable
 from domain.agents import Agent, AgentState, Platform
 from domain.errors import AgentRetiredError, AgentSuspendedError, DomainError
 from domain.event import Recorded
-from domain.ids import AgentId, ClientId
+from domain.ids import AgentId, ClientId, SiteId
 from gateways.agents.batches import Batcher
 
 _log = structlog.get_logger()
@@ -34,6 +34,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     agent_id: AgentId
     client_id: ClientId
+    site_id: SiteId
     public_key: bytes
     platform: Platform
     state: AgentState
@@ -142,4 +143,11 @@ def _entry(agent_id: UUID, recorded: list[Recorded]) -> Entry | None:
         return None
     if not agent.exists:
         return None
-    return Entry(AgentId(agent_id), agent.client_id, bytes.fromhex(agent.public_key), agent.platform, agent.state)
+    return Entry(
+        AgentId(agent_id),
+        agent.client_id,
+        agent.site_id,
+        bytes.fromhex(agent.public_key),
+        agent.platform,
+        agent.state,
+    )

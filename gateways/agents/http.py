@@ -26,6 +26,7 @@ from command_bus.handlers.enrollment import Enrollment
 from command_bus.handlers.presence import Arrival
 from command_bus.ids import new_id as fresh_id
 from command_bus.ids import utc_now
+from command_bus.master_keys import NO_KEYS, MasterKeys
 from command_bus.postgres import AsyncPool
 from domain.errors import DomainError
 from domain.ids import AgentId
@@ -91,6 +92,7 @@ class AgentHttp:
         new_id: a fresh version 7 UUID.
         lease_s: how long an agent may take to answer before a gateway tries over NATS.
         nats_ca: certificate authority of the NATS servers, PEM, where it is not a public one.
+        master_keys: what secrets are sealed with.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class AgentHttp:
         new_id: NewId = fresh_id,
         lease_s: float = 60.0,
         nats_ca: str | None = None,
+        master_keys: MasterKeys = NO_KEYS,
     ) -> None:
         self._log = log
         self._pool = pool
@@ -114,6 +117,7 @@ class AgentHttp:
         self._clock = clock
         self._new_id = new_id
         self._nats_ca = nats_ca
+        self._master_keys = master_keys
         self._leases = Leases(pool, HTTP, clock, lease_s=lease_s)
         self._enrollment = Enrollment(log, clock, new_id)
         self._failures = FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
@@ -151,6 +155,7 @@ class AgentHttp:
             on_contact=lambda _: None,
             seen=self._seen.add,
             restored=await last_restore(self._log),
+            master_keys=self._master_keys,
         )
         await self._desk.hints.start()
         self._seen_task = asyncio.create_task(self._flush_seen(), name="http-seen")

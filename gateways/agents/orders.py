@@ -1,7 +1,7 @@
 """From rows of the queue to signed messages that leave nothing for the agent to look up."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -14,10 +14,13 @@ from command_bus.repository import UnreadableStoryError, must_be_readable
 from domain.commands import CollectFacts, Ping, RunScript, RunShell, Spec
 from domain.hours import decode_hours
 from domain.ids import AgentId
-from domain.scripts import Revision, Script
+from domain.placeholders import SECRET, Data, fill, found_in, refer, variables
+from domain.scripts import Revision, Script, Shell
 from gateways.agents.keys import Key
+from gateways.agents.secrets import UNAVAILABLE, Missing, Opened, Secrets, Want
 from projections.pending import PendingRow
 from schema import wire
+from schema.sealing import seal
 
 _log = structlog.get_logger()
 MAX_REVISIONS = 2000
@@ -25,6 +28,14 @@ MAX_REVISIONS = 2000
 MAX_BODY_BYTES = wire.MAX_MESSAGE_BYTES - 4096
 """Of one delivery, signature and envelope aside."""
 _decode_spec = msgspec.json.Decoder(Spec).decode
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """What an order is made of."""
+
+    spec: Spec
+    secrets: Opened | Missing | None = None
+    """Where it names any."""
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -46,21 +57,36 @@ class Orders:
         log: scripts are read from it.
         key: the fleet's delivery key.
         clock: the server's time, by which agents judge age and expiry.
+        secrets: opens those that commands name.
     """
 
-    def __init__(self, log: EventLog, key: Key, clock: Clock) -> None:
+    def __init__(self, log: EventLog, key: Key, clock: Clock, secrets: Secrets) -> None:
         self._log = log
         self._key = key
         self._clock = clock
+        self._secrets = secrets
         self._revisions: OrderedDict[tuple[UUID, int], Revision] = OrderedDict()
 
-    async def prepare(self, rows: Sequence[PendingRow]) -> dict[UUID, Spec]:
-        """Read these commands' specs, and the scripts that they run, by one read for all.
+    async def prepare(self, rows: Sequence[PendingRow]) -> dict[UUID, Prepared]:
+        """Read these commands' specs, the scripts that they run and the secrets that they name, by one read each.
 
         Returns:
-            A spec for each command but those that this server cannot read, or whose script it cannot: a newer server
-            wrote them, and one such is to make the others.
+            One for each command but those that this server cannot read, or whose script or secrets it cannot just now:
+            a newer server wrote them, and one such is to make the others; or a key service is away.
         """
+        specs = await self._specs(rows)
+        wants = [Want(row, data) for row in rows if (data := _data(specs.get(row.command_id))) and data.secrets]
+        if not wants:
+            return {command_id: Prepared(spec) for command_id, spec in specs.items()}
+        opened = await self._secrets.open(wants)
+        naming = {want.row.command_id for want in wants}
+        return {
+            command_id: Prepared(spec, opened.get(command_id))
+            for command_id, spec in specs.items()
+            if command_id in opened or command_id not in naming
+        }
+
+    async def _specs(self, rows: Sequence[PendingRow]) -> dict[UUID, Spec]:
         specs: dict[UUID, Spec] = {}
         for row in rows:
             try:
@@ -96,7 +122,7 @@ class Orders:
                 self._revisions[script_id, number] = content
         return unreadable
 
-    def pack(self, agent_id: AgentId, rows: Sequence[PendingRow], specs: dict[UUID, Spec]) -> Packed:
+    def pack(self, agent_id: AgentId, rows: Sequence[PendingRow], prepared: dict[UUID, Prepared]) -> Packed:
         """Put as many rows as fit, in order, into one signed delivery. Call `prepare` for them first.
 
         Rows whose time has run out since they were leased, or whose hours have closed, are left out (invariant 5): the
@@ -109,15 +135,17 @@ class Orders:
         room = MAX_BODY_BYTES
         stuck = False
         for row in rows:
-            spec = specs.get(row.command_id)
-            if spec is None:
+            made = prepared.get(row.command_id)
+            if made is None:
                 stuck = True
                 break
             if _begins_by(row, now) <= now:
                 continue
-            work = self._work(spec)
-            if work is None or len(work) > MAX_BODY_BYTES - 1024:
-                code, detail = ("no_revision", "The script revision is not on record.") if work is None else _TOO_LARGE
+            work = self._work(row, made)
+            if isinstance(work, bytes) and len(work) > MAX_BODY_BYTES - 1024:
+                work = _TOO_LARGE
+            if not isinstance(work, bytes):
+                code, detail = work
                 refused.append(rejected(row, code, detail))
                 continue
             room -= len(work) + 512
@@ -141,37 +169,67 @@ class Orders:
         body = wire.encode(wire.HeldBody(agent_id=agent_id, sent_at=self._clock(), attempts=named))
         return wire.Held(body=body, signature=self._key.sign(wire.HELD_CONTEXT + body))
 
-    def _work(self, spec: Spec) -> bytes | None:
+    def _work(self, row: PendingRow, prepared: Prepared) -> bytes | tuple[str, str]:
+        """What the agent is to do; or the code of why it is told nothing, and that in words."""
+        spec, secrets = prepared.spec, prepared.secrets
+        if isinstance(secrets, Missing):
+            return UNAVAILABLE, f"Not sent: {secrets.why}"
         match spec:
             case Ping():
                 return _PING
             case CollectFacts():
                 return _FACTS
             case RunShell():
-                return wire.encode(
-                    wire.ScriptWork(
-                        shell=spec.shell,
-                        body=spec.line,
-                        env=spec.env,
-                        timeout_s=spec.timeout_s,
-                        run_as=spec.run_as,
-                        inline=True,
-                    )
-                )
+                plain, shell = _line(spec), spec.shell
             case RunScript():
                 content = self._revisions.get((spec.script_id, spec.revision))
                 if content is None:
-                    return None
-                return wire.encode(
-                    wire.ScriptWork(
-                        shell=content.shell,
-                        body=content.body,
-                        args=list(spec.args if spec.args is not None else content.args),
-                        env=content.env | spec.env,
-                        timeout_s=spec.timeout_s or content.timeout_s,
-                        run_as=spec.run_as or content.run_as,
-                    )
-                )
+                    return "no_revision", "The script revision is not on record."
+                plain, shell = _script(spec, content), content.shell
+        hidden_args = False
+        if spec.data is not None:
+            hidden_args = any(one.kind == SECRET for argument in plain.args for one in found_in(argument))
+            values = {**spec.data.given, **(secrets.values if secrets is not None else {})}
+            plain = _filled(plain, shell, values)
+        if secrets is None:
+            return wire.encode(plain)
+        # In the clear it would lie in the broker's memory, and in whatever listens there.
+        inner = wire.encode(
+            wire.SecretWork(work=plain, secrets=sorted(set(secrets.values.values())), hidden_args=hidden_args)
+        )
+        name = wire.sealed_name(row.agent_id, row.command_id, row.attempt)
+        return wire.encode(wire.SealedWork(sealed=seal(secrets.public_key, inner, name)))
+
+
+def _line(spec: RunShell) -> wire.ScriptWork:
+    return wire.ScriptWork(
+        shell=spec.shell, body=spec.line, env=spec.env, timeout_s=spec.timeout_s, run_as=spec.run_as, inline=True
+    )
+
+
+def _script(spec: RunScript, content: Revision) -> wire.ScriptWork:
+    return wire.ScriptWork(
+        shell=content.shell,
+        body=content.body,
+        args=list(spec.args if spec.args is not None else content.args),
+        env=content.env | spec.env,
+        timeout_s=spec.timeout_s or content.timeout_s,
+        run_as=spec.run_as or content.run_as,
+    )
+
+
+def _data(spec: Spec | None) -> Data | None:
+    return spec.data if isinstance(spec, RunScript | RunShell) else None
+
+
+def _filled(work: wire.ScriptWork, shell: Shell, values: Mapping[str, str]) -> wire.ScriptWork:
+    """Work with values in the place of its placeholders: none of them ever is code (`domain.placeholders`)."""
+    return msgspec.structs.replace(
+        work,
+        body=refer(work.body, shell),
+        args=[fill(argument, values) for argument in work.args],
+        env={name: fill(value, values) for name, value in work.env.items()} | variables(work.body, values),
+    )
 
 
 def rejected(row: PendingRow, code: str, detail: str) -> wire.Accepted:

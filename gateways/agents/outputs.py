@@ -16,12 +16,16 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import DomainError
 from schema import wire
+from schema.masking import Mask
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _DIGEST_DIGITS = 64
 
 
-_IS_HERE: LiteralString = "SELECT 1 FROM fleetlog.outputs WHERE sha256 = %s AND removed_at IS NULL"
+# One that is withheld for a secret need not be sent again.
+_IS_HERE: LiteralString = (
+    "SELECT 1 FROM fleetlog.outputs WHERE sha256 = %s AND (removed_at IS NULL OR removed_for = 'secret')"
+)
 # Gives back those whose data is to be kept: new ones, ones that had been removed, and, once a day, any.
 _KEEP: LiteralString = """
     INSERT INTO fleetlog.outputs (sha256, size) SELECT * FROM unnest(%s::bytea[], %s::bigint[])
@@ -31,7 +35,11 @@ _KEEP: LiteralString = """
 """
 _WHOLE: LiteralString = """
     SELECT encode(sha256, 'hex'), named_at < now() - interval '1 day' FROM fleetlog.outputs
-    WHERE sha256 = ANY(%s::bytea[]) AND removed_at IS NULL
+    WHERE sha256 = ANY(%s::bytea[]) AND (removed_at IS NULL OR removed_for = 'secret')
+"""
+_WITHHOLD: LiteralString = """
+    INSERT INTO fleetlog.outputs (sha256, size, removed_at, removed_for) VALUES (%s, %s, now(), 'secret')
+    ON CONFLICT (sha256) DO UPDATE SET removed_at = now(), removed_for = 'secret' WHERE outputs.removed_at IS NOT NULL
 """
 _NAMED_AGAIN: LiteralString = """
     UPDATE fleetlog.outputs SET named_at = now() WHERE sha256 IN (
@@ -95,8 +103,11 @@ class OutputStore:
                 first_missing += 1
             return first_missing
 
-    async def put_chunk(self, agent_id: UUID, chunk: wire.OutputChunk) -> bool:
+    async def put_chunk(self, agent_id: UUID, chunk: wire.OutputChunk, secrets: Sequence[str] = ()) -> bool:
         """Keep a chunk; returns whether the output is whole now. When this returns, the chunk is on disk.
+
+        A whole that holds one of these secrets in the clear is withheld: nothing of it is kept, and whoever asks for it
+        is told.
 
         Raises:
             BadOutputError: the chunk does not fit what it belongs to, or the whole is not what was claimed; then all
@@ -124,10 +135,11 @@ class OutputStore:
             row = await here.fetchone()
         if row is None or row[0] < count:
             return False
-        await self._complete(agent_id, digest, chunk.size, count)
+        await self._complete(agent_id, digest, chunk.size, count, secrets)
         return True
 
-    async def _complete(self, agent_id: UUID, digest: bytes, size: int, count: int) -> None:
+    async def _complete(self, agent_id: UUID, digest: bytes, size: int, count: int, secrets: Sequence[str]) -> None:
+        mask, shown = Mask(secrets), hashlib.sha256()
         async with self._pool.connection() as connection:
             hasher, raw_size = hashlib.sha256(), 0
             for index in range(count):
@@ -141,10 +153,16 @@ class OutputStore:
                     return
                 raw = _inflate(row[0], wire.CHUNK_BYTES)
                 hasher.update(raw)
+                if secrets:
+                    shown.update(mask.feed(raw))
                 raw_size += len(raw)
+            shown.update(mask.finish())
             true = hasher.digest() == digest and raw_size == size
+            withheld = bool(secrets) and shown.digest() != digest
             async with connection.transaction():
-                if true:
+                if true and withheld:
+                    await connection.execute(_WITHHOLD, [digest, size])
+                elif true:
                     await connection.execute(_KEEP, [[digest], [size]])
                     await connection.execute(
                         "INSERT INTO fleetlog.output_chunks (sha256, index, data) "
@@ -210,6 +228,8 @@ async def read_output(pool: AsyncConnectionPool, sha256: str) -> AsyncIterator[b
         row = await found.fetchone()
         if row is None:
             raise OutputMissingError(f"There is no output {sha256}.")
+        if row[2] == "secret":
+            raise OutputRemovedError("This output was not kept: it held a secret in the clear.")
         if row[1] is not None:
             raise OutputRemovedError(
                 f"This output was removed by retention on {row[1]:%Y-%m-%d} (for its {row[2]}); its size, hash and end"

@@ -13,6 +13,7 @@ from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog
 from command_bus.ids import new_id as fresh_id
 from command_bus.ids import utc_now
+from command_bus.master_keys import NO_KEYS, MasterKeys
 from command_bus.postgres import AsyncPool
 from domain.ids import AgentId
 from gateways.agents import metrics
@@ -50,6 +51,7 @@ class GatewayService:
         concurrency: deliveries under way at once.
         uplink_group: so many results go into one commit at the most.
         stop_timeout_s: how long `stop` hears out what is in flight.
+        master_keys: what secrets are sealed with.
         steps: see `gateways.agents.steps`.
     """
 
@@ -67,6 +69,7 @@ class GatewayService:
         concurrency: int = 256,
         uplink_group: int = 500,
         stop_timeout_s: float = 20.0,
+        master_keys: MasterKeys = NO_KEYS,
         steps: Steps = nothing,
     ) -> None:
         self._log = log
@@ -80,6 +83,7 @@ class GatewayService:
         self._concurrency = concurrency
         self._uplink_group = uplink_group
         self._stop_timeout_s = stop_timeout_s
+        self._master_keys = master_keys
         self._steps = steps
         self._messages = Tasks("uplink")
         self._admission = Admission(time.monotonic)
@@ -115,6 +119,7 @@ class GatewayService:
             seen=self._on_seen,
             uplink_group=self._uplink_group,
             restored=await last_restore(self._log),
+            master_keys=self._master_keys,
             steps=self._steps,
         )
         self._presence = Presence(

@@ -6,7 +6,7 @@ An answer other than `Refused` means "committed in Postgres" (invariant 6). Whil
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from domain.ids import AgentId
 from gateways.agents import metrics
 from gateways.agents.batches import Batcher, OverloadedError
 from gateways.agents.directory import Directory, Entry
+from gateways.agents.masking import Masks, masked
 from gateways.agents.orders import Orders
 from gateways.agents.outputs import OutputMissingError, OutputStore, check_inline, named_outputs
 from gateways.agents.restored import Restored
@@ -86,6 +87,7 @@ class Uplink:
         presence: records facts.
         gateway: the name that events bear.
         clock: now.
+        masks: what is not to be seen of what agents report.
         on_contact: an agent said hello and has commands waiting.
         on_room: agents have ended something, so that they may have room for more.
         seen: an agent was heard of.
@@ -104,6 +106,7 @@ class Uplink:
         presence: PresenceHandler,
         gateway: str,
         clock: Clock,
+        masks: Masks,
         *,
         on_contact: OnAgents,
         on_room: OnAgents,
@@ -122,6 +125,7 @@ class Uplink:
         self._presence = presence
         self._gateway = gateway
         self._clock = clock
+        self._masks = masks
         self._on_contact = on_contact
         self._on_room = on_room
         self._seen = seen
@@ -187,7 +191,10 @@ class Uplink:
                 return wire.OutputWanted(from_chunk=await self._outputs.wanted(entry.agent_id, message))
             case wire.OutputChunk():
                 await self._must_own(entry.agent_id, message.command_id)
-                await self._outputs.put_chunk(entry.agent_id, message)
+                hidden = (await self._masks.of([message.command_id])).get(message.command_id, ())
+                if isinstance(hidden, DomainError):
+                    raise hidden
+                await self._outputs.put_chunk(entry.agent_id, message, hidden)
         return wire.Acknowledged()
 
     # -- check-ins -------------------------------------------------------------------------------------------------
@@ -238,13 +245,17 @@ class Uplink:
         missing = await self._outputs.missing([digest for digests in named for digest in digests])
         if missing:
             metrics.OUTPUTS_MISSING.inc(len(missing))
-        whole = [missing.isdisjoint(digests) for digests in named]
-        good = [item for item, is_whole in zip(items, whole, strict=True) if is_whole]
+        hidden = await self._masks.of({report.command_id for _, report in items})
+        refused = [
+            OutputMissingError() if not missing.isdisjoint(digests) else _error(hidden.get(report.command_id))
+            for digests, (_, report) in zip(named, items, strict=True)
+        ]
+        good = [_hidden(item, hidden) for item, error in zip(items, refused, strict=True) if error is None]
         await self._outputs.put_inline(
             stream for _, report in good for stream in (report.stdout, report.stderr) if stream.inline is not None
         )
         recorded = iter(await self._record_whole(good) if good else [])
-        outcomes = [next(recorded) if is_whole else OutputMissingError() for is_whole in whole]
+        outcomes = [error if error is not None else next(recorded) for error in refused]
         self._steps("committed")
         self._on_room(list({agent_id for agent_id, _ in good}))
         return outcomes
@@ -298,6 +309,19 @@ def decode(data: bytes) -> wire.Uplink:
             raise UnknownKindError(f"kind: {kind[:40]!r} is not known to this server.") from error
         raise MalformedError(f"{kind}: {error}") from error
     return message
+
+
+def _error(hidden: tuple[str, ...] | DomainError | None) -> DomainError | None:
+    return hidden if isinstance(hidden, DomainError) else None
+
+
+def _hidden(
+    item: tuple[AgentId, wire.ResultReport], hidden: Mapping[UUID, tuple[str, ...] | DomainError]
+) -> tuple[AgentId, wire.ResultReport]:
+    """A result without the secrets that its command was handed."""
+    agent_id, report = item
+    secrets = hidden.get(report.command_id)
+    return (agent_id, masked(report, secrets)) if isinstance(secrets, tuple) and secrets else item
 
 
 def _again_s(error: DomainError) -> float:

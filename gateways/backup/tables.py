@@ -6,12 +6,15 @@ SWEEPS = ("output_sweeps",)
 """What retention has removed and the log does not say yet; the same holds of it."""
 CHAIN = ("chain_pages", "chain_checkpoints", "chain_signatures", "chain_exports", "chain_key")
 """What makes changes of the log evident, and the key that signs it; as above."""
-LATER = (ARCHIVE, SWEEPS, CHAIN)
+SECRETS = ("secret_values",)
+"""Sealed; the same holds of them."""
+LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS)
 
-KEPT = ("events", *ARCHIVE, *CHAIN, "outputs", "output_chunks", *SWEEPS, "server_keys", "leases")
+KEPT = ("events", *ARCHIVE, *CHAIN, "outputs", "output_chunks", *SWEEPS, "server_keys", "leases", *SECRETS)
 """The log; the chain over it; the outputs that its events name, and what was removed of them just now; the keys that
-agents know the fleet by; and which commands may be on their way, so that none of them is cancelled as if no agent had
-it. In this order, a row never comes before what it needs."""
+agents know the fleet by; which commands may be on their way, so that none of them is cancelled as if no agent had it;
+and secrets, sealed under a master key that is not in the backup. In this order, a row never comes before what it
+needs."""
 
 LEFT = ("processes", "presence", "output_uploads", "key_uses")
 """Who runs and who was heard of, as of then; when keys were used; and uploads under way, which agents send again."""

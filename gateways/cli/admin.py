@@ -8,12 +8,14 @@ from gateways.cli import (
     clients,
     commands,
     events,
+    fields,
     keys,
     login,
     roles,
     rollouts,
     run,
     scripts,
+    secrets,
     simulate,
     tokens,
     users,
@@ -29,7 +31,16 @@ def register(app: typer.Typer) -> None:
     run.register(app)
     commands.register(app)
     events.register(app)
-    groups = (agents.app, clients.clients, clients.sites, scripts.app, rollouts.app, tokens.app)
+    groups = (
+        agents.app,
+        clients.clients,
+        clients.sites,
+        fields.app,
+        scripts.app,
+        secrets.app,
+        rollouts.app,
+        tokens.app,
+    )
     for group in (*groups, users.app, roles.app, keys.app, approvals.app):
         app.add_typer(group)
     login.register(app)

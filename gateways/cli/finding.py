@@ -74,6 +74,20 @@ def token(api: Api, typed: str) -> Row:
     return _found(api, typed, one=None, what="token", names=(), all_of=lambda: api.items("/enrollment-tokens"))
 
 
+def secret(api: Api, typed: str, scope: Row) -> Row:
+    """A secret by id, a piece of it, or name; of one scope, where that is given."""
+
+    def among() -> Iterable[Row]:
+        return (one for one in api.items("/secrets") if all(one[name] == value for name, value in scope.items()))
+
+    return _found(api, typed, one=None, what="secret", all_of=among)
+
+
+def field(api: Api, typed: str) -> Row:
+    """A custom field by id, a piece of it, or name."""
+    return _found(api, typed, one=None, what="field", all_of=lambda: api.items("/fields"))
+
+
 def api_key(api: Api, typed: str) -> Row:
     """An API key by id, a piece of its id, or name."""
     return _found(api, typed, one=None, what="API key", all_of=lambda: api.items("/api-keys"))

@@ -9,6 +9,9 @@ import psycopg
 import structlog
 
 from command_bus.archiving import ArchiveBusyError, archive
+from command_bus.handlers.secrets import sweep_values
+from command_bus.keystore import Keystore
+from command_bus.master_keys import NO_KEYS
 from command_bus.postgres import AsyncPool, app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.worker import Job
@@ -20,6 +23,8 @@ from projections.catalog import INLINE
 
 UPLOAD_LIFE = timedelta(hours=24)
 """An upload that no chunk was added to for so long is begun anew by its agent, if it still wants to."""
+REQUEST_LIFE = timedelta(hours=1)
+"""No request that sets a secret is under way for so long."""
 SCRUB_PAGE = 200
 SEGMENTS_AT_ONCE = 50
 """Of the archive, in one run: some minutes, well within what a job may take."""
@@ -59,6 +64,15 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
     async def purge(pool: AsyncPool) -> Mapping[str, Any]:
         return {"removed": await purge_uploads(pool, UPLOAD_LIFE)}
 
+    async def sweep(pool: AsyncPool) -> Mapping[str, Any]:
+        log = PostgresEventLog(url, name="jobs")
+        await log.start()
+        try:
+            # What it drops it never opens.
+            return {"removed": await sweep_values(log, Keystore(pool, NO_KEYS), REQUEST_LIFE)}
+        finally:
+            await log.stop()
+
     def forget() -> Mapping[str, Any]:
         with psycopg.connect(app_conninfo(url, name="fleetlog-jobs"), autocommit=True) as connection:
             return {"removed": forget_lost(connection)}
@@ -66,6 +80,7 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
     jobs = [
         Job(name="purge_uploads", period_s=30 * _MINUTE, run=lambda: _with_pool(url, purge)),
         Job(name="scrub_outputs", period_s=60 * _MINUTE, run=lambda: _with_pool(url, scrubber.run)),
+        Job(name="sweep_secrets", period_s=60 * _MINUTE, run=lambda: _with_pool(url, sweep)),
         Job(name="forget_lost_processes", period_s=60 * _MINUTE, run=forget),
     ]
     if settings is not None and settings.archive_after_days is not None:

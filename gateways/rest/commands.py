@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from command_bus.errors import ForbiddenError
 from command_bus.event_log import Selection
-from command_bus.intents.commands import CancelCommand, QueueCommand, Retry, RetryCommand, Spec
+from command_bus.intents.commands import CancelCommand, QueueCommand, Retry, RetryCommand
 from command_bus.intents.hours import Hours
 from command_bus.intents.times import Moment
 from domain.commands import CommandState
@@ -47,6 +47,7 @@ from gateways.rest.route import (
     page_of,
     write,
 )
+from gateways.rest.specs import ShownSpec
 from gateways.rest.sse import EVENT_STREAM
 from projections.commands import CommandRow, get_command
 from projections.commands import list_commands as read_commands
@@ -87,7 +88,7 @@ class CommandModel(Model):
     client_id: UUID
     site_id: UUID
     position: int = Field(description="At which it was queued.")
-    spec: Spec
+    spec: ShownSpec
     lane: str
     priority: int
     state: CommandState
@@ -118,7 +119,7 @@ class QueuedModel(Model):
     agent_id: UUID
     client_id: UUID
     position: int
-    spec: Spec
+    spec: ShownSpec
     lane: str
     priority: int
     state: CommandState

@@ -79,6 +79,8 @@ _TAGS = {
     "Scripts": "Code in immutable revisions.",
     "Clients": "Customers and their sites.",
     "Enrollment": "Tokens that let machines in.",
+    "Secrets": "Values that commands use and no answer shows.",
+    "Custom fields": "What you want to know of clients, sites and agents.",
     "People": "Users, service accounts and roles: who may do what, and over what.",
     "Approvals": "What waits for another person, where a role asks for one.",
     "API keys": "What programs call with.",

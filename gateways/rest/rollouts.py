@@ -7,7 +7,7 @@ import msgspec
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
-from command_bus.intents.commands import Retry, Spec
+from command_bus.intents.commands import Retry
 from command_bus.intents.hours import Hours
 from command_bus.intents.rollouts import (
     AbortRollout,
@@ -55,6 +55,7 @@ from gateways.rest.route import (
     page_of,
     write,
 )
+from gateways.rest.specs import ShownSpec
 from gateways.rest.sse import EVENT_STREAM
 from projections.rollouts import (
     STATES,
@@ -127,7 +128,7 @@ class WaveModel(Model):
 class OrderModel(Model):
     """The command that each agent gets."""
 
-    spec: Spec
+    spec: ShownSpec
     lane: str
     priority: int
     not_before: AwareDatetime | None

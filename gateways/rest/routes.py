@@ -8,9 +8,11 @@ from gateways.rest import (
     clients,
     commands,
     events,
+    fields,
     roles,
     rollouts,
     scripts,
+    secrets,
     tokens,
     users,
 )
@@ -29,4 +31,6 @@ ROUTES: tuple[Route, ...] = (
     *api_keys.ROUTES,
     *approvals.ROUTES,
     *audit.ROUTES,
+    *secrets.ROUTES,
+    *fields.ROUTES,
 )

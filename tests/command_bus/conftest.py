@@ -16,6 +16,8 @@ from command_bus.handlers.enrollment import Enrollment
 from command_bus.ids import new_id
 from command_bus.intents.clients import CreateClient, CreateSite
 from command_bus.intents.tokens import CreateEnrollmentToken
+from command_bus.keystore import Keystore
+from command_bus.master_keys import GivenKeys, MasterKey
 from command_bus.postgres import open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
@@ -76,8 +78,17 @@ async def reads(postgres_url: str) -> AsyncIterator[RolloutReader]:
 
 
 @pytest.fixture
-def bus(log: PostgresEventLog, clock: Clock, in_flight: InFlightSet, reads: RolloutReader) -> CommandBus:
-    return make_bus(log, in_flight, reads, clock=clock)
+async def keystore(postgres_url: str) -> AsyncIterator[Keystore]:
+    pool = await open_pool(postgres_url, name="keystore")
+    yield Keystore(pool, GivenKeys([MasterKey(bytes(range(32)))]))
+    await pool.close()
+
+
+@pytest.fixture
+def bus(
+    log: PostgresEventLog, clock: Clock, in_flight: InFlightSet, reads: RolloutReader, keystore: Keystore
+) -> CommandBus:
+    return make_bus(log, in_flight, reads, clock=clock, keystore=keystore)
 
 
 @pytest.fixture

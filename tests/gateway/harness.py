@@ -10,6 +10,8 @@ from command_bus.bus import CommandBus, Intent
 from command_bus.context import Caller, Clock
 from command_bus.event_log import Selection
 from command_bus.ids import new_id, utc_now
+from command_bus.keystore import Keystore
+from command_bus.master_keys import GivenKeys, MasterKey, MasterKeys
 from command_bus.postgres import AsyncPool, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
@@ -50,9 +52,17 @@ class Fleet:
         self.keys = keys
         self.nats = nats
         self.holds = Holds(pool)
-        self.bus: CommandBus = make_bus(log, self.holds, RolloutReader(pool.connection))
+        self.keys_given = GivenKeys([MasterKey(bytes(range(32)))])
+        self.use(self.keys_given)
         self.services: list[GatewayService] = []
         self._agents: list[SimulatedAgent] = []
+
+    def use(self, master_keys: MasterKeys) -> None:
+        """Seal secrets with these from now on; gateways that run already keep theirs."""
+        self.master_keys = master_keys
+        self.bus: CommandBus = make_bus(
+            self.log, self.holds, RolloutReader(self.pool.connection), keystore=Keystore(self.pool, master_keys)
+        )
 
     async def gateway(
         self,
@@ -75,6 +85,7 @@ class Fleet:
             concurrency=concurrency,
             clock=clock,
             steps=steps,
+            master_keys=self.master_keys,
         )
         await service.start()
         self.services.append(service)

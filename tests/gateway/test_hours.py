@@ -9,11 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from command_bus.handlers.delivery import Deliveries
+from command_bus.keystore import Keystore
+from command_bus.master_keys import NO_KEYS
 from domain.commands import CommandExpired, CommandRequeued
 from domain.hours import Hours, Weekday, encode_hours
 from gateways.agents import open_hours
+from gateways.agents.directory import Directory
 from gateways.agents.leases import Leases, Settlement
 from gateways.agents.orders import Orders
+from gateways.agents.secrets import Secrets
 from schema import wire
 from tests.gateway.harness import Fleet
 
@@ -61,7 +65,8 @@ async def test_no_moment_lets_one_leave_outside_its_hours(fleet: Fleet) -> None:
     """Whatever the hours and the moment: what a lease takes is what may begin then, and all of it."""
     clock = Clock(NOON)
     leases = Leases(fleet.pool, "g", clock)
-    orders = Orders(fleet.log, fleet.keys.delivery, clock)
+    secrets = Secrets(fleet.log, Keystore(fleet.pool, NO_KEYS), Directory(fleet.log), "g")
+    orders = Orders(fleet.log, fleet.keys.delivery, clock, secrets)
     loop = asyncio.get_running_loop()
 
     async def proof(several: list[Hours], minutes: list[int]) -> None:

@@ -35,6 +35,7 @@ from domain.commands import (
     Stream,
 )
 from domain.event import Change, Event, Metadata
+from domain.fields import Field, FieldKind, FieldTerms, FieldValues, Holder, field_stream, values_stream
 from domain.hours import Hours
 from domain.ids import AgentId, ClientId, ScriptId, SiteId, UserId
 from domain.permissions import Permission
@@ -49,6 +50,7 @@ from domain.rollouts import (
 )
 from domain.scopes import Place
 from domain.scripts import Revision, Script, Shell
+from domain.secrets import Scope, Secret, secret_stream
 from domain.sites import Site
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
 from domain.users import User, UserCreated, UserKind
@@ -70,6 +72,10 @@ class Fleet:
 
     def __init__(self, seed: int, *, rollouts: int = 1) -> None:
         self._random = random.Random(seed)
+        # Apart, so that they change nothing of what a seed gives otherwise; and named apart, since several fleets may
+        # be recorded in one log.
+        self._apart = random.Random(f"apart {seed}")
+        self._mark = f"{self._apart.getrandbits(48):x}"
         self.clients: list[Client] = []
         self.sites: list[Site] = []
         self.agents: list[Agent] = []
@@ -81,6 +87,9 @@ class Fleet:
         self.users: list[User] = []
         self.roles: list[CustomRole] = []
         self.requests: list[Approval] = []
+        self.secrets: dict[UUID, Secret] = {}
+        self.fields: dict[UUID, Field] = {}
+        self.filled: dict[UUID, FieldValues] = {}
         self._told: dict[UUID, int] = {}
         self._steps: list[tuple[Callable[[], list[Change]], int]] = [
             (self.new_client, 1),
@@ -111,6 +120,8 @@ class Fleet:
             changes = step()
             if changes:
                 yield changes
+            if self._apart.random() < 0.05:
+                yield self._apart.choice([self._secret, self._field])()
 
     def id(self) -> Any:
         return UUID(int=self._random.getrandbits(128), version=4)
@@ -299,6 +310,46 @@ class Fleet:
             return [role.create(self._random.choice(NAMES), some, limits)]
         role = self._random.choice(open_)
         return [role.retire("old") if self._random.random() < 0.2 else role.change("dusk", some, limits)]
+
+    def _secret(self) -> list[Change]:
+        """A few names, so that secrets are set again, removed, and set once more."""
+        client, agent = self._apart.choice(self.clients), self._apart.choice(self.agents)
+        scope = self._apart.choice(
+            [
+                Scope(),
+                Scope(client_id=ClientId(client.stream_id)),
+                Scope(client_id=agent.client_id, agent_id=AgentId(agent.stream_id)),
+            ]
+        )
+        name = self._apart.choice([f"Db_{self._mark}", f"TOKEN_{self._mark}"])
+        stream_id = secret_stream(name, scope.holder)
+        secret = self.secrets.setdefault(stream_id, Secret(stream_id))
+        if secret.value_id is not None and self._apart.random() < 0.3:
+            return [secret.remove("old")]
+        return [
+            secret.put(
+                name,
+                secret.scope if secret.exists else scope,
+                UUID(int=self._apart.getrandbits(128), version=4),
+                self._apart.choice(OUTPUTS),
+            )
+        ]
+
+    def _field(self) -> list[Change]:
+        name = f"Seat_{self._mark}"
+        field = self.fields.setdefault(field_stream(name), Field(field_stream(name)))
+        if field.terms is None or self._apart.random() < 0.3:
+            default = self._apart.choice([None, "ü", "nul-free"])
+            terms = FieldTerms(kind=FieldKind.TEXT, on=(Holder.AGENT, Holder.CLIENT), default=default)
+            return [field.define(name, terms)]
+        if self._apart.random() < 0.2:
+            return [field.remove()]
+        agent = self._apart.choice(self.agents)
+        stream_id = values_stream(agent.stream_id)
+        filled = self.filled.setdefault(stream_id, FieldValues(stream_id))
+        filled.agent_id, filled.client_id = AgentId(agent.stream_id), agent.client_id
+        value = self._apart.choice([None, "a\nb", "日本", "\\u0000 spelled out"])
+        return [filled.fill(Holder.AGENT, agent.stream_id, {name.lower(): value}, {name.lower(): field.terms})]
 
     # -- commands ------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,21 @@ from domain.rollout_terms import Joins, Selector, Target
 from domain.rollouts import RolloutState
 from domain.scopes import Place, Scope
 from domain.users import UserKind
-from projections import agents, api_keys, approvals, clients, commands, pending, roles, rollouts, scripts, tokens, users
+from projections import (
+    agents,
+    api_keys,
+    approvals,
+    clients,
+    commands,
+    fields,
+    pending,
+    roles,
+    rollouts,
+    scripts,
+    secrets,
+    tokens,
+    users,
+)
 from projections.rollout_reads import RolloutReader
 from tests.projections.explaining import ExplainingCursor, sorts, tables_scanned
 from tests.projections.histories import NOW
@@ -95,6 +109,15 @@ INSERT INTO read.approvals
 INSERT INTO read.roles
     SELECT pg_temp.id(n), 'r' || n, 'r' || n, '[]', '{}', false, now(), '', 1
     FROM generate_series(0, 4999) AS n;
+INSERT INTO read.secrets
+    SELECT pg_temp.id(n), 's' || n, 's' || n, 'client', pg_temp.id(n % 100), NULL, NULL, 1, '', now(), now(), '', NULL,
+        1
+    FROM generate_series(0, 9999) AS n;
+INSERT INTO read.fields
+    SELECT pg_temp.id(n), 'f' || n, 'f' || n, '{"kind":"text","on":["agent"]}', now(), '', NULL, 1
+    FROM generate_series(0, 4999) AS n;
+INSERT INTO read.field_values
+    SELECT pg_temp.id(n), 'agent', pg_temp.id(n), '{"f1":"x"}', 1 FROM generate_series(0, 19999) AS n;
 """
 
 # Paged lists: besides reading no table whole, they come in the order of an index, so that a page costs a page.
@@ -129,6 +152,8 @@ PAGED: dict[str, Query] = {
     "requests that wait": lambda c: approvals.list_approvals(
         c, client_ids=None, requester="key:x", state=ApprovalState.WAITING
     ),
+    "secrets": lambda c: secrets.list_secrets(c, client_ids=None),
+    "fields": lambda c: fields.list_fields(c, limit=50),
     "expired": lambda c: pending.expired(c, NOW + timedelta(days=60), 100),
 }
 FOUND: dict[str, Query] = {
@@ -152,6 +177,10 @@ FOUND: dict[str, Query] = {
     "outcomes of a rollout": lambda c: rollouts.list_outcomes(c, CLIENT),
     "what moves rollouts on": lambda c: _moving(RolloutReader(lambda: nullcontext(c))),
     "who joins rollouts": lambda c: _joining(RolloutReader(lambda: nullcontext(c))),
+    "a secret": lambda c: secrets.get_secret(c, AGENT, client_ids=None),
+    "secrets of tenants": lambda c: secrets.list_secrets(c, client_ids=FEW),
+    "a field": lambda c: fields.get_field(c, AGENT),
+    "what is filled in": lambda c: fields.get_filled(c, AGENT),
     "a token": lambda c: tokens.get_token(c, AGENT, client_ids=None),
     "an api key": lambda c: api_keys.get_api_key(c, AGENT, client_ids=None),
     "a user": lambda c: users.get_user(c, AGENT),

@@ -24,6 +24,8 @@ from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.enrollment import Enrollment
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
+from command_bus.keystore import Keystore
+from command_bus.master_keys import GivenKeys, MasterKey
 from command_bus.postgres import app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
@@ -43,6 +45,8 @@ from projections.rollout_reads import RolloutReader
 from projections.runner import Projector
 from projections.wait import PositionWaiter
 from schema.wire import Accepted, EnrollRequest, ResultReport, StartedReport, StreamReport
+
+KEYS = GivenKeys([MasterKey(bytes(range(32)))])
 
 
 class InFlightSet:
@@ -291,7 +295,7 @@ async def composed(
     async def catch_up(names: Collection[str]) -> None:
         await waiter.wait(await log.head(), names, 10.0)
 
-    bus = make_bus(log, in_flight, RolloutReader(pool.connection, catch_up))
+    bus = make_bus(log, in_flight, RolloutReader(pool.connection, catch_up), keystore=Keystore(pool, KEYS))
 
     async def postgres() -> dict[str, Any]:
         return {"position": await log.head()}

@@ -21,8 +21,9 @@ NOT_OF_TENANTS = ("/api-keys", "/me", "/permissions", "/approvals/{approval_id}"
 READS = [
     route for route in ROUTES if route.method == "GET" and not route.everywhere and route.path not in NOT_OF_TENANTS
 ]
-SHARED = ("/scripts", "/audit/checkpoints")
-"""Scripts belong to no tenant: all may run them. Checkpoints vouch for all, and show nobody."""
+SHARED = ("/scripts", "/audit/checkpoints", "/fields")
+"""Scripts belong to no tenant: all may run them. Checkpoints vouch for all, and show nobody. What a field holds is said
+once for all."""
 
 
 class Tenant:
@@ -67,7 +68,19 @@ async def furnish(api: Api, name: str, client_id: str | None = None) -> Tenant:
     rollout_id = (await made(http, "/rollouts", rollout))["id"]
     ids = {"client_id": fleet.client_id, "site_id": fleet.site_id, "agent_id": agent_id, "command_id": ended_id}
     ids |= {"rollout_id": rollout_id, "token_id": token_id}
-    words = {*ids.values(), open_id, name, f"{name}-host", f"{name}-reason", f"{name}-rollout"}
+    scope = {"kind": "site", "site_id": fleet.site_id}
+    secret = {"name": "db", "value": "long enough", "note": f"{name}-note", "scope": scope}
+    ids["secret_id"] = (await made(http, "/secrets", secret))["id"]
+    words = {
+        *ids.values(),
+        open_id,
+        name,
+        *(f"{name}-{what}" for what in ("host", "reason", "rollout", "note", "seat")),
+    }
+    field = {"name": "seat", "terms": {"kind": "text", "on": ["agent"]}}
+    ids["field_id"] = (await made(http, "/fields", field))["id"]
+    filled = await http.patch(f"/agents/{agent_id}/fields", json={"values": {"seat": f"{name}-seat"}})
+    http.headers["Fleetlog-Wait-Position"] = filled.headers["Fleetlog-Position"]
     return Tenant(ids, words - {client_id}, of_site=client_id is not None)
 
 
@@ -332,7 +345,12 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "grants": {"grants": []},
         "roles": {"name": "mine", "permissions": []},
         "role_id": {"name": "mine"},
+        "secrets": {"name": "mine", "value": "long enough", "scope": {"kind": "site", "site_id": other.ids["site_id"]}},
+        "fields": {"name": "mine", "terms": {"kind": "text", "on": ["agent"]}},
     }
+    body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
+    if route.method == "PATCH" and route.path.endswith("/fields"):
+        body = {"values": {"seat": "mine"}}
     ids = other.ids | dict.fromkeys(("key_id", "user_id", "role_id", "approval_id"), other.ids["agent_id"])
     path = route.path.format(**ids, script_id=mine.ids["site_id"])
-    return path, bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
+    return path, body

@@ -28,6 +28,11 @@ OPERATOR_DOES_NOT = {
     ("PATCH", "/sites/{site_id}"),
     ("POST", "/enrollment-tokens"),
     ("POST", "/enrollment-tokens/{token_id}/revoke"),
+    ("POST", "/secrets"),
+    ("POST", "/secrets/rotate"),
+    ("POST", "/secrets/{secret_id}/remove"),
+    ("POST", "/fields"),
+    ("POST", "/fields/{field_id}/remove"),
 }
 HELPDESK_DOES = {
     ("PUT", "/agents/{agent_id}/name"),

@@ -1,0 +1,148 @@
+"""Handlers for secrets. Whoever reads them is in `gateways.agents.secrets`."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from types import TracebackType
+from uuid import UUID
+
+import psycopg
+import structlog
+from msgspec import structs
+
+from command_bus.bus import Decision, id_answer
+from command_bus.context import Caller, NewId
+from command_bus.errors import ForbiddenError
+from command_bus.event_log import EventLog, OutcomeUnknownError
+from command_bus.handlers.scope import match_version, visible
+from command_bus.intents.secrets import AgentScope, ClientScope, RemoveSecret, RotateSecrets, SetSecret, SiteScope
+from command_bus.keystore import Keystore
+from command_bus.repository import load, load_existing
+from domain.agents import Agent
+from domain.clients import Client
+from domain.errors import NoMasterKeyError, NotFoundError
+from domain.ids import AgentId, ClientId, SiteId
+from domain.secrets import Rewrapping, Scope, Secret, SecretSet, check_value, secret_stream
+from domain.sites import Site
+
+_log = structlog.get_logger()
+OnExit = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], Awaitable[bool]]
+
+
+class SecretHandlers:
+    """Set, remove, rotate.
+
+    Args:
+        log: the event log.
+        new_id: for new values.
+        keystore: keeps the values; None where this process keeps none.
+    """
+
+    def __init__(self, log: EventLog, new_id: NewId, keystore: Keystore | None) -> None:
+        self._log = log
+        self._new_id = new_id
+        self._kept = keystore
+
+    @property
+    def _keystore(self) -> Keystore:
+        if self._kept is None:
+            raise NoMasterKeyError
+        return self._kept
+
+    async def put(self, intent: SetSecret, caller: Caller, stack: AsyncExitStack) -> Decision:
+        value = check_value(intent.value.get_secret_value())
+        scope = await self._scope(intent, caller)
+        secret = await load(self._log, Secret, secret_stream(intent.name, scope.holder))
+        match_version(secret, caller)
+        before, value_id = secret.value_id, self._new_id()
+        change = secret.put(intent.name, scope, value_id, intent.note)
+        # On disk before the event that names it.
+        await self._keystore.keep(secret.stream_id, value_id, value)
+        stack.push_async_exit(self._settle(value_id, before))
+        answer = id_answer(secret.stream_id) | {"number": secret.number}
+        return Decision(changes=[change], answer=answer, subject=secret)
+
+    async def remove(self, intent: RemoveSecret, caller: Caller, stack: AsyncExitStack) -> Decision:
+        secret = await load_existing(self._log, Secret, intent.secret_id, "secret")
+        if not await self._within(secret.scope, caller):
+            raise NotFoundError(f"There is no secret {intent.secret_id}.")
+        match_version(secret, caller)
+        before = secret.value_id
+        change = secret.remove(intent.reason)
+        stack.push_async_exit(self._settle(None, before))
+        return Decision(changes=[change], answer=id_answer(secret.stream_id), subject=secret)
+
+    async def rotate(self, _intent: RotateSecrets, _caller: Caller, _stack: AsyncExitStack) -> Decision:
+        key_id, count = await self._keystore.rewrap()
+        whole = await load(self._log, Rewrapping, Rewrapping.STREAM)
+        answer = id_answer(whole.stream_id) | {"key_id": key_id, "count": count}
+        return Decision(changes=[whole.rewrapped(key_id, count)], answer=answer, subject=whole)
+
+    async def _scope(self, intent: SetSecret, caller: Caller) -> Scope:
+        # If-Match speaks of the secret.
+        caller = structs.replace(caller, if_match=None)
+        match intent.scope:
+            case AgentScope(agent_id=agent_id):
+                agent = await visible(self._log, caller, Agent, agent_id)
+                return Scope(client_id=agent.client_id, agent_id=AgentId(agent.stream_id))
+            case SiteScope(site_id=site_id):
+                site = await visible(self._log, caller, Site, site_id)
+                return Scope(client_id=site.client_id, site_id=SiteId(site.stream_id))
+            case ClientScope(client_id=client_id):
+                client = await visible(self._log, caller, Client, client_id)
+                return Scope(client_id=ClientId(client.stream_id))
+        if not caller.scope.everything:
+            raise ForbiddenError("A secret of the whole fleet concerns all clients, and the API key is limited.")
+        return Scope()
+
+    async def _within(self, scope: Scope, caller: Caller) -> bool:
+        if scope.client_id is None:
+            return caller.scope.everything
+        site_id = scope.site_id
+        if scope.agent_id is not None and caller.scope.sites:
+            # Where the machine is now.
+            site_id = (await load_existing(self._log, Agent, scope.agent_id, "agent")).site_id
+        return caller.scope.holds(scope.client_id, site_id)
+
+    def _settle(self, new: UUID | None, old: UUID | None) -> OnExit:
+        """What becomes of the values once the decision is recorded or refused.
+
+        Only what surely is not named any more goes: where nobody knows whether the event is on record, both values
+        stay, and the sweep finds out which of them counts.
+        """
+
+        async def settle(
+            kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        ) -> bool:
+            gone = old if kind is None else None if issubclass(kind, OutcomeUnknownError) else new
+            if gone is not None and (kind is None or issubclass(kind, Exception)):
+                try:
+                    await self._keystore.drop([gone])
+                except psycopg.Error as error:  # what was decided stands
+                    _log.warning("secret_value_left", value_id=str(gone), error=str(error).strip())
+            return False
+
+        return settle
+
+
+async def sweep_values(log: EventLog, keystore: Keystore, age: timedelta) -> int:
+    """Drop values that no secret has: of requests that came to nothing, or whose process died before it cleaned up.
+
+    Args:
+        log: says which value a secret has.
+        keystore: of the values.
+        age: only those kept so long ago; longer than any request is under way.
+
+    Returns:
+        How many were dropped.
+    """
+    kept = await keystore.older_than(age)
+    heads = await log.read_heads([secret_id for _, secret_id in kept])
+    gone = []
+    for value_id, secret_id in kept:
+        head = heads.get(secret_id)
+        if head is None or not isinstance(head.event, SecretSet) or head.event.value_id != value_id:
+            gone.append(value_id)
+    if gone:
+        await keystore.drop(gone)
+    return len(gone)

@@ -1,0 +1,152 @@
+"""Secrets' values, sealed, beside the log: one row each, under the id that the event names.
+
+    value --AES-256-GCM, a key of its own--> sealed        that key --master key--> wrapped
+
+Associated data binds each row to its secret and value, so that no row can stand in for another. A new master key seals
+the small keys again and touches no value.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import LiteralString
+from uuid import UUID
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from command_bus.master_keys import KEY_BYTES, BadMasterKeyError, KeyServiceAwayError, MasterKeys
+from command_bus.postgres import AsyncPool
+from domain.errors import NoMasterKeyError
+from schema.arrays import uuids
+
+_NONCE_BYTES = 12
+_PAGE = 200
+_KEEP: LiteralString = """
+INSERT INTO fleetlog.secret_values (value_id, secret_id, key_id, wrapped_key, sealed) VALUES (%s, %s, %s, %s, %s)
+"""
+_READ: LiteralString = """
+SELECT value_id, secret_id, key_id, wrapped_key, sealed FROM fleetlog.secret_values WHERE value_id = ANY(%s::uuid[])
+"""
+_PAGE_OF_KEYS: LiteralString = """
+SELECT value_id, secret_id, key_id, wrapped_key, ''::bytea FROM fleetlog.secret_values
+WHERE value_id > %s ORDER BY value_id LIMIT %s
+"""
+# What was wrapped again meanwhile is left alone.
+_REWRAP: LiteralString = """
+UPDATE fleetlog.secret_values SET key_id = %s, wrapped_key = %s WHERE value_id = %s AND wrapped_key = %s
+"""
+
+
+class _Row(msgspec.Struct, frozen=True):
+    value_id: UUID
+    secret_id: UUID
+    key_id: str
+    wrapped_key: bytes
+    sealed: bytes
+
+    @property
+    def name(self) -> bytes:
+        return _name(self.secret_id, self.value_id)
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A value that is there and cannot be opened."""
+
+    why: str
+
+
+class Keystore:
+    """Seals and opens values.
+
+    Args:
+        pool: connections of the application.
+        keys: the master key.
+    """
+
+    def __init__(self, pool: AsyncPool, keys: MasterKeys) -> None:
+        self._pool = pool
+        self._keys = keys
+
+    async def keep(self, secret_id: UUID, value_id: UUID, value: bytes) -> None:
+        """Seal a value and put it on disk.
+
+        Raises:
+            NoMasterKeyError: there is nothing to seal it with.
+        """
+        data_key = os.urandom(KEY_BYTES)
+        name = _name(secret_id, value_id)
+        key_id, wrapped = await self._keys.wrap(data_key, name)
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + AESGCM(data_key).encrypt(nonce, value, name)
+        async with self._pool.connection() as connection:
+            await connection.execute(_KEEP, [value_id, secret_id, key_id, wrapped, sealed])
+
+    async def drop(self, value_ids: Sequence[UUID]) -> None:
+        """Forget values for good."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "DELETE FROM fleetlog.secret_values WHERE value_id = ANY(%s::uuid[])", [uuids(value_ids)]
+            )
+
+    async def open(self, value_ids: Sequence[UUID]) -> dict[UUID, bytes | Unreadable]:
+        """Open values; those that are not there are absent.
+
+        Raises:
+            KeyServiceAwayError: nobody can say just now.
+        """
+        async with self._pool.connection() as connection:
+            rows = await (await connection.execute(_READ, [uuids(value_ids)])).fetchall()
+        return {row[0]: await self._open(_Row(*row)) for row in rows}
+
+    async def _open(self, row: _Row) -> bytes | Unreadable:
+        try:
+            data_key = await self._keys.unwrap(row.key_id, row.wrapped_key, row.name)
+            return AESGCM(data_key).decrypt(row.sealed[:_NONCE_BYTES], row.sealed[_NONCE_BYTES:], row.name)
+        except KeyServiceAwayError:
+            raise
+        except NoMasterKeyError as error:
+            return Unreadable(error.detail)
+        except (InvalidTag, ValueError):
+            return Unreadable("its sealed value is damaged.")
+
+    async def rewrap(self) -> tuple[str, int]:
+        """Seal every value's own key under the present master key.
+
+        Returns:
+            Which key that is, and how many values there are.
+
+        Raises:
+            NoMasterKeyError: one cannot be opened; those before it are sealed anew, and all are as readable as before.
+        """
+        count, after = 0, UUID(int=0)
+        key_id, _ = await self._keys.wrap(os.urandom(KEY_BYTES), b"")
+        while True:
+            async with self._pool.connection() as connection:
+                rows = [
+                    _Row(*row) for row in await (await connection.execute(_PAGE_OF_KEYS, [after, _PAGE])).fetchall()
+                ]
+            for row in rows:
+                data_key = await self._keys.unwrap(row.key_id, row.wrapped_key, row.name)
+                if len(data_key) != KEY_BYTES:
+                    raise BadMasterKeyError(f"The key of value {row.value_id} is not {KEY_BYTES} bytes long.")
+                key_id, wrapped = await self._keys.wrap(data_key, row.name)
+                async with self._pool.connection() as connection:
+                    await connection.execute(_REWRAP, [key_id, wrapped, row.value_id, row.wrapped_key])
+            count += len(rows)
+            if len(rows) < _PAGE:
+                return key_id, count
+            after = rows[-1].value_id
+
+    async def older_than(self, age: timedelta) -> list[tuple[UUID, UUID]]:
+        """(value, secret) of those that were kept so long ago."""
+        async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "SELECT value_id, secret_id FROM fleetlog.secret_values WHERE kept_at < now() - %s", [age]
+            )
+            return [(row[0], row[1]) for row in await found.fetchall()]
+
+
+def _name(secret_id: UUID, value_id: UUID) -> bytes:
+    return b"fleetlog-secret-1\x00" + secret_id.bytes + value_id.bytes

@@ -1,0 +1,47 @@
+"""A rollout's placeholders stand for what they stand for on each machine, and who has nothing there is left out."""
+
+from command_bus.intents.commands import RunShell
+from command_bus.intents.fields import DefineField, FillAgentFields, Terms
+from command_bus.intents.rollouts import PlanRollout
+from command_bus.repository import load
+from domain import commands
+from domain.commands import Command
+from domain.fields import FieldKind, Holder
+from domain.rollouts import Rollout, command_id
+from domain.scripts import Shell
+from tests.command_bus.rolling import Rolling, rollout
+
+LINE = RunShell(shell=Shell.SH, line="open {{field.port}} {{agent.id}} {{secret.db}}")
+HOSTILE = "{{secret.db}}'; rm -rf / #"
+
+
+async def test_each_machine_gets_its_own_values(rolling: Rolling) -> None:
+    """The plan names who has none, and the fan-out who has none any more; a value stays text, whatever it says."""
+    one, two, none, lost = await rolling.agents(4)
+    dispatch = rolling.fleet.dispatch
+    await dispatch(DefineField(name="Port", terms=Terms(kind=FieldKind.TEXT, on=[Holder.AGENT, Holder.SITE])))
+    await dispatch(FillAgentFields(agent_id=one, values={"port": HOSTILE}))
+    for agent_id in (two, lost):
+        await dispatch(FillAgentFields(agent_id=agent_id, values={"PORT": "8080"}))
+    rolling.follow()
+    plan = (await dispatch(rollout(PlanRollout, spec=LINE))).answer
+    assert plan["excluded"] == {"unresolved_placeholder": 1}
+    assert plan["left_out"] == [{"agent_id": str(none), "reason": "unresolved_placeholder"}]
+    rollout_id = await rolling.start(spec=LINE)
+    await dispatch(FillAgentFields(agent_id=lost, values={"port": None}))
+    await rolling.settle()
+    started = await load(rolling.log, Rollout, rollout_id)
+    assert (started.started.targeted, started.skipped) == (3, 1)
+    found = {}
+    for agent_id in (one, two, lost):
+        command = await load(rolling.log, Command, command_id(rollout_id, agent_id, 1))
+        if command.exists:
+            spec = command.queued.spec
+            assert isinstance(spec, commands.RunShell)
+            assert spec.data is not None
+            assert (spec.line, spec.data.secrets) == (LINE.line, ("db",))
+            found[agent_id] = spec.data.given
+    assert found == {
+        one: {"agent.id": str(one), "field.port": HOSTILE},
+        two: {"agent.id": str(two), "field.port": "8080"},
+    }

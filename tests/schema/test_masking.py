@@ -1,0 +1,83 @@
+"""Secrets do not show in what scripts print, however it is cut up and written."""
+
+import base64
+from collections.abc import Sequence
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schema.masking import MASK, Mask, mask_all, patterns
+
+# Few letters, so that secrets overlap with themselves, with each other and with the text.
+texts = st.text("ab/ü\n", max_size=60)
+secrets = st.lists(st.text("ab/ü\n", min_size=4, max_size=12), min_size=1, max_size=3)
+
+
+def in_pieces(mask: Mask, data: bytes, cuts: Sequence[int]) -> bytes:
+    ends = sorted(cut % (len(data) + 1) for cut in cuts)
+    pieces = [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
+    return b"".join(mask.feed(piece) for piece in pieces) + mask.finish()
+
+
+def expected(hidden: list[str], data: bytes) -> bytes:
+    """The definition itself: every byte of every occurrence is masked, a run of them by one mask."""
+    covered = [False] * len(data)
+    for pattern in patterns(hidden):
+        for at in range(len(data) - len(pattern) + 1):
+            if data.startswith(pattern, at):
+                covered[at : at + len(pattern)] = [True] * len(pattern)
+    out = b""
+    for at, byte in enumerate(data):
+        if not covered[at]:
+            out += bytes([byte])
+        elif at == 0 or not covered[at - 1]:
+            out += MASK
+    return out
+
+
+@given(hidden=secrets, text=texts, put=st.lists(st.integers(0, 60), max_size=3), cuts=st.lists(st.integers(0, 10**6)))
+def test_what_is_masked_does_not_depend_on_the_pieces(
+    hidden: list[str], text: str, put: list[int], cuts: list[int]
+) -> None:
+    """However the bytes come, all of every occurrence is masked, and nothing else is."""
+    for at in put:
+        text = text[:at] + hidden[at % len(hidden)] + text[at:]
+    data = text.encode()
+    assert in_pieces(Mask(hidden), data, cuts) == expected(hidden, data) == mask_all(hidden, data)
+
+
+@given(
+    hidden=st.text(min_size=4, max_size=40).filter(lambda text: len(text.strip()) >= 4), before=st.binary(max_size=9)
+)
+def test_no_way_of_writing_it_gives_it_away(hidden: str, before: bytes) -> None:
+    """As it is, in base 64, percent-encoded, in UTF-16: none of it is left."""
+    try:
+        raw = hidden.encode()
+    except UnicodeEncodeError:
+        return
+    for form in (raw, base64.b64encode(raw), quote(hidden, safe="").encode(), hidden.encode("utf-16-le")):
+        assert form not in mask_all([hidden], before + form + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "printed", "shown"),
+    [
+        (["hunter22"], b"a hunter22 b", b"a ******** b"),
+        (["abcd", "bcde"], b"xabcdex", b"x********x"),
+        (["abcd"], b"abcdabcd", b"********"),
+        (["line one\nline two"], b"> line two\n", b"> ********\n"),
+        ([], b"hunter22", b"hunter22"),
+    ],
+)
+def test_examples(hidden: list[str], printed: bytes, shown: bytes) -> None:
+    """What a reader sees."""
+    assert mask_all(hidden, printed) == shown
+
+
+def test_only_what_could_be_the_beginning_of_a_secret_is_held_back() -> None:
+    """Live output is not delayed by a secret that it does not begin."""
+    mask = Mask(["hunter22"])
+    assert mask.feed(b"password: hunt") == b"password: "
+    assert mask.feed(b"ing\n") == b"hunting\n"
