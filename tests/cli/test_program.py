@@ -186,4 +186,4 @@ def test_the_agents_half_is_listed_and_completed() -> None:
         check=True,
         timeout=60,
     )
-    assert set(done.stdout.split()) == {"agent", "agents", "archive", "audit"}
+    assert set(done.stdout.split()) == {"agent", "agents", "approvals", "archive", "audit"}
