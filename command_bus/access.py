@@ -6,6 +6,7 @@ All that a key stands on is read again by one statement.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
@@ -30,13 +31,18 @@ class Standing:
     """Whether what was read still holds; who does something for long is told when it does not.
 
     Args:
-        stands_on: the streams that say so.
+        stands_on: the streams that say so, and the position of the last event that was read of each; 0 if none was.
     """
 
-    def __init__(self, stands_on: frozenset[UUID] = frozenset()) -> None:
+    def __init__(self, stands_on: Mapping[UUID, int] = MappingProxyType({})) -> None:
         self.stands_on = stands_on
         self.over = False
         self._told: set[Callable[[], None]] = set()
+
+    def heard(self, recorded: Recorded) -> None:
+        """Something was recorded; what had been read already, and is only heard of late, ends nothing."""
+        if recorded.position > self.stands_on.get(recorded.originator_id, recorded.position):
+            self.end()
 
     def end(self) -> None:
         self.over = True
@@ -96,7 +102,11 @@ async def key_access(log: EventLog, key_id: UUID, hint: Iterable[UUID] = ()) -> 
         wanted = {key_id, *custom_roles(key.grants or ())}
         if key.owner_id is not None:
             wanted |= {key.owner_id, *custom_roles(owner.grants if owner is not None else ())}
-    return KeyAccess(key, owner, _both(key, owner, streams), Standing(frozenset(wanted)))
+    return KeyAccess(key, owner, _both(key, owner, streams), Standing({one: _last(streams[one]) for one in wanted}))
+
+
+def _last(story: Sequence[Recorded]) -> int:
+    return story[-1].position if story else 0
 
 
 def _both(key: ApiKey, owner: User | None, streams: Streams) -> Access:

@@ -161,8 +161,7 @@ class Authenticator:
             return
         self._heard += 1
         for standing in tuple(self._alive):
-            if recorded.originator_id in standing.stands_on:
-                standing.end()
+            standing.heard(recorded)
 
     def missed(self) -> None:
         """Something may have been recorded without being heard; not while anybody streams, for then all is heard."""
@@ -178,7 +177,7 @@ class Authenticator:
         known = self._known.get(key_id)
         if known is not None and not known[1].standing.over and timedelta(0) <= at - known[0] < CACHE_LIFE:
             return known[1]
-        hint = known[1].standing.stands_on if known is not None else frozenset()
+        hint = known[1].standing.stands_on if known is not None else ()
         for _ in range(TRIES):
             heard = self._heard
             found = await key_access(self._log, key_id, hint)

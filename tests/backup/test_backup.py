@@ -7,11 +7,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from command_bus.archiving import archive
@@ -215,9 +216,10 @@ def test_a_file_that_is_damaged_in_between_changes_nothing(file: Path, postgres_
     """What was whole when it was checked, and is not when it is read again, leaves the database as it was."""
     manifest = check(file)
     HARMS[harm](file)
+    empty = f"harmed_{uuid4().hex}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE harmed")
-    url = postgres_url.replace(postgres_url.partition("?")[0].rpartition("/")[2], "harmed")
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(empty)))
+    url = make_conninfo(postgres_url, dbname=empty)
     try:
         with pytest.raises((NotABackupError, DamagedBackupError)):
             restore(url, file, manifest, tell=nothing)
@@ -226,7 +228,7 @@ def test_a_file_that_is_damaged_in_between_changes_nothing(file: Path, postgres_
         assert head(url) == 0
     finally:
         with psycopg.connect(postgres_url, autocommit=True) as connection:
-            connection.execute("DROP DATABASE harmed WITH (FORCE)")
+            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(empty)))
 
 
 def test_a_log_is_never_replaced(full_url: str, file: Path) -> None:

@@ -227,6 +227,8 @@ async def test_what_was_read_of_a_key_holds_until_the_log_tells(
     before = await authenticator.authenticate(key, clock.now)
     told: list[str] = []
     with before.standing.telling(lambda: told.append("over")):
+        authenticator.heard((await log.read_heads([ada]))[ada])  # late, of what was read already
+        assert told == []
         await dispatch(DisableUser(user_id=ada))
         await authenticator.authenticate(key, clock.now)  # nobody told: it is believed still
         head = (await log.read_heads([ada]))[ada]

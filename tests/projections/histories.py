@@ -34,6 +34,7 @@ from domain.commands import (
     Spec,
     Stream,
 )
+from domain.errors import NothingToRetryError
 from domain.event import Change, Event, Metadata
 from domain.fields import Field, FieldKind, FieldTerms, FieldValues, Holder, field_stream, values_stream
 from domain.hours import Hours
@@ -298,6 +299,13 @@ class Fleet:
         ]
         return self._random.choice(steps)()
 
+    @staticmethod
+    def _retry(rollout: Rollout, failed: list[tuple[AgentId, int]]) -> list[Change]:
+        try:
+            return rollout.retry(failed, "again")
+        except NothingToRetryError:  # all of them have had a later round since
+            return []
+
     def _role(self) -> list[Change]:
         some = frozenset(self._random.sample(list(Permission), 4))
         limits = self._random.choice(
@@ -463,7 +471,7 @@ class Fleet:
             lambda: [rollout.close("enough")] if rollout.open_until and self._random.random() < 0.3 else [],
             lambda: [rollout.pause("wait")],
             lambda: [rollout.release("now")] if rollout.wave < rollout.last_wave else [],
-            lambda: rollout.retry(failed, "again") if failed and self._random.random() < 0.5 else [],
+            lambda: self._retry(rollout, failed) if failed and self._random.random() < 0.5 else [],
             lambda: [rollout.abort("no")] if self._random.random() < 0.2 else [],
         ]
         return self._random.choice(steps)()
