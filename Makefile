@@ -8,7 +8,7 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n 
 BENCHES := append append-one chain project rebuild roundtrip drain checkin query fanout life fanout-offline growth fairness volume soak storm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test coverage test-cluster test-faults lint format bench install wheel docs reference lock clean
+.PHONY: help demo test test-cluster test-faults lint format bench install wheel docs reference lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -28,14 +28,11 @@ docs: $(VENV)/installed-docs ## the documentation as HTML, in docs/_build
 reference: $(VENV)/installed ## the generated pages of docs/reference, from the code
 	$(BIN)/python -m docs.generate
 
+# With COVERAGE=1, what the parallel part reaches is shown; it takes half as long again, so it is for CI and for those who ask.
 test: $(VENV)/installed-dev ## every test, against real Postgres, NATS and Valkey
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not serial and not faults"
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not serial and not faults"$(if $(COVERAGE), --cov --cov-report=term)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "serial and not faults" || [ $$? -eq 5 ]
-
-# Apart from `test`, whose slowest parts it makes half as long again; what runs in processes of its own, it does not see.
-coverage: $(VENV)/installed-dev ## which lines and branches the tests reach
-	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not serial and not faults" --cov --cov-report=term
 
 # SEED=123 repeats one run of the harness; SEEDS=1000 makes it long, and FIRST_SEED=2001 makes it another.
 export SEED SEEDS FIRST_SEED
