@@ -1,6 +1,7 @@
 """The projector: follows the log and feeds the projections. Any number may run; one works, the others stand by."""
 
 import asyncio
+import contextlib
 import selectors
 import socket
 import threading
@@ -76,7 +77,11 @@ class Projector:
         asleep, self._wake_up = socket.socketpair()
         self._thread = threading.Thread(target=self._run, args=(asleep,), name="projector", daemon=True)
         self._thread.start()
-        await asyncio.to_thread(self._connected.wait)
+        try:
+            await asyncio.to_thread(self._connected.wait)
+        except asyncio.CancelledError:  # its owner gives up before there is a database
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Commit the page under way and end."""
@@ -84,7 +89,8 @@ class Projector:
         self._connected.set()
         if self._thread is None or self._wake_up is None:
             return
-        self._wake_up.send(b"\x00")
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            self._wake_up.send(b"\x00")
         await asyncio.to_thread(self._thread.join)
         self._wake_up.close()
         self._thread = self._wake_up = None

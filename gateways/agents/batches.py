@@ -69,9 +69,17 @@ class Batcher(Generic[Item, Answer]):
     def _begin(self) -> None:
         task = asyncio.create_task(self._run(), name=f"batch-{self._name}")
         self._groups.add(task)
-        task.add_done_callback(self._groups.discard)
+        task.add_done_callback(self._groups.discard)  # of one that was cancelled before it began
 
     async def _run(self) -> None:
+        try:
+            await self._work_off()
+        finally:
+            # In the same step that found nothing waiting. A callback comes a round of the loop later: who submitted in
+            # between, with every group at its end, would have counted on one of them, and waited for the next to come.
+            self._groups -= {asyncio.current_task()}
+
+    async def _work_off(self) -> None:
         # Whatever else is ready to run in this round of the loop may still join the group.
         await asyncio.sleep(0)
         while self._waiting:

@@ -169,3 +169,16 @@ async def test_rows_of_another_version_of_a_fold_are_remade(
     assert (await asyncio.to_thread(verify, conninfo, "agents")).rows > 0
     await projector.stop()
     assert head(postgres_url) == position
+
+
+async def test_given_up_before_there_is_a_database_it_leaves_nothing_behind() -> None:
+    """Who no longer waits for its start has ended it."""
+    projector = Projector("host=127.0.0.1 port=9 dbname=none")
+    starting = asyncio.create_task(projector.start())
+    await until(lambda: projector.state == "waiting")
+    thread = projector._thread
+    assert thread is not None
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert (projector.state, projector._wake_up, thread.is_alive()) == ("stopped", None, False)
