@@ -36,8 +36,9 @@ class Intent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    needs: ClassVar[Permission]
-    """Without it nobody may ask for it. Some need more, by what they ask for: `required`."""
+    needs: ClassVar[Permission | None]
+    """Without it nobody may ask for it; None for what is everybody's own affair. Some need more, by what they ask for:
+    `required`."""
     fleet_wide: ClassVar[bool] = False
     """True where it concerns more than one tenant, so that it needs its permissions over everything."""
 
@@ -48,7 +49,7 @@ class Intent(BaseModel):
 
     def required(self) -> tuple[Permission, ...]:
         """All that it needs, over what it is about."""
-        return (self.needs,)
+        return () if self.needs is None else (self.needs,)
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,3 +22,10 @@ class BusyStreamError(DomainError):
 
     code = "busy_stream"
     status = 503
+
+
+class LoginsBusyError(DomainError):
+    """Too many log in at this moment; try again in a moment."""
+
+    code = "logins_busy"
+    status = 503

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from command_bus.bus import CommandBus
 from command_bus.context import Clock, InFlight, NewId
+from command_bus.credential_store import CredentialStore
 from command_bus.event_log import EventLog
 from command_bus.handlers.agents import AgentHandlers
 from command_bus.handlers.api_keys import ApiKeyHandlers
@@ -11,6 +12,7 @@ from command_bus.handlers.approvals import ApprovalHandlers
 from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
 from command_bus.handlers.fields import FieldHandlers
+from command_bus.handlers.logins import LoginHandlers
 from command_bus.handlers.roles import RoleHandlers
 from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
 from command_bus.handlers.scripts import ScriptHandlers
@@ -25,6 +27,7 @@ from command_bus.intents import (
     clients,
     commands,
     fields,
+    logins,
     roles,
     rollouts,
     scripts,
@@ -45,6 +48,7 @@ def make_bus(
     fresh_id: NewId = new_id,
     default_expiry: timedelta = DEFAULT_EXPIRY,
     keystore: Keystore | None = None,
+    credentials: CredentialStore | None = None,
 ) -> CommandBus:
     """A bus with all handlers.
 
@@ -56,6 +60,7 @@ def make_bus(
         fresh_id: a fresh version 7 UUID.
         default_expiry: how long a command waits at the most, where its intent does not say.
         keystore: keeps secrets' values; None where this process has nothing to do with them.
+        credentials: keeps what people log in with; None as above.
     """
     client = ClientHandlers(log, fresh_id)
     agent = AgentHandlers(log)
@@ -66,7 +71,8 @@ def make_bus(
     key = ApiKeyHandlers(log, clock, fresh_id)
     user = UserHandlers(log, fresh_id)
     role = RoleHandlers(log, fresh_id)
-    secret = SecretHandlers(log, fresh_id, keystore)
+    secret = SecretHandlers(log, fresh_id, keystore, [credentials.keystore] if credentials is not None else [])
+    login = LoginHandlers(log, fresh_id, credentials)
     field = FieldHandlers(log)
     bus = CommandBus(
         log,
@@ -107,6 +113,9 @@ def make_bus(
             users.GrantRoles: user.grant,
             users.DisableUser: user.disable,
             users.EnableUser: user.enable,
+            logins.SetPassword: login.set_password,
+            logins.ResetSecondFactor: login.reset_second_factor,
+            logins.RevokeUserSessions: login.revoke_sessions,
             roles.CreateRole: role.create,
             roles.ChangeRole: role.change,
             roles.RetireRole: role.retire,

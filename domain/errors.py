@@ -360,3 +360,45 @@ class RequiredFieldError(DomainError):
 
     code = "required_field"
     status = 422
+
+
+class WeakPasswordError(DomainError):
+    """That password is soon guessed; choose a longer one that is not a name, and not one that everybody uses."""
+
+    code = "weak_password"
+    status = 422
+
+
+class NotAPersonError(DomainError):
+    """A service account has keys, and never a password or a session."""
+
+    code = "not_a_person"
+    status = 409
+
+
+class NoSecondFactorError(DomainError):
+    """No second factor is enrolled."""
+
+    code = "no_second_factor"
+    status = 409
+
+
+class SecondFactorThereError(DomainError):
+    """A second factor is enrolled already; an administrator can take it away."""
+
+    code = "second_factor_there"
+    status = 409
+
+
+class RecoveryCodeUsedError(DomainError):
+    """That recovery code is used up."""
+
+    code = "recovery_code_used"
+    status = 409
+
+
+class SessionOverError(DomainError):
+    """The session is over; log in again."""
+
+    code = "session_over"
+    status = 409

@@ -19,11 +19,13 @@ from command_bus.audit.exporting import CheckpointExporter, Command, Destination
 from command_bus.audit.follower import ChainFollower
 from command_bus.audit.leading import Leading
 from command_bus.bus import CommandBus
+from command_bus.credential_store import CredentialStore
 from command_bus.handlers.api_keys import Authenticator
 from command_bus.handlers.approvals import ApprovalExpiry
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.ids import new_id, utc_now
-from command_bus.keystore import Keystore
+from command_bus.keystore import CREDENTIALS, Keystore
+from command_bus.passwords import PasswordHasher
 from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, make_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.rollouts import FanOut
@@ -161,6 +163,8 @@ class Parts:
         self.holding_pool = make_pool(str(self.postgres_url), max_size=4, name=f"fleetlog-{name}-hold")
         self.holds = Holds(self.holding_pool)
         self.master_keys = master_keys(settings)
+        hasher = PasswordHasher(at_once=settings.password_hashes_at_once)
+        self.credentials = CredentialStore(Keystore(self.pool, self.master_keys, CREDENTIALS), hasher)
 
     @property
     def services(self) -> list[Service]:
@@ -196,8 +200,14 @@ class Parts:
 
         reads = RolloutReader(self.pool.connection, catch_up)
         expiry = timedelta(seconds=self.settings.command_expiry_s)
-        keystore = Keystore(self.pool, self.master_keys)
-        return make_bus(self.log, self.holds, reads, default_expiry=expiry, keystore=keystore)
+        return make_bus(
+            self.log,
+            self.holds,
+            reads,
+            default_expiry=expiry,
+            keystore=Keystore(self.pool, self.master_keys),
+            credentials=self.credentials,
+        )
 
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(self.log, self.holds, QueueReader(self.pool.connection), new_id)

@@ -221,6 +221,21 @@ class Settings(BaseSettings):
         "into what it prints, both in base 64.",
     )
 
+    admin_password: SecretStr | None = Field(
+        default=None,
+        description="What the first start gives the first administrator, to be changed at the first login. Without it, "
+        "one is made and shown once.",
+    )
+    admin_password_file: Path | None = Field(
+        default=None, description="Holds the same, on its first line, in place of admin_password."
+    )
+    password_hashes_at_once: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Passwords that one API process checks side by side; each takes 64 MiB for a fifth of a second.",
+    )
+
     log_level: LogLevel = Field(default=LogLevel.INFO, description="What is worth a line.")
     log_format: LogFormat = Field(
         default=LogFormat.AUTO, description="console or json; auto: console on a terminal, JSON otherwise."
@@ -378,7 +393,7 @@ def show_settings(settings: Settings) -> list[Shown]:
         else:
             source = str(file) if name in in_file else "default"
         if isinstance(value, SecretStr):
-            value = mask_url(value.get_secret_value())
+            value = MASK if name.endswith("password") else mask_url(value.get_secret_value())
         elif not isinstance(value, (int, float, str, type(None))):
             value = str(value)
         shown.append(Shown(name, variable, value, source, field.description or ""))

@@ -1,19 +1,15 @@
 """Handlers for secrets. Whoever reads them is in `gateways.agents.secrets`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from types import TracebackType
-from uuid import UUID
 
-import psycopg
-import structlog
 from msgspec import structs
 
 from command_bus.bus import Decision, id_answer
 from command_bus.context import Caller, NewId
 from command_bus.errors import ForbiddenError
-from command_bus.event_log import EventLog, OutcomeUnknownError
+from command_bus.event_log import EventLog
 from command_bus.handlers.scope import match_version, visible
 from command_bus.intents.secrets import AgentScope, ClientScope, RemoveSecret, RotateSecrets, SetSecret, SiteScope
 from command_bus.keystore import Keystore
@@ -25,9 +21,6 @@ from domain.ids import AgentId, ClientId, SiteId
 from domain.secrets import Rewrapping, Scope, Secret, SecretSet, check_value, secret_stream
 from domain.sites import Site
 
-_log = structlog.get_logger()
-OnExit = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], Awaitable[bool]]
-
 
 class SecretHandlers:
     """Set, remove, rotate.
@@ -36,12 +29,14 @@ class SecretHandlers:
         log: the event log.
         new_id: for new values.
         keystore: keeps the values; None where this process keeps none.
+        also: what else is sealed with the same master key.
     """
 
-    def __init__(self, log: EventLog, new_id: NewId, keystore: Keystore | None) -> None:
+    def __init__(self, log: EventLog, new_id: NewId, keystore: Keystore | None, also: Sequence[Keystore] = ()) -> None:
         self._log = log
         self._new_id = new_id
         self._kept = keystore
+        self._also = also
 
     @property
     def _keystore(self) -> Keystore:
@@ -58,7 +53,7 @@ class SecretHandlers:
         change = secret.put(intent.name, scope, value_id, intent.note)
         # On disk before the event that names it.
         await self._keystore.keep(secret.stream_id, value_id, value)
-        stack.push_async_exit(self._settle(value_id, before))
+        stack.push_async_exit(self._keystore.settle([value_id], [before] if before is not None else []))
         answer = id_answer(secret.stream_id) | {"number": secret.number}
         return Decision(changes=[change], answer=answer, subject=secret)
 
@@ -69,10 +64,12 @@ class SecretHandlers:
         match_version(secret, caller)
         before = secret.value_id
         change = secret.remove(intent.reason)
-        stack.push_async_exit(self._settle(None, before))
+        stack.push_async_exit(self._keystore.settle([], [before] if before is not None else []))
         return Decision(changes=[change], answer=id_answer(secret.stream_id), subject=secret)
 
     async def rotate(self, _intent: RotateSecrets, _caller: Caller, _stack: AsyncExitStack) -> Decision:
+        for other in self._also:
+            await other.rewrap()
         key_id, count = await self._keystore.rewrap()
         whole = await load(self._log, Rewrapping, Rewrapping.STREAM)
         answer = id_answer(whole.stream_id) | {"key_id": key_id, "count": count}
@@ -103,26 +100,6 @@ class SecretHandlers:
             # Where the machine is now.
             site_id = (await load_existing(self._log, Agent, scope.agent_id, "agent")).site_id
         return caller.scope.holds(scope.client_id, site_id)
-
-    def _settle(self, new: UUID | None, old: UUID | None) -> OnExit:
-        """What becomes of the values once the decision is recorded or refused.
-
-        Only what surely is not named any more goes: where nobody knows whether the event is on record, both values
-        stay, and the sweep finds out which of them counts.
-        """
-
-        async def settle(
-            kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-        ) -> bool:
-            gone = old if kind is None else None if issubclass(kind, OutcomeUnknownError) else new
-            if gone is not None and (kind is None or issubclass(kind, Exception)):
-                try:
-                    await self._keystore.drop([gone])
-                except psycopg.Error as error:  # what was decided stands
-                    _log.warning("secret_value_left", value_id=str(gone), error=str(error).strip())
-            return False
-
-        return settle
 
 
 async def sweep_values(log: EventLog, keystore: Keystore, age: timedelta) -> int:

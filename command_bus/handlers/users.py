@@ -10,8 +10,10 @@ from command_bus.handlers.clients import rename_claim
 from command_bus.handlers.grants import must_cover, to_record
 from command_bus.handlers.scope import match_version
 from command_bus.intents.users import ChangeUser, CreateUser, DisableUser, EnableUser, GrantRoles
-from command_bus.repository import load_existing
+from command_bus.repository import load, load_existing
 from domain.event import Change
+from domain.ids import UserId
+from domain.logins import Login, login_stream
 from domain.users import User, UserCreated
 
 
@@ -48,7 +50,11 @@ class UserHandlers:
 
     async def disable(self, intent: DisableUser, caller: Caller, _stack: AsyncExitStack) -> Decision:
         user = await self._user(intent.user_id, caller)
-        return _decided(user, [user.disable(intent.reason)])
+        disabled = user.disable(intent.reason)
+        # Enabled again, they log in again.
+        login = await load(self._log, Login, login_stream(user.stream_id))
+        over = [login.revoke_sessions(UserId(user.stream_id), intent.reason)] if login.exists else []
+        return _decided(user, [disabled, *over])
 
     async def enable(self, intent: EnableUser, caller: Caller, _stack: AsyncExitStack) -> Decision:
         user = await self._user(intent.user_id, caller)

@@ -8,13 +8,27 @@ CHAIN = ("chain_pages", "chain_checkpoints", "chain_signatures", "chain_exports"
 """What makes changes of the log evident, and the key that signs it; as above."""
 SECRETS = ("secret_values",)
 """Sealed; the same holds of them."""
-LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS)
+CREDENTIALS = ("credential_values",)
+"""What people log in with, sealed; the same holds of it."""
+LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS, CREDENTIALS)
 
-KEPT = ("events", *ARCHIVE, *CHAIN, "outputs", "output_chunks", *SWEEPS, "server_keys", "leases", *SECRETS)
+KEPT = (
+    "events",
+    *ARCHIVE,
+    *CHAIN,
+    "outputs",
+    "output_chunks",
+    *SWEEPS,
+    "server_keys",
+    "leases",
+    *SECRETS,
+    *CREDENTIALS,
+)
 """The log; the chain over it; the outputs that its events name, and what was removed of them just now; the keys that
 agents know the fleet by; which commands may be on their way, so that none of them is cancelled as if no agent had it;
-and secrets, sealed under a master key that is not in the backup. In this order, a row never comes before what it
-needs."""
+and secrets and credentials, sealed under a master key that is not in the backup. In this order, a row never comes
+before what it needs."""
 
-LEFT = ("processes", "presence", "output_uploads", "key_uses")
-"""Who runs and who was heard of, as of then; when keys were used; and uploads under way, which agents send again."""
+LEFT = ("processes", "presence", "output_uploads", "key_uses", "sessions")
+"""Who runs and who was heard of, as of then; when keys were used; uploads under way, which agents send again; and who
+was logged in, who does so again."""

@@ -244,18 +244,22 @@ def migrate() -> None:
 def init() -> None:
     """Prepare a database for roles that run alone: its schema, a first admin key, a site and a token; once."""
     from gateways.local import first_steps  # noqa: PLC0415
+    from gateways.master_keys import master_keys  # noqa: PLC0415
     from gateways.settings import need  # noqa: PLC0415
 
     migrate()
     settings = _settings()
     url = need(settings.postgres_url, "postgres_url")
-    shown = asyncio.run(first_steps.take(url, settings.data_dir / first_steps.PROFILE, settings.api_url))
+    profile = settings.data_dir / first_steps.PROFILE
+    keys, password = master_keys(settings), first_steps.given_password(settings)
+    shown = asyncio.run(first_steps.take(url, profile, settings.api_url, keys, password))
     out = Output(as_json=False)
     out.plain(f"This user's `fleetlog` has a key for {settings.api_url}.")
     if shown is None:
         out.plain("An admin key was shown before; `fleetlog keys create` makes another.")
         return
     out.plain(f"admin key (shown this once): {shown.admin_key}")
+    out.plain(first_steps.login_line(shown).strip())
     out.plain(f"enroll an agent (7 days):    fleetlog agent enroll {settings.api_url} {shown.token}")
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from gateways.cli import finding, grants
+from gateways.cli.asking import asked_password
 from gateways.cli.finding import Names
 from gateways.cli.grants import GrantOption
 from gateways.cli.output import Column
@@ -98,3 +99,36 @@ def enable_user(session: Session, user: UserArgument, reason: Reason = "") -> No
     found = finding.user(session.api, user)
     answer = session.api.post(f"/users/{found['id']}/enable", {"reason": reason})
     session.out.done(f"{found['name']} is enabled.", answer)
+
+
+@command(app, "set-password")
+def set_password(
+    session: Session,
+    user: UserArgument,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask for it, or read it from standard input.")] = False,
+) -> None:
+    """Give a user a password, to be changed at the next login: one that is made and shown once, or --ask.
+
+    All sessions of the user are over. It never stands on a command line.
+    """
+    found = finding.user(session.api, user)
+    password = asked_password(f"New password of {found['name']}: ", twice=True) if ask else None
+    answer = session.api.put(f"/users/{found['id']}/password", {"password": password})
+    shown = f": {answer['password']} (shown this once)" if answer.get("password") else ""
+    session.out.done(f"{found['name']} has a new password{shown}. It has to be changed at the next login.", answer)
+
+
+@command(app, "reset-second-factor")
+def reset_second_factor(session: Session, user: UserArgument, reason: Reason = "") -> None:
+    """Take a user's second factor and recovery codes away: lost, or in the wrong hands."""
+    found = finding.user(session.api, user)
+    answer = session.api.post(f"/users/{found['id']}/second-factor/reset", {"reason": reason})
+    session.out.done(f"{found['name']} enrolls another second factor at the next login.", answer)
+
+
+@command(app, "log-out")
+def log_out(session: Session, user: UserArgument, reason: Reason = "") -> None:
+    """Log a user out, wherever they are logged in; API keys stay."""
+    found = finding.user(session.api, user)
+    answer = session.api.post(f"/users/{found['id']}/sessions/revoke", {"reason": reason})
+    session.out.done(f"{found['name']} is logged out everywhere.", answer)

@@ -1,4 +1,4 @@
-"""The first start: a key for the administrator, one for this machine's command line, a site, and a token for it.
+"""The first start: an administrator who logs in, and a key; a key for this machine's command line, a site, a token.
 
 All of it goes through the bus like anybody's request. Nothing of it is kept in the clear but the command line's own
 key, in the data directory's profile.
@@ -11,27 +11,41 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
+from pydantic import SecretStr
 
 from command_bus.bus import CommandBus
 from command_bus.context import Caller
+from command_bus.credential_store import CredentialStore
 from command_bus.errors import UnauthenticatedError
 from command_bus.event_log import EventLog, Selection
 from command_bus.handlers.api_keys import Authenticator
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
 from command_bus.intents.clients import CreateClient, CreateSite
+from command_bus.intents.grants import Grant
+from command_bus.intents.logins import SetPassword
 from command_bus.intents.tokens import CreateEnrollmentToken
+from command_bus.intents.users import CreateUser
+from command_bus.keystore import CREDENTIALS, Keystore
+from command_bus.master_keys import MasterKeys
+from command_bus.passwords import PasswordHasher
 from command_bus.postgres import open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
 from domain.api_keys import ApiKeyCreated
+from domain.errors import NoMasterKeyError, WeakPasswordError
+from domain.passwords import check_password
 from domain.roles import Role
 from gateways.agents.leases import Holds
 from gateways.local.server import write_private
+from gateways.settings import PREFIX, Settings, SettingsError
 from projections.catalog import INLINE
 from projections.rollout_reads import RolloutReader
 
 ACTOR = "up"
+ADMIN = "admin"
+"""The first user."""
+EVERYTHING = Grant(role=Role.ADMIN.value, everything=True)
 ADMIN_KEY = "first administrator"
 LOCAL_KEY = "command line on the server"
 CLIENT, SITE = "Default", "Main"
@@ -46,24 +60,34 @@ class FirstSteps(msgspec.Struct, frozen=True):
 
     admin_key: str
     token: str
+    password: str | None
+    """Of the administrator, to be changed at the first login; None where it was given."""
 
 
-async def take(url: str, profile: Path, api_url: str) -> FirstSteps | None:
+async def take(
+    url: str, profile: Path, api_url: str, keys: MasterKeys, password: str | None = None
+) -> FirstSteps | None:
     """See to the command line's key, and on the first start to the rest.
 
     Args:
         url: the database.
         profile: the command line's profile.
         api_url: where the API will be.
+        keys: seal what the administrator logs in with.
+        password: of the administrator; None has one made.
 
     Returns:
         What to show, or None when an earlier start has shown it.
+
+    Raises:
+        SettingsError: there is no master key to seal the password with.
     """
     log = PostgresEventLog(url, inline=INLINE, name="up")
     pool = await open_pool(url, min_size=1, max_size=1, name="fleetlog-up")
     try:
         await log.start()
-        bus = make_bus(log, Holds(pool), RolloutReader(pool.connection))
+        credentials = CredentialStore(Keystore(pool, keys, CREDENTIALS), PasswordHasher())
+        bus = make_bus(log, Holds(pool), RolloutReader(pool.connection), credentials=credentials)
         await _see_to_profile(log, bus, profile, api_url)
         if await _exists(log, ADMIN_KEY):
             return None
@@ -78,12 +102,50 @@ async def take(url: str, profile: Path, api_url: str) -> FirstSteps | None:
             ),
             _caller(),
         )
+        user = await bus.dispatch(CreateUser(name=ADMIN, grants=[EVERYTHING]), _caller("administrator"))
+        given = None if password is None else SecretStr(password)
+        try:
+            login = await bus.dispatch(SetPassword(user_id=UUID(user.answer["id"]), password=given), _caller())
+        except NoMasterKeyError as error:
+            raise SettingsError(f"The first administrator's password cannot be kept: {error.detail}") from error
         # Last: after a crash before it, the next start does all of this again, and the same client and site are found.
         key = await bus.dispatch(CreateApiKey(name=ADMIN_KEY, role=Role.ADMIN), _caller())
-        return FirstSteps(admin_key=key.answer["key"], token=token.answer["token"])
+        return FirstSteps(
+            admin_key=key.answer["key"], token=token.answer["token"], password=login.answer.get("password")
+        )
     finally:
         await log.stop()
         await pool.close()
+
+
+def login_line(shown: FirstSteps) -> str:
+    """Who may log in, and how."""
+    if shown.password is None:
+        return f"  log in as:                    {ADMIN}, with the password that was set (to be changed then)"
+    return f"  log in as (shown this once):  {ADMIN}, password {shown.password} (to be changed then)"
+
+
+def given_password(settings: Settings) -> str | None:
+    """The first administrator's password, where the settings name one.
+
+    Raises:
+        SettingsError: they name it twice, the file cannot be read, or the password is too weak.
+    """
+    if settings.admin_password is not None and settings.admin_password_file is not None:
+        raise SettingsError(f"{PREFIX}ADMIN_PASSWORD and {PREFIX}ADMIN_PASSWORD_FILE: only one may be set.")
+    if settings.admin_password_file is not None:
+        try:
+            password = settings.admin_password_file.read_text().partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{PREFIX}ADMIN_PASSWORD_FILE: {settings.admin_password_file}: {error}") from error
+    elif settings.admin_password is not None:
+        password = settings.admin_password.get_secret_value()
+    else:
+        return None
+    try:
+        return check_password(password, ADMIN)
+    except WeakPasswordError as error:
+        raise SettingsError(f"{PREFIX}ADMIN_PASSWORD: {error.detail}") from None
 
 
 async def _see_to_profile(log: EventLog, bus: CommandBus, profile: Path, api_url: str) -> None:

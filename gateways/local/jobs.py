@@ -9,8 +9,9 @@ import psycopg
 import structlog
 
 from command_bus.archiving import ArchiveBusyError, archive
+from command_bus.credential_store import sweep_credentials
 from command_bus.handlers.secrets import sweep_values
-from command_bus.keystore import Keystore
+from command_bus.keystore import CREDENTIALS, Keystore
 from command_bus.master_keys import NO_KEYS
 from command_bus.postgres import AsyncPool, app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
@@ -69,7 +70,10 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         await log.start()
         try:
             # What it drops it never opens.
-            return {"removed": await sweep_values(log, Keystore(pool, NO_KEYS), REQUEST_LIFE)}
+            removed = await sweep_values(log, Keystore(pool, NO_KEYS), REQUEST_LIFE)
+            return {
+                "removed": removed + await sweep_credentials(log, Keystore(pool, NO_KEYS, CREDENTIALS), REQUEST_LIFE)
+            }
         finally:
             await log.stop()
 

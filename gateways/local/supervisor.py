@@ -34,6 +34,7 @@ from gateways.local.processes import Identity, ServerError, end, outlast, spawn
 from gateways.local.roles import STOP_ORDER, Role, listening_socket
 from gateways.local.server import EmbeddedServer, free_port, sole_use, write_private
 from gateways.local.valkey import EmbeddedValkey
+from gateways.master_keys import master_keys
 from gateways.settings import Settings, need
 from gateways.status import Status, collect
 from projections.tables import create_tables
@@ -134,16 +135,21 @@ class Supervisor:
         """Run until asked to stop.
 
         Raises:
+            SettingsError: of the master key, or of the first password.
             AlreadyRunningError: another runs on this data directory.
             ServerError: a part could not be started.
         """
         data_dir = self._settings.data_dir
+        # Before anything is started: a setting that cannot be used is said at once.
+        keys, password = master_keys(self._settings), first_steps.given_password(self._settings)
         with sole_use(data_dir):
             await asyncio.to_thread(outlast, _read_roles(data_dir), self._settings.stop_timeout_s)
             try:
                 listening_socket(self._settings.listen_host, self._settings.listen_port).close()
                 platform = await self._start_servers()
-                shown = await first_steps.take(platform.postgres_url, data_dir / first_steps.PROFILE, platform.api_url)
+                shown = await first_steps.take(
+                    platform.postgres_url, data_dir / first_steps.PROFILE, platform.api_url, keys, password
+                )
                 platform.save(data_dir)
                 self._start_roles(platform)
                 await self._supervise(platform, shown)
@@ -221,6 +227,8 @@ class Supervisor:
             "FLEETLOG_LISTEN_PORT": str(platform.listen_port),
             "FLEETLOG_PUBLIC_URL": platform.api_url,
         }
+        # Only we give it to somebody.
+        environment.pop("FLEETLOG_ADMIN_PASSWORD", None)
         self._children = [_Child(role, environment) for role in Role]
         for child in self._children:
             child.start()
@@ -306,6 +314,7 @@ class Supervisor:
             lines += [
                 "",
                 f"  admin key (shown this once):  {shown.admin_key}",
+                first_steps.login_line(shown),
                 f"  enroll an agent (7 days):     fleetlog agent enroll {platform.api_url} {shown.token}",
             ]
         else:

@@ -6,18 +6,44 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
+from command_bus.errors import LoginsBusyError
+from command_bus.intents.logins import ResetSecondFactor, RevokeUserSessions, SetPassword
 from command_bus.intents.users import ChangeUser, CreateUser, DisableUser, EnableUser, GrantRoles
-from domain.errors import NameTakenError, NotFoundError, RoleRetiredError, UserDisabledError, UserNotDisabledError
+from domain.errors import (
+    NameTakenError,
+    NoMasterKeyError,
+    NoSecondFactorError,
+    NotAPersonError,
+    NotFoundError,
+    RoleRetiredError,
+    SecretCannotWaitError,
+    UserDisabledError,
+    UserNotDisabledError,
+    WeakPasswordError,
+)
 from domain.permissions import Permission
 from domain.users import UserKind
 from gateways.rest.grants import GrantModel, grant_documents, role_names
-from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, json_response, one, write
+from gateways.rest.route import (
+    Answer,
+    Call,
+    Model,
+    PageOf,
+    PageQuery,
+    ReadQuery,
+    Route,
+    found,
+    json_response,
+    one,
+    write,
+)
 from projections.users import UserRow, get_user
 from projections.users import list_users as read_users
 
 TAG = "People"
 READS = ("users", "roles")
 _GRANTING = (NotFoundError, RoleRetiredError)
+_LOGIN = (NotFoundError, NotAPersonError)
 
 
 class UserModel(Model):
@@ -32,6 +58,14 @@ class UserModel(Model):
     created_at: AwareDatetime
     actor: str = Field(description="Who added them.")
     version: int
+
+
+class PasswordAnswer(Answer):
+    """A password that was set."""
+
+    password: str | None = Field(
+        default=None, description="Where it was made: shown this once. A repeat with the same Idempotency-Key has none."
+    )
 
 
 class UsersQuery(PageQuery):
@@ -102,4 +136,20 @@ ROUTES: tuple[Route, ...] = (
     write("PUT", "/users/{user_id}/grants", GrantRoles, tag=TAG, errors=_GRANTING),
     write("POST", "/users/{user_id}/disable", DisableUser, tag=TAG, errors=(NotFoundError, UserDisabledError)),
     write("POST", "/users/{user_id}/enable", EnableUser, tag=TAG, errors=(NotFoundError, UserNotDisabledError)),
+    write(
+        "PUT",
+        "/users/{user_id}/password",
+        SetPassword,
+        tag=TAG,
+        response=PasswordAnswer,
+        errors=(*_LOGIN, WeakPasswordError, SecretCannotWaitError, NoMasterKeyError, LoginsBusyError),
+    ),
+    write(
+        "POST",
+        "/users/{user_id}/second-factor/reset",
+        ResetSecondFactor,
+        tag=TAG,
+        errors=(*_LOGIN, NoSecondFactorError),
+    ),
+    write("POST", "/users/{user_id}/sessions/revoke", RevokeUserSessions, tag=TAG, errors=_LOGIN),
 )

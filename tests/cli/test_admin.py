@@ -174,3 +174,17 @@ async def test_a_second_person(terminal: Terminal, fleet: Fleet, api: Api) -> No
     assert waiting.exit_code == 2
     assert waiting.stdout.startswith("flk_")
     assert "approval_awaited" in waiting.stderr
+
+
+async def test_passwords_from_the_command_line(terminal: Terminal) -> None:
+    """One that is made is shown once; one that is given comes from standard input; sessions are ended by name."""
+    await terminal.ok("users", "add", "Ada")
+    shown = await terminal.json("users", "set-password", "Ada")
+    assert shown["password"]
+    assert shown["password"] not in await terminal.ok("users", "show", "Ada")
+    given = await terminal.ok("users", "set-password", "Ada", "--ask", stdin="four blue Elephants\n")
+    assert "Elephants" not in given
+    assert await terminal.refused("users", "set-password", "Ada", "--ask", stdin="password1234\n") == "weak_password"
+    assert await terminal.refused("users", "set-password", "Ada", "--ask", stdin="") == "bad_value"
+    assert await terminal.refused("users", "reset-second-factor", "Ada") == "no_second_factor"
+    await terminal.ok("users", "log-out", "Ada", "--reason", "left the room")

@@ -26,6 +26,7 @@ import psycopg
 
 from agent.enroll import enroll
 from agent.identity import Identity
+from command_bus.master_keys import FileKeys
 from command_bus.migrate import migrate
 from gateways.agents.keys import load_keys
 from gateways.agents.nats_config import render_nats_config
@@ -37,6 +38,7 @@ from gateways.local.processes import spawn
 from gateways.local.server import EmbeddedServer, free_port, sole_use
 from gateways.local.servers import temporary_folder
 from gateways.local.valkey import EmbeddedValkey
+from gateways.master_keys import FILE as SECRETS_FILE
 from projections.tables import create_tables
 from tests.faults.clocks import Clocks
 from tests.faults.disks import Disk
@@ -289,7 +291,8 @@ class Topology:
             self.parts[name] = RolePart(name, self.folder, environment)
         self.links["admin>api"] = self._link("admin>api", "api")
         self.url = f"http://127.0.0.1:{self.links['admin>api'].port}"
-        taken = _run(first_steps.take(self.postgres.url, self.folder / "profile.json", self.url))
+        keys = FileKeys(data / SECRETS_FILE, make=True)
+        taken = _run(first_steps.take(self.postgres.url, self.folder / "profile.json", self.url, keys))
         assert taken is not None
         self.admin_key = taken.admin_key
         for part in self.parts.values():

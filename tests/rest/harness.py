@@ -19,13 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from command_bus.bus import CommandBus
 from command_bus.context import Caller
+from command_bus.credential_store import CredentialStore
 from command_bus.handlers.api_keys import Authenticator
 from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.enrollment import Enrollment
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
-from command_bus.keystore import Keystore
+from command_bus.keystore import CREDENTIALS, Keystore
 from command_bus.master_keys import GivenKeys, MasterKey
+from command_bus.passwords import Cost, PasswordHasher
 from command_bus.postgres import app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
@@ -47,6 +49,8 @@ from projections.wait import PositionWaiter
 from schema.wire import Accepted, EnrollRequest, ResultReport, StartedReport, StreamReport
 
 KEYS = GivenKeys([MasterKey(bytes(range(32)))])
+QUICK = Cost(memory_kib=64, iterations=1)
+"""What a hash costs in tests: what it keeps from guessers is not tested, that it is made is."""
 
 
 class InFlightSet:
@@ -295,7 +299,10 @@ async def composed(
     async def catch_up(names: Collection[str]) -> None:
         await waiter.wait(await log.head(), names, 10.0)
 
-    bus = make_bus(log, in_flight, RolloutReader(pool.connection, catch_up), keystore=Keystore(pool, KEYS))
+    hasher = PasswordHasher(QUICK)
+    credentials = CredentialStore(Keystore(pool, KEYS, CREDENTIALS), hasher)
+    reads = RolloutReader(pool.connection, catch_up)
+    bus = make_bus(log, in_flight, reads, keystore=Keystore(pool, KEYS), credentials=credentials)
 
     async def postgres() -> dict[str, Any]:
         return {"position": await log.head()}

@@ -16,11 +16,12 @@ pytestmark = pytest.mark.serial
 
 
 def test_first_words(whole: Platform) -> None:
-    """The first start prints the address, the admin key and the line that enrolls an agent, each of them once."""
+    """The first start prints the address, the admin key, who logs in and the line that enrolls, each of them once."""
     whole.bring_up()
     printed = whole.first_words()
     assert f"Fleetlog is running: {whole.url} " in printed
     assert printed.count(whole.admin_key) == 1
+    assert printed.count("log in as (shown this once):  admin, password ") == 1
     assert printed.count(f"fleetlog agent enroll {whole.url} {whole.token}") == 1
     assert whole.admin_key not in (whole.folder / "data" / "cli.json").read_text()
 

@@ -1,0 +1,91 @@
+"""What came of attempts to log in: codes that are used up, refusals, lockouts.
+
+A code from a device is claimed as a stream of its own, named after secret and step, so the log itself refuses it a
+second time. Refusals have streams of their own, too: nobody who guesses makes anybody's story longer. What somebody
+typed as a name is never recorded, since people type passwords there.
+"""
+
+import enum
+from uuid import UUID
+
+from domain.event import Aggregate, Change, Event
+from domain.ids import UserId, derived_id
+
+
+class Purpose(enum.StrEnum):
+    """What somebody wanted to show themselves for."""
+
+    LOG_IN = "log_in"
+    PROOF = "proof"
+    PASSWORD_CHANGE = "password_change"  # noqa: S105 -- names it
+    ENROLLMENT = "enrollment"
+
+
+class Why(enum.StrEnum):
+    """What was wrong; on record, and never told to whoever tried."""
+
+    UNKNOWN_USER = "unknown_user"
+    DISABLED_USER = "disabled_user"
+    NO_PASSWORD = "no_password"  # noqa: S105 -- names it
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105 -- names it
+    NO_CODE = "no_code"
+    WRONG_CODE = "wrong_code"
+    USED_CODE = "used_code"
+
+
+class CodeUsed(Event, frozen=True, kw_only=True):
+    user_id: UserId
+    step: int
+    """Half minutes since 1970."""
+
+
+class LoginRefused(Event, frozen=True, kw_only=True):
+    purpose: Purpose
+    why: Why
+    user_id: UserId | None = None
+    """Whom they said to be; None where nobody goes by that name."""
+    address: str
+
+
+class LoginLockedOut(Event, frozen=True, kw_only=True):
+    """Too many were wrong: further ones are not looked at for a while, nor recorded."""
+
+    purpose: Purpose
+    user_id: UserId | None = None
+    address: str
+    wait_s: int
+
+
+class TotpCode(Aggregate):
+    """One code of one secret."""
+
+    @staticmethod
+    def id_of(secret_id: UUID, step: int) -> UUID:
+        return derived_id("totp-code", secret_id, str(step))
+
+    def use(self, user_id: UserId, step: int) -> Change:
+        return self.decide(CodeUsed(user_id=user_id, step=step))
+
+    def when(self, event: Event) -> None:
+        match event:
+            case CodeUsed():
+                pass
+            case _:
+                super().when(event)
+
+
+class LoginAttempt(Aggregate):
+    """One attempt that came to nothing."""
+
+    def refuse(self, refused: LoginRefused) -> Change:
+        return self.decide(refused)
+
+    def lock_out(self, locked: LoginLockedOut) -> Change:
+        return self.decide(locked)
+
+    def when(self, event: Event) -> None:
+        match event:
+            case LoginRefused() | LoginLockedOut():
+                pass
+            case _:
+                super().when(event)

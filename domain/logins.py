@@ -1,0 +1,163 @@
+"""How a person logs in: that there is a password, a second factor and recovery codes, and since when.
+
+None of them is in an event. Each is kept sealed beside the log (`command_bus.credential_store`) under an id that
+changes with each value, and here is that id. Whatever makes what was known before worthless raises the generation:
+sessions of an older one are over, in the very transaction that says so.
+"""
+
+from uuid import UUID
+
+from domain.errors import NoSecondFactorError, RecoveryCodeUsedError, SecondFactorThereError
+from domain.event import Aggregate, Change, Event
+from domain.ids import UserId, derived_id
+
+
+class PasswordSet(Event, frozen=True, kw_only=True):
+    user_id: UserId
+    value_id: UUID
+    """Of the row that holds its hash, sealed."""
+    must_change: bool = False
+    """Somebody else knows it."""
+
+
+class TotpOffered(Event, frozen=True, kw_only=True):
+    """A secret was shown, and counts once a code from it comes back."""
+
+    user_id: UserId
+    value_id: UUID
+
+
+class TotpEnrolled(Event, frozen=True, kw_only=True):
+    """A code from the secret that was offered came back; recovery codes were shown."""
+
+    user_id: UserId
+    value_id: UUID
+    recovery_id: UUID
+    """Of the row that holds the recovery codes' hashes."""
+
+
+class TotpRemoved(Event, frozen=True, kw_only=True):
+    """By an administrator: at the next login another is enrolled."""
+
+    user_id: UserId
+    reason: str = ""
+
+
+class RecoveryCodesMade(Event, frozen=True, kw_only=True):
+    user_id: UserId
+    value_id: UUID
+
+
+class RecoveryCodeUsed(Event, frozen=True, kw_only=True):
+    """In place of a code from the device; it opens nothing any more."""
+
+    user_id: UserId
+    value_id: UUID
+    number: int
+
+
+class SessionsRevoked(Event, frozen=True, kw_only=True):
+    """All of a user's sessions are over."""
+
+    user_id: UserId
+    reason: str = ""
+
+
+def login_stream(user_id: UUID) -> UUID:
+    """The stream of how a user logs in."""
+    return derived_id("login", user_id)
+
+
+class Login(Aggregate):
+    """How one user logs in; without events: not at all."""
+
+    password_id: UUID | None = None
+    must_change: bool = False
+    offered_id: UUID | None = None
+    totp_id: UUID | None = None
+    recovery_id: UUID | None = None
+    recovery_used: frozenset[int] = frozenset()
+    generation: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether a session may do more than put this in order."""
+        return self.totp_id is not None and not self.must_change
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """What has to be put in order first."""
+        return (*(("password",) if self.must_change else ()), *(("totp",) if self.totp_id is None else ()))
+
+    @property
+    def values(self) -> frozenset[UUID]:
+        """The rows that count."""
+        held = (self.password_id, self.offered_id, self.totp_id, self.recovery_id)
+        return frozenset(one for one in held if one is not None)
+
+    def set_password(self, user_id: UserId, value_id: UUID, *, must_change: bool) -> Change:
+        return self.decide(PasswordSet(user_id=user_id, value_id=value_id, must_change=must_change))
+
+    def offer_totp(self, user_id: UserId, value_id: UUID) -> Change:
+        return self.decide(TotpOffered(user_id=user_id, value_id=value_id))
+
+    def enroll_totp(self, user_id: UserId, recovery_id: UUID) -> Change:
+        """Take what was offered.
+
+        Raises:
+            NoSecondFactorError: nothing was.
+        """
+        if self.offered_id is None:
+            raise NoSecondFactorError("No secret was offered; begin anew.")
+        return self.decide(TotpEnrolled(user_id=user_id, value_id=self.offered_id, recovery_id=recovery_id))
+
+    def remove_totp(self, user_id: UserId, reason: str) -> Change:
+        if self.totp_id is None:
+            raise NoSecondFactorError
+        return self.decide(TotpRemoved(user_id=user_id, reason=reason))
+
+    def make_recovery_codes(self, user_id: UserId, value_id: UUID) -> Change:
+        if self.totp_id is None:
+            raise NoSecondFactorError
+        return self.decide(RecoveryCodesMade(user_id=user_id, value_id=value_id))
+
+    def use_recovery_code(self, user_id: UserId, number: int) -> Change:
+        """Use one up.
+
+        Raises:
+            RecoveryCodeUsedError: it is used up.
+        """
+        if self.recovery_id is None or number in self.recovery_used:
+            raise RecoveryCodeUsedError
+        return self.decide(RecoveryCodeUsed(user_id=user_id, value_id=self.recovery_id, number=number))
+
+    def must_have_no_totp(self) -> None:
+        if self.totp_id is not None:
+            raise SecondFactorThereError
+
+    def revoke_sessions(self, user_id: UserId, reason: str) -> Change:
+        return self.decide(SessionsRevoked(user_id=user_id, reason=reason))
+
+    def when(self, event: Event) -> None:
+        match event:
+            case PasswordSet():
+                self.password_id, self.must_change = event.value_id, event.must_change
+                self.generation += 1
+            case TotpOffered():
+                self.offered_id = event.value_id
+            case TotpEnrolled():
+                self.totp_id, self.offered_id = event.value_id, None
+                self.recovery_id, self.recovery_used = event.recovery_id, frozenset()
+                self.generation += 1
+            case TotpRemoved():
+                self.totp_id = self.offered_id = self.recovery_id = None
+                self.recovery_used = frozenset()
+                self.generation += 1
+            case RecoveryCodesMade():
+                self.recovery_id, self.recovery_used = event.value_id, frozenset()
+            case RecoveryCodeUsed():
+                self.recovery_used |= {event.number}
+            case SessionsRevoked():
+                self.generation += 1
+            case _:
+                super().when(event)

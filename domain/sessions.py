@@ -1,0 +1,87 @@
+"""Sessions: a person who logged in, at one place, for a while."""
+
+import enum
+from datetime import datetime
+from uuid import UUID
+
+from domain.errors import SessionOverError
+from domain.event import Aggregate, Change, Event
+from domain.ids import UserId
+
+
+class Ending(enum.StrEnum):
+    """Why a session is over."""
+
+    LOGGED_OUT = "logged_out"
+    REVOKED = "revoked"
+    """By its user, from another one, or by an administrator."""
+    REPLACED = "replaced"
+    """By one with a new secret: what the session may do has changed."""
+    EXPIRED = "expired"
+
+
+class Proof(enum.StrEnum):
+    """What somebody has shown themselves by."""
+
+    PASSWORD = "password"  # noqa: S105 -- names it
+    TOTP = "totp"
+    RECOVERY_CODE = "recovery_code"
+
+
+class SessionOpened(Event, frozen=True, kw_only=True):
+    user_id: UserId
+    generation: int
+    """Of the user's login; with a later one the session is over."""
+    proofs: tuple[Proof, ...]
+    address: str
+    agent: str = ""
+    """What the program calls itself; its word, and no proof."""
+    replaces: UUID | None = None
+    expires_at: datetime
+
+
+class SessionProved(Event, frozen=True, kw_only=True):
+    """Whoever sits there has shown themselves once more."""
+
+    user_id: UserId
+    proof: Proof
+    address: str
+
+
+class SessionEnded(Event, frozen=True, kw_only=True):
+    user_id: UserId
+    why: Ending
+    address: str = ""
+
+
+class UserSession(Aggregate):
+    user_id: UserId
+    generation: int = 0
+    expires_at: datetime
+    ended: bool = False
+
+    def open(self, opened: SessionOpened) -> Change:
+        return self.decide(opened)
+
+    def prove(self, proof: Proof, address: str) -> Change:
+        self._must_go_on()
+        return self.decide(SessionProved(user_id=self.user_id, proof=proof, address=address))
+
+    def end(self, why: Ending, address: str) -> Change:
+        self._must_go_on()
+        return self.decide(SessionEnded(user_id=self.user_id, why=why, address=address))
+
+    def _must_go_on(self) -> None:
+        if not self.exists or self.ended:
+            raise SessionOverError
+
+    def when(self, event: Event) -> None:
+        match event:
+            case SessionOpened():
+                self.user_id, self.generation, self.expires_at = event.user_id, event.generation, event.expires_at
+            case SessionProved():
+                pass
+            case SessionEnded():
+                self.ended = True
+            case _:
+                super().when(event)
