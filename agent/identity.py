@@ -1,5 +1,6 @@
 """Who this agent is: its key, its id, and the server that it answers to. One file, readable by its owner alone."""
 
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from agent.errors import NotEnrolledError, StateDamagedError
 from agent.platforms import PLATFORM
+from schema import authorities, wire
 from schema.sealing import unseal
 
 IDENTITY_FILE = "identity.json"
@@ -24,6 +26,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Ed25519, hex."""
     nats_urls: list[str]
     nats_ca: str | None = None
+    """PEM: whom to trust there, and nobody else."""
+    server_ca: str | None = None
+    """PEM: whom to trust at ``server_url``, and nobody else; without it, whom the system trusts."""
+    trust_made_at: datetime | None = None
+    """When the server last said whom to trust."""
     hello_interval_s: float = 60.0
 
     @classmethod
@@ -55,6 +62,29 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         except InvalidSignature:
             return False
         return True
+
+
+class TrustRefusedError(ValueError):
+    """The server did not say this, or said something newer since."""
+
+
+def trusting(identity: Identity, trust: wire.Trust) -> Identity:
+    """An identity that trusts whom the server says from now on.
+
+    Raises:
+        TrustRefusedError: it is not signed by the server, makes no sense, or is older than what is known.
+    """
+    if not identity.verifies(trust.signature, wire.TRUST_CONTEXT, trust.body):
+        raise TrustRefusedError("The server has not signed it.")
+    try:
+        body = wire.decode_trust_body(trust.body)
+        for pem in filter(None, (body.server_ca, body.nats_ca)):
+            authorities.trusting(pem)
+    except (msgspec.MsgspecError, authorities.AuthorityError) as error:
+        raise TrustRefusedError(str(error)) from error
+    if body.made_at.tzinfo is None or (identity.trust_made_at is not None and body.made_at <= identity.trust_made_at):
+        raise TrustRefusedError("It is older than what is known.")
+    return msgspec.structs.replace(identity, server_ca=body.server_ca, nats_ca=body.nats_ca, trust_made_at=body.made_at)
 
 
 class AgentKey:

@@ -18,7 +18,7 @@ from agent.errors import ClockSkewError, LaterError, LinkError
 from agent.identity import AgentKey, Identity
 from agent.link import OnRequest
 from agent.threads import in_thread
-from schema import wire
+from schema import authorities, wire
 
 log = logging.getLogger("fleetlog.agent.link")
 
@@ -51,8 +51,14 @@ _decode_problem = msgspec.json.Decoder(_Problem).decode
 _decode_reply = msgspec.msgpack.Decoder(wire.HttpCheckInReply).decode
 
 
-def post_to(url: str) -> Post:
-    """A `Post` for a server's address; honours the usual proxy variables."""
+def post_to(url: str, ca: str | None = None) -> Post:
+    """A `Post` for a server's address; honours the usual proxy variables.
+
+    Args:
+        url: of the server.
+        ca: PEM: whom to trust there, and nobody else; without it, whom the system trusts.
+    """
+    context = authorities.trusting(ca) if url.startswith("https://") else None
 
     def post(body: bytes, signature: str, timeout_s: float) -> bytes:
         request = urllib.request.Request(  # noqa: S310 - enrollment accepts http and https alone
@@ -61,7 +67,7 @@ def post_to(url: str) -> Post:
             headers={"Content-Type": "application/msgpack", wire.HTTP_SIGNATURE_HEADER: signature},
         )
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=timeout_s, context=context) as response:  # noqa: S310 - as above
                 return bytes(response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -104,7 +110,9 @@ async def connect(
     Raises:
         LinkError: the server cannot be reached, or does not let this agent in.
     """
-    session = HttpSession(identity, key, clock, on_request, on_nats, post or post_to(identity.server_url))
+    session = HttpSession(
+        identity, key, clock, on_request, on_nats, post or post_to(identity.server_url, identity.server_ca)
+    )
     await session.open()
     return session
 

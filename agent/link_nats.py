@@ -19,7 +19,7 @@ from agent.cancellation import heeding_cancellation
 from agent.errors import LinkError
 from agent.identity import AgentKey, Identity
 from agent.link import OnRequest
-from schema import wire
+from schema import authorities, wire
 
 # nats-py imports aiohttp if it is there, for WebSockets alone; that is 8 MB of an endpoint's memory. So it is not let
 # find it here; `_allow_websocket` gives it back where a ws:// address is really tried.
@@ -70,6 +70,13 @@ class PatientClient(Client):
         finally:
             transport.readline = readline
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Refuse a server that would go on in plain text where its address says ``tls://``: nats-py would."""
+        server = self._current_server
+        if initial_connection and server is not None and server.uri.scheme == "tls" and not info.get("tls_required"):
+            raise nats.errors.SecureConnRequiredError
+        await super()._process_info(info, initial_connection=initial_connection)
+
 
 async def connect(identity: Identity, key: AgentKey, url: str, on_request: OnRequest, patience_s: int) -> "NatsSession":
     """Connect to one address and listen for commands.
@@ -100,6 +107,8 @@ class NatsSession:
     async def open(self, identity: Identity, key: AgentKey, url: str, on_request: OnRequest, patience_s: int) -> None:
         """Connect; see `connect`."""
         try:
+            if identity.nats_ca is not None and not url.startswith(("tls://", "wss://")):
+                raise LinkError(f"{url} is plain text, and this agent was told whom to trust at NATS.")
             if url.startswith(("ws://", "wss://")):
                 _allow_websocket()
             async with asyncio.timeout(2 * min(patience_s, _REACH_S)) as patience:
@@ -182,10 +191,7 @@ async def _answer(on_request: OnRequest, message: Msg) -> None:
 
 
 def _tls(identity: Identity) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if identity.nats_ca:
-        context.load_verify_locations(cadata=identity.nats_ca)
-    return context
+    return authorities.trusting(identity.nats_ca)
 
 
 def _allow_websocket() -> None:

@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("url", metavar="URL", help="the server's address")
     enroll.add_argument("token", metavar="TOKEN", help="an enrollment token")
     enroll.add_argument("--name", help="what to call this machine, if not its hostname")
+    trusted = enroll.add_mutually_exclusive_group()
+    trusted.add_argument("--ca", type=Path, metavar="FILE", help="the server's certificate authority (PEM)")
+    trusted.add_argument("--fingerprint", metavar="SHA256", help="the same by its fingerprint, as the server prints it")
     enroll.set_defaults(command=_enroll)
 
     run = commands.add_parser("run", parents=[state], help="run until stopped")
@@ -83,7 +86,14 @@ def _say(text: str, to: TextIO | None = None) -> None:
 def _enroll(arguments: argparse.Namespace) -> int:
     from agent.enroll import enroll  # noqa: PLC0415 - an HTTP client is nothing that a running agent needs
 
-    identity = enroll(arguments.url, arguments.token, arguments.state_dir, name=arguments.name)
+    identity = enroll(
+        arguments.url,
+        arguments.token,
+        arguments.state_dir,
+        name=arguments.name,
+        ca=arguments.ca.read_text(encoding="ascii", errors="replace") if arguments.ca is not None else None,
+        fingerprint=arguments.fingerprint,
+    )
     _say(f"Enrolled as agent {identity.agent_id}. State in {arguments.state_dir}.")
     _say("Start it with `fleetlog agent run`, or have the system do so: `fleetlog agent install-service`.")
     return 0

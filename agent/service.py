@@ -16,7 +16,7 @@ from agent.clock import ServerClock
 from agent.errors import AgentError, AlreadyRunningError, JournalFullError
 from agent.executor import Executor
 from agent.facts import gather
-from agent.identity import AgentKey, Identity
+from agent.identity import AgentKey, Identity, TrustRefusedError, trusting
 from agent.intake import Intake
 from agent.journal import Journal
 from agent.lanes import Lanes
@@ -27,6 +27,7 @@ from agent.runner import Runner
 from agent.steps import Steps, nothing
 from agent.threads import OneThread
 from agent.uplink import Uplink, noted_offset_s
+from schema import wire
 
 log = logging.getLogger("fleetlog.agent")
 
@@ -102,6 +103,8 @@ class Agent:
             gather_facts=gather,
             free_lanes=lambda: lanes.free,
             on_held=lambda held: self._intake.held(held),  # noqa: PLW0108 - made below
+            trusts=lambda: wire.trust_digest(self.identity.server_ca, self.identity.nats_ca),
+            on_trust=self._on_trust,
             steps=steps,
         )
         self._executor = Executor(
@@ -180,6 +183,19 @@ class Agent:
         log.info("nats_moved urls=%s", ",".join(urls))
         self.identity = msgspec.structs.replace(self.identity, nats_urls=urls, nats_ca=ca)
         self.identity.save(self._state_dir)
+        if self._transport != "http":
+            self._link.use(self._nats_ways())
+
+    def _on_trust(self, trust: wire.Trust) -> None:
+        """An authority takes over, or has: on disk first, then for each connection from the next one on."""
+        try:
+            identity = trusting(self.identity, trust)
+        except TrustRefusedError as error:
+            log.error("refused to trust others than before: %s", error)  # noqa: TRY400 - the reason says it all
+            return
+        identity.save(self._state_dir)
+        self.identity = identity
+        log.info("trusts other authorities from now on")
         if self._transport != "http":
             self._link.use(self._nats_ways())
 

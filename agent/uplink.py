@@ -52,6 +52,8 @@ class Uplink:
         gather_facts: what the machine is; blocks.
         free_lanes: how many more lanes could be busy.
         on_held: told what the server takes to be here.
+        trusts: which authorities are trusted, see `wire.trust_digest`.
+        on_trust: told whom to trust from now on.
         steps: see `agent.steps`.
         uniform: randomness, as `random.uniform`.
     """
@@ -69,6 +71,8 @@ class Uplink:
         gather_facts: Callable[[], dict[str, Any]],
         free_lanes: Callable[[], int],
         on_held: Callable[[wire.Held], Awaitable[None]],
+        trusts: Callable[[], str],
+        on_trust: Callable[[wire.Trust], None],
         steps: Steps,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -82,6 +86,8 @@ class Uplink:
         self._gather = gather_facts
         self._free_lanes = free_lanes
         self._on_held = on_held
+        self._trusts = trusts
+        self._on_trust = on_trust
         self._steps = steps
         self._uniform = uniform
         # Holds keys of journal entries only, so the journal's bound on open entries is its bound too.
@@ -172,6 +178,7 @@ class Uplink:
             sent_at=self._clock.now(),
             open_commands=counts["accepted"] + counts["running"],
             free_lanes=self._free_lanes(),
+            trusts=self._trusts(),
         )
         asked = time.monotonic()
         reply = await self._ask("hello", hello)
@@ -183,6 +190,8 @@ class Uplink:
             await self._note(_CLOCK_NOTE, repr(self._clock.offset_s))
             if reply.repeat and reply.repeat_since is not None:
                 await self._repeat(reply.repeat, reply.repeat_since)
+            if reply.trust is not None:
+                self._on_trust(reply.trust)
             if reply.held is not None:
                 await self._on_held(reply.held)
             # The server listens: whoever waits to repeat something need not wait longer.

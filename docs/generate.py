@@ -356,6 +356,11 @@ def rest() -> Iterator[str]:
         [
             ["`POST`", code(f"{API}/enroll"), "An agent's enrollment: a token for an identity."],
             ["`POST`", code(f"{API}/agent/check-in"), "An agent's check-in, signed by its key."],
+            [
+                "`GET`",
+                code(f"{API}/authorities"),
+                "The certificate authority of the server (PEM), to be pinned by its hash.",
+            ],
             ["`GET`", "`/healthz`", "The process lives."],
             ["`GET`", "`/readyz`", "It can serve; 503 until what it needs is there."],
             ["`GET`", "`/metrics`", "For Prometheus: [metrics](metrics.md)."],

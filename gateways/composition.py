@@ -39,6 +39,7 @@ from gateways.agents.live import LiveOutput
 from gateways.agents.outputs import read_output
 from gateways.agents.service import GatewayService
 from gateways.agents.steps import Steps, nothing
+from gateways.agents.trust import Told
 from gateways.cancelling import end
 from gateways.local.jobs import all_jobs
 from gateways.master_keys import master_keys
@@ -48,6 +49,7 @@ from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import Readiness, Service
 from gateways.rest.rates import FAILED, FailureLimit, Rates, SharedRates
 from gateways.settings import Settings, need
+from gateways.tls import Authorities
 from projections.approvals import due
 from projections.catalog import INLINE, list_status
 from projections.errors import PositionTimeoutError
@@ -181,9 +183,14 @@ class Parts:
         return [url.strip() for url in told.split(",")] if told else self.nats_urls
 
     @property
-    def nats_ca(self) -> str | None:
-        file = self.settings.nats_ca_file
-        return file.read_text() if file is not None else None
+    def authorities(self) -> Authorities:
+        """Whom to trust at NATS."""
+        return Authorities(self.settings.nats_ca_file, self.settings.nats_tls_name)
+
+    @property
+    def told(self) -> Told:
+        """Whom agents are to trust."""
+        return Told(Authorities(self.settings.tls_ca_file), self.authorities)
 
     def bus(self, waiter: PositionWaiter) -> CommandBus:
         """A bus with all handlers.
@@ -224,7 +231,7 @@ def build_api(settings: Settings) -> Starlette:
     """The API role."""
     parts = Parts(settings, "api")
     waiter = PositionWaiter(app_conninfo(parts.postgres_url, name="fleetlog-api-wait"))
-    live = LiveOutput(parts.log, parts.postgres_url, parts.nats_urls, "api")
+    live = LiveOutput(parts.log, parts.postgres_url, parts.nats_urls, "api", parts.authorities)
     # Apart from the pool of people who search: agents are served by index alone, as a gateway serves them.
     agents_pool = make_pool(parts.postgres_url, max_size=AGENTS_POOL, name="fleetlog-api-agents", settings=BY_INDEX)
     agents = AgentHttp(
@@ -234,7 +241,7 @@ def build_api(settings: Settings) -> Starlette:
         parts.agent_nats_urls,
         "api",
         clock=utc_now,
-        nats_ca=parts.nats_ca,
+        told=parts.told,
         master_keys=parts.master_keys,
     )
     rates, shared = _rates(settings)
@@ -296,6 +303,8 @@ def build_gateway(settings: Settings, *, steps: Steps = nothing) -> "Assembly":
         uplink_group=settings.uplink_group,
         stop_timeout_s=settings.stop_timeout_s / 2,
         master_keys=parts.master_keys,
+        authorities=parts.authorities,
+        told=parts.told,
         steps=steps,
     )
     return Assembly([*parts.services, gateway])

@@ -16,6 +16,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gateways.local.addresses import is_loopback
+
 PREFIX = "FLEETLOG_"
 CONFIG_VARIABLE = "FLEETLOG_CONFIG"
 DEFAULT_FILES = (Path("fleetlog.toml"), Path("/etc/fleetlog/fleetlog.toml"))
@@ -26,6 +28,14 @@ class SettingsError(Exception):
     """A setting has a value that cannot be used."""
 
     code = "bad_setting"
+
+
+class Tls(StrEnum):
+    """Where TLS ends."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    PROXY = "proxy"
 
 
 class LogFormat(StrEnum):
@@ -97,8 +107,12 @@ class Settings(BaseSettings):
     )
     nats_ca_file: Path | None = Field(
         default=None,
-        description="Certificate authority of the NATS servers (PEM) where it is not a public one; told to each agent "
-        "when it enrolls.",
+        description="Certificate authority of the NATS servers (PEM) where it is not a public one; agents are told, "
+        "and trust no other from then on. Read anew for each connection.",
+    )
+    nats_tls_name: str | None = Field(
+        default=None,
+        description="The host that the NATS servers' certificate is for, where it is not the one in nats_url.",
     )
     redis_url: SecretStr | None = Field(
         default=None,
@@ -114,9 +128,28 @@ class Settings(BaseSettings):
         description="The port of the embedded NATS when it is open to other machines; on the loopback it takes a "
         "free one.",
     )
+    nats_websocket_port: int | None = Field(
+        default=None, ge=1, le=65535, description="A port at which the embedded NATS takes WebSocket connections, too."
+    )
     public_url: str | None = Field(
         default=None,
         description="The API's address as agents and people reach it. Without it: made from where it listens.",
+    )
+    tls: Tls = Field(
+        default=Tls.AUTO,
+        description="Where TLS ends. auto: here, wherever other machines can come in; always: on the loopback, too; "
+        "proxy: at a proxy in front, and everything here is plain text.",
+    )
+    tls_cert_file: Path | None = Field(
+        default=None,
+        description="The certificate (PEM, with its chain) of the API and of the embedded NATS; replaced, it is taken "
+        "up without a restart. Without it, `fleetlog up` makes an authority of its own in data_dir.",
+    )
+    tls_key_file: Path | None = Field(default=None, description="The key of that certificate (PEM).")
+    tls_ca_file: Path | None = Field(
+        default=None,
+        description="The authority of that certificate (PEM) where it is not a public one, and any that will follow; "
+        "agents are told, and trust no other from then on.",
     )
     trusted_proxies: str = Field(
         default="127.0.0.1",
@@ -266,7 +299,7 @@ class Settings(BaseSettings):
             raise ValueError("it names no program")
         return value
 
-    @field_validator("nats_ca_file", mode="after")
+    @field_validator("nats_ca_file", "tls_cert_file", "tls_key_file", "tls_ca_file", mode="after")
     @classmethod
     def _is_readable(cls, value: Path | None) -> Path | None:
         if value is not None and not os.access(value, os.R_OK):
@@ -299,7 +332,13 @@ class Settings(BaseSettings):
         if self.public_url is not None:
             return self.public_url.rstrip("/")
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.listen_host, self.listen_host)  # noqa: S104 -- compared
-        return f"http://{host}:{self.listen_port}"
+        return f"{self.scheme}://{host}:{self.listen_port}"
+
+    @property
+    def scheme(self) -> str:
+        """Of the API, as it listens."""
+        plain = self.tls is Tls.PROXY or (self.tls is Tls.AUTO and is_loopback(self.listen_host))
+        return "http" if plain or self.tls_cert_file is None else "https"
 
     @property
     def database_url(self) -> str:

@@ -19,6 +19,7 @@ from gateways.agents.greeting import greetings
 from gateways.local.roles import Role
 from gateways.local.roster import ProcessRow, list_processes
 from gateways.settings import Settings, mask_url, need
+from gateways.tls import Authorities, CertificateError, own_name
 from projections.agents import AgentCounts, count_agents
 from projections.catalog import list_status
 from projections.pending import Depths
@@ -151,7 +152,7 @@ async def collect(settings: Settings) -> Status:
             _look("postgres", postgres),
             _look("nats", lambda: _nats(nats_urls)),
             _look("valkey", valkey),
-            _look("api", lambda: _api(settings.api_url)),
+            _look("api", lambda: _api(settings)),
         )
     )
     told = read[0] if read else None
@@ -178,7 +179,7 @@ async def _look(name: str, probe: Callable[[], Awaitable[str]]) -> Part:
             detail = await probe()
     except TimeoutError:
         return Part(name, ok=False, detail=f"no answer within {TIMEOUT_S:g} s")
-    except (psycopg.Error, OSError, httpx2.HTTPError, ValueError) as error:
+    except (psycopg.Error, OSError, httpx2.HTTPError, CertificateError, ValueError) as error:
         return Part(name, ok=False, detail=" ".join(str(error).split()) or type(error).__name__)
     return Part(name, ok=True, detail=detail, latency_ms=round((time.perf_counter() - began) * 1000, 1))
 
@@ -206,10 +207,15 @@ async def _nats(urls: str) -> str:
     return f"NATS {version}{missing}"
 
 
-async def _api(url: str) -> str:
+async def _api(settings: Settings) -> str:
+    url = settings.api_url
     # Certificates are read where there is something to verify: that takes longer than all the rest.
-    async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=url.startswith("https:")) as client:
-        answer = await client.get(f"{url}/readyz")
+    verify = Authorities(settings.tls_ca_file).context() if url.startswith("https:") else False
+    # A certificate that was brought is for a name, and this machine may be asked by its address.
+    brought = settings.tls_cert_file if settings.public_url is None and verify else None
+    name = await asyncio.to_thread(own_name, brought) if brought is not None else None
+    async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=verify) as client:
+        answer = await client.get(f"{url}/readyz", extensions={"sni_hostname": name} if name is not None else {})
     document = answer.json()
     checks = document.get("checks") if isinstance(document, dict) else None
     if not isinstance(checks, dict):

@@ -12,6 +12,7 @@ Every message is a map with ``kind`` (what it is). Unknown fields are ignored; a
 each `Hello` names it.
 """
 
+import hashlib
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -190,6 +191,36 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     open_commands: int = 0
     """How many commands its journal holds that have not ended."""
     free_lanes: int = 0
+    trusts: str = ""
+    """`trust_digest` of the authorities that it trusts."""
+
+
+def trust_digest(server_ca: str | None, nats_ca: str | None) -> str:
+    """Tells apart which authorities an agent trusts, so that they need not be sent with each hello."""
+    return hashlib.sha256(msgspec.json.encode([server_ca, nats_ca])).hexdigest()
+
+
+class TrustBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the server signs. It is for all agents, and no secret."""
+
+    made_at: datetime
+    """An agent takes none that is older than the one it has."""
+    server_ca: str | None = None
+    """PEM: whom to trust at the address of the API, and nobody else; absent where its certificate is a public one."""
+    nats_ca: str | None = None
+    """The same for NATS."""
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom to trust from now on; while one authority takes over from another, that is both."""
+
+    body: bytes
+    """msgpack of a `TrustBody`."""
+    signature: bytes
+    """Ed25519 over ``b"fleetlog-trust-1\0" + body``, by the server's key."""
+
+
+TRUST_CONTEXT = b"fleetlog-trust-1\x00"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -232,6 +263,8 @@ class HelloReply(Message, frozen=True, kw_only=True, tag="hello_reply"):
     held: Held | None = None
     """Absent where the server takes the agent to have nothing. What its journal does not know although it is named here
     is lost, for the disk was set back (a snapshot) or the journal is another: the agent ends it as ``interrupted``."""
+    trust: Trust | None = None
+    """Where the agent trusts others than it should."""
 
 
 class FactsReport(Message, frozen=True, kw_only=True, tag="facts"):
@@ -399,6 +432,9 @@ class EnrollReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     nats_urls: list[str]
     """``nats://`` or ``tls://`` first, ``ws://``/``wss://`` after; the agent tries them in turn, then HTTP."""
     nats_ca: str | None = None
+    """PEM: whom to trust there, and nobody else."""
+    server_ca: str | None = None
+    """PEM: the same for this address; absent where its certificate is a public one."""
     hello_interval_s: float = 60.0
 
 
@@ -413,6 +449,7 @@ decode_work = msgspec.msgpack.Decoder(Work).decode
 decode_secret_work = msgspec.msgpack.Decoder(SecretWork).decode
 decode_delivery_body = msgspec.msgpack.Decoder(DeliveryBody).decode
 decode_cancel_body = msgspec.msgpack.Decoder(CancelBody).decode
+decode_trust_body = msgspec.msgpack.Decoder(TrustBody).decode
 decode_held_body = msgspec.msgpack.Decoder(HeldBody).decode
 
 

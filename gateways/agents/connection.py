@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
 import nats.errors
@@ -12,6 +13,7 @@ from nats.aio.client import Client
 from gateways.agents import metrics
 from gateways.agents.keys import Key
 from gateways.agents.patience import PatientClient
+from gateways.tls import SYSTEM, Authorities, CertificateError
 
 _log = structlog.get_logger()
 _RECONNECT_S = 0.2
@@ -23,9 +25,15 @@ LONGEST_WAIT_S = 2.0
 class _KeyClient(PatientClient):
     """A client that shows a key: nats-py can do so from a seed in a file only, and then wants a further package."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, authorities: Authorities) -> None:
         super().__init__()
         self._public_nkey = key.user_nkey
+        self._authorities = authorities
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """For each connection anew, for the authority may be another by then."""
+        return self._authorities.context()
 
 
 async def connect(
@@ -33,6 +41,7 @@ async def connect(
     key: Key,
     name: str,
     *,
+    authorities: Authorities = SYSTEM,
     on_reconnect: Callable[[], Awaitable[None]] | None = None,
     on_dropped: Callable[[], None] | None = None,
 ) -> Client:
@@ -42,10 +51,11 @@ async def connect(
         urls: of the servers; any of them will do.
         key: one that the server's configuration names.
         name: shown in the server's list of connections.
+        authorities: whom to trust where the address says ``tls://`` or ``wss://``.
         on_reconnect: called after each time the connection came back.
         on_dropped: called for each message that found its queue here full.
     """
-    client = _KeyClient(key)
+    client = _KeyClient(key, authorities)
     wait_s = 0.05
 
     async def on_error(error: Exception) -> None:
@@ -81,11 +91,12 @@ async def connect(
                 error_cb=on_error,
                 disconnected_cb=on_disconnected,
                 reconnected_cb=on_reconnected,
+                tls_hostname=authorities.name,
             )
-        except (nats.errors.Error, OSError, TimeoutError) as error:
+        except (nats.errors.Error, OSError, TimeoutError, CertificateError) as error:
             _log.info("nats_waiting", error=str(error) or type(error).__name__, connection=name)
             await client.close()
-            client = _KeyClient(key)
+            client = _KeyClient(key, authorities)
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311 -- spreads retries, hides nothing
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         else:

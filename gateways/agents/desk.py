@@ -19,6 +19,7 @@ from gateways.agents.orders import Orders
 from gateways.agents.restored import Restored
 from gateways.agents.secrets import Secrets
 from gateways.agents.steps import Steps, nothing
+from gateways.agents.trust import Told
 from gateways.agents.uplink import Uplink
 
 
@@ -41,6 +42,7 @@ class Desk:
         uplink_group: so many results go into one commit at the most.
         restored: the last restore of the log, if there was any.
         master_keys: what secrets are sealed with.
+        told: whom agents are to trust.
         steps: see `gateways.agents.steps`.
     """
 
@@ -62,6 +64,7 @@ class Desk:
         uplink_group: int = 500,
         restored: Restored | None = None,
         master_keys: MasterKeys = NO_KEYS,
+        told: Told | None = None,
         steps: Steps = nothing,
     ) -> None:
         self.directory = Directory(log)
@@ -96,6 +99,7 @@ class Desk:
             seen=seen,
             group=uplink_group,
             restored=restored,
+            told=told,
             steps=steps,
         )
 

@@ -39,6 +39,7 @@ from gateways.agents.keys import ServerKeys, wait_for_keys
 from gateways.agents.leases import HTTP, Leases
 from gateways.agents.presence import touch
 from gateways.agents.restored import last_restore
+from gateways.agents.trust import Told
 from gateways.agents.uplink import HELLO_INTERVAL_S, MalformedError
 from gateways.cancelling import end
 from gateways.rest.admission import BodyBudget, retry_after
@@ -47,6 +48,7 @@ from gateways.rest.errors import ApiError, OverloadedError, StartingError, TooMa
 from gateways.rest.problems import problem_response
 from gateways.rest.rates import FailureLimit
 from schema import wire
+from schema.authorities import PATH as AUTHORITIES
 
 _log = structlog.get_logger()
 MAX_ENROLL_BYTES = 16 * 1024
@@ -79,6 +81,13 @@ class ClockSkewError(ApiError):
     status = 403
 
 
+class NoAuthorityError(ApiError):
+    """This server's certificate is under no authority of its own: it is a public one, or there is no TLS here."""
+
+    code = "no_authority"
+    status = 404
+
+
 class AgentHttp:
     """Serves agents over HTTP in one API process.
 
@@ -91,7 +100,7 @@ class AgentHttp:
         clock: now.
         new_id: a fresh version 7 UUID.
         lease_s: how long an agent may take to answer before a gateway tries over NATS.
-        nats_ca: certificate authority of the NATS servers, PEM, where it is not a public one.
+        told: whom agents are to trust.
         master_keys: what secrets are sealed with.
     """
 
@@ -106,7 +115,7 @@ class AgentHttp:
         clock: Clock = utc_now,
         new_id: NewId = fresh_id,
         lease_s: float = 60.0,
-        nats_ca: str | None = None,
+        told: Told | None = None,
         master_keys: MasterKeys = NO_KEYS,
     ) -> None:
         self._log = log
@@ -116,7 +125,7 @@ class AgentHttp:
         self._name = name
         self._clock = clock
         self._new_id = new_id
-        self._nats_ca = nats_ca
+        self._told = told or Told()
         self._master_keys = master_keys
         self._leases = Leases(pool, HTTP, clock, lease_s=lease_s)
         self._enrollment = Enrollment(log, clock, new_id)
@@ -137,6 +146,7 @@ class AgentHttp:
         return [
             Route("/enroll", self.enroll, methods=["POST"]),
             Route("/agent/check-in", self.check_in, methods=["POST"]),
+            Route(AUTHORITIES.removeprefix("/api/v1"), self.authorities, methods=["GET"]),
         ]
 
     async def start(self) -> None:
@@ -156,6 +166,7 @@ class AgentHttp:
             seen=self._seen.add,
             restored=await last_restore(self._log),
             master_keys=self._master_keys,
+            told=self._told,
         )
         await self._desk.hints.start()
         self._seen_task = asyncio.create_task(self._flush_seen(), name="http-seen")
@@ -173,6 +184,13 @@ class AgentHttp:
         if self._desk is not None:
             await self._desk.hints.stop()
             await self._desk.uplink.drain()
+
+    async def authorities(self, _request: Request) -> Response:
+        """``GET /authorities``: whom this server's certificate is under. No secret; see `schema.authorities.pinned`."""
+        self._told.look()
+        if self._told.in_use is None:
+            raise NoAuthorityError
+        return Response(self._told.in_use, media_type="application/x-pem-file")
 
     # -- enrollment ------------------------------------------------------------------------------------------------
 
@@ -204,11 +222,13 @@ class AgentHttp:
             _log.warning("enrollment_refused", code=error.code, address=address)
             raise
         _log.info("enrolled", agent_id=str(enrolled.agent_id), site_id=str(enrolled.site_id), address=address)
+        self._told.look()
         reply = wire.EnrollReply(
             agent_id=enrolled.agent_id,
             server_public_key=keys.delivery.public_hex,
             nats_urls=self._nats_urls,
-            nats_ca=self._nats_ca,
+            nats_ca=self._told.nats_ca,
+            server_ca=self._told.server_ca,
             hello_interval_s=HELLO_INTERVAL_S,
         )
         return Response(msgspec.json.encode(reply), 201, media_type="application/json")
@@ -289,12 +309,13 @@ class AgentHttp:
         # What it brought is kept as long as it waits: who brought much is not kept waiting.
         longest_s = MAX_WAIT_S if sum(map(len, asked.messages)) <= MAX_POLL_BYTES else 0.0
         requests = await self._requests(desk, entry, min(max(asked.wait_s, 0.0), longest_s)) if polls else []
+        self._told.look()
         answer = wire.HttpCheckInReply(
             server_time=self._clock(),
             replies=list(replies),
             requests=requests,
             nats_urls=self._nats_urls,
-            nats_ca=self._nats_ca,
+            nats_ca=self._told.nats_ca,
         )
         return Response(wire.encode(answer), media_type="application/msgpack")
 

@@ -14,6 +14,7 @@ from command_bus.event_log import EventLog
 from gateways.agents.connection import connect
 from gateways.agents.keys import wait_for_keys
 from gateways.cancelling import end
+from gateways.tls import SYSTEM, Authorities
 from schema import wire
 
 BACKLOG_BYTES = 1024 * 1024
@@ -28,13 +29,22 @@ class LiveOutput:
         database_url: where the fleet's keys are.
         nats_urls: of the servers.
         name: of the process.
+        authorities: whom to trust over TLS.
     """
 
-    def __init__(self, log: EventLog, database_url: str, nats_urls: Sequence[str], name: str) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        database_url: str,
+        nats_urls: Sequence[str],
+        name: str,
+        authorities: Authorities = SYSTEM,
+    ) -> None:
         self._log = log
         self._database_url = database_url
         self._nats_urls = nats_urls
         self._name = name
+        self._authorities = authorities
         self._connecting: asyncio.Task[Client] | None = None
 
     async def start(self) -> None:
@@ -84,7 +94,7 @@ class LiveOutput:
 
     async def _connect(self) -> Client:
         keys = await wait_for_keys(self._database_url)
-        return await connect(self._nats_urls, keys.gateway, f"{self._name}-live")
+        return await connect(self._nats_urls, keys.gateway, f"{self._name}-live", authorities=self._authorities)
 
 
 class _Backlog:

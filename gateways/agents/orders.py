@@ -18,6 +18,7 @@ from domain.placeholders import SECRET, Data, fill, found_in, refer, variables
 from domain.scripts import Revision, Script, Shell
 from gateways.agents.keys import Key
 from gateways.agents.secrets import UNAVAILABLE, Missing, Opened, Secrets, Want
+from gateways.agents.trust import Told
 from projections.pending import PendingRow
 from schema import wire
 from schema.sealing import seal
@@ -168,6 +169,10 @@ class Orders:
         named = [wire.Attempt(command_id=command_id, attempt=attempt) for command_id, attempt in attempts]
         body = wire.encode(wire.HeldBody(agent_id=agent_id, sent_at=self._clock(), attempts=named))
         return wire.Held(body=body, signature=self._key.sign(wire.HELD_CONTEXT + body))
+
+    def trust(self, hello: wire.Hello, told: Told) -> wire.Trust | None:
+        """Whom an agent is to trust, if it trusts others."""
+        return told.to(hello, self._key, self._clock)
 
     def _work(self, row: PendingRow, prepared: Prepared) -> bytes | tuple[str, str]:
         """What the agent is to do; or the code of why it is told nothing, and that in words."""

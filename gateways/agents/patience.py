@@ -10,6 +10,7 @@ what they say to each other and no client. One test holds both to it (`tests/gat
 
 from typing import Any
 
+import nats.errors
 from nats.aio.client import Client
 
 _PING = b"PING\r\n"
@@ -17,7 +18,7 @@ _PONG = b"PONG\r\n"
 
 
 class PatientClient(Client):
-    """Answers the server's PING while it waits for the answer to its own."""
+    """Answers the server's PING while it waits for the answer to its own, and takes no plain text for TLS."""
 
     async def _process_connect_init(self) -> None:
         transport: Any = self._transport
@@ -34,3 +35,10 @@ class PatientClient(Client):
             await super()._process_connect_init()
         finally:
             transport.readline = readline
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Refuse a server that would go on in plain text where its address says ``tls://``: nats-py would."""
+        server = self._current_server
+        if initial_connection and server is not None and server.uri.scheme == "tls" and not info.get("tls_required"):
+            raise nats.errors.SecureConnRequiredError
+        await super()._process_info(info, initial_connection=initial_connection)

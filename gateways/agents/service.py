@@ -28,6 +28,8 @@ from gateways.agents.presence import Presence
 from gateways.agents.restored import last_restore
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.tasks import Tasks
+from gateways.agents.trust import Told
+from gateways.tls import SYSTEM, Authorities
 from schema import wire
 
 _log = structlog.get_logger()
@@ -52,6 +54,8 @@ class GatewayService:
         uplink_group: so many results go into one commit at the most.
         stop_timeout_s: how long `stop` hears out what is in flight.
         master_keys: what secrets are sealed with.
+        authorities: whom to trust at NATS.
+        told: whom agents are to trust.
         steps: see `gateways.agents.steps`.
     """
 
@@ -70,6 +74,8 @@ class GatewayService:
         uplink_group: int = 500,
         stop_timeout_s: float = 20.0,
         master_keys: MasterKeys = NO_KEYS,
+        authorities: Authorities = SYSTEM,
+        told: Told | None = None,
         steps: Steps = nothing,
     ) -> None:
         self._log = log
@@ -84,6 +90,8 @@ class GatewayService:
         self._uplink_group = uplink_group
         self._stop_timeout_s = stop_timeout_s
         self._master_keys = master_keys
+        self._authorities = authorities
+        self._told = told
         self._steps = steps
         self._messages = Tasks("uplink")
         self._admission = Admission(time.monotonic)
@@ -95,11 +103,12 @@ class GatewayService:
     async def start(self) -> None:
         """Begin; waits for Postgres and NATS with back-off."""
         keys = await wait_for_keys(self._database_url)
-        self._client = await connect(self._nats_urls, keys.gateway, self._name)
+        self._client = await connect(self._nats_urls, keys.gateway, self._name, authorities=self._authorities)
         self._system = await connect(
             self._nats_urls,
             keys.system,
             f"{self._name}-system",
+            authorities=self._authorities,
             on_reconnect=self._on_system_reconnect,
             on_dropped=self._on_system_dropped,
         )
@@ -120,6 +129,7 @@ class GatewayService:
             uplink_group=self._uplink_group,
             restored=await last_restore(self._log),
             master_keys=self._master_keys,
+            told=self._told,
             steps=self._steps,
         )
         self._presence = Presence(

@@ -30,6 +30,7 @@ from gateways.agents.orders import Orders
 from gateways.agents.outputs import OutputMissingError, OutputStore, check_inline, named_outputs
 from gateways.agents.restored import Restored
 from gateways.agents.steps import Steps, nothing
+from gateways.agents.trust import Told
 from projections.pending import QueueCounts, counts, held
 from schema import wire
 
@@ -93,6 +94,7 @@ class Uplink:
         seen: an agent was heard of.
         group: so many results go into one commit at the most.
         restored: the last restore of the log, if there was any: agents are asked for what it lost.
+        told: whom agents are to trust; by default whom their systems do.
         steps: see `gateways.agents.steps`.
     """
 
@@ -113,9 +115,11 @@ class Uplink:
         seen: Callable[[AgentId], None],
         group: int = 500,
         restored: Restored | None = None,
+        told: Told | None = None,
         steps: Steps = nothing,
     ) -> None:
         self._steps = steps
+        self._told = told or Told()
         self._restored = restored
         self._log = log
         self._pool = pool
@@ -213,6 +217,7 @@ class Uplink:
             repeat=self._restored.name if self._restored is not None else "",
             repeat_since=self._restored.since if self._restored is not None else None,
             held=self._orders.held(agent_id, queue.held) if queue.held else None,
+            trust=self._orders.trust(hello, self._told),
         )
 
     async def _look(self, agent_ids: list[UUID]) -> Sequence["_Queue"]:

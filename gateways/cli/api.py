@@ -5,6 +5,7 @@ under the same Idempotency-Key, and turns problem documents into errors of the c
 """
 
 import random
+import ssl
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -14,8 +15,10 @@ from uuid import uuid4
 
 import httpx2
 
-from gateways.cli.errors import RefusedError, UnreachableError
+from gateways.cli.errors import BadValueError, RefusedError, UnreachableError, UntrustedError
 from gateways.cli.profile import Profile
+from schema.authorities import PATH as AUTHORITIES
+from schema.authorities import AuthorityError, certificates, fingerprint, trusting
 
 PREFIX = "/api/v1"
 PAGE = 500
@@ -50,7 +53,8 @@ class Api:
             base_url=profile.url,
             timeout=TIMEOUT,
             trust_env=not loopback,
-            verify=where.scheme == "https",  # or certificates are read, at length, that verify nothing
+            # Or certificates are read, at length, that verify nothing.
+            verify=_trusting(profile.ca) if where.scheme == "https" else False,
         )
         self._client.headers["Authorization"] = f"Bearer {profile.key}"
         self._client.headers["User-Agent"] = "fleetlog-cli"
@@ -62,6 +66,18 @@ class Api:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client.close()
+
+    def fingerprint(self) -> str | None:
+        """Of the authority that the server's certificate is under now; None where it has none of its own."""
+        if not self.url.startswith("https://"):
+            return None
+        try:
+            answer = self._send("GET", AUTHORITIES.removeprefix(PREFIX))
+        except RefusedError as refused:
+            if refused.refused_as == "no_authority":
+                return None
+            raise
+        return fingerprint(certificates(answer.text)[0])
 
     def get(self, path: str, **query: Any) -> Any:
         """One resource, or one page."""
@@ -151,6 +167,13 @@ class Api:
         return {"Fleetlog-Wait-Position": str(self._position)} if self._position else {}
 
 
+def _trusting(ca: str | None) -> ssl.SSLContext:
+    try:
+        return trusting(ca)
+    except AuthorityError as error:
+        raise BadValueError(f"The authority kept for this address cannot be used: {error}") from error
+
+
 class _translated:  # noqa: N801 - reads as the verb that it is: `with _translated(url)`
     """Turns what the transport raises into errors of the command line."""
 
@@ -164,6 +187,11 @@ class _translated:  # noqa: N801 - reads as the verb that it is: `with _translat
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         match error:
+            case httpx2.ConnectError() if _is_about_certificates(error):
+                raise UntrustedError(
+                    f"{self._url} does not show a certificate that is trusted: {error}. If it has an authority of its "
+                    "own: `fleetlog login URL --fingerprint SHA256`, as `fleetlog up` prints it, or `--ca FILE`."
+                ) from error
             case httpx2.ConnectError() | httpx2.ConnectTimeout():
                 raise UnreachableError(
                     f"Nothing answers at {self._url}; start it with `fleetlog up`, "
@@ -173,6 +201,15 @@ class _translated:  # noqa: N801 - reads as the verb that it is: `with _translat
                 raise UnreachableError(
                     f"The connection to {self._url} failed: {error or type(error).__name__}."
                 ) from error
+
+
+def _is_about_certificates(error: BaseException | None) -> bool:
+    """Whether an error came from judging a certificate, however deep the transport has wrapped it."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,12 @@ class UnreachableError(CommandLineError):
     code = "unreachable"
 
 
+class UntrustedError(CommandLineError):
+    """The server does not show a certificate that is trusted."""
+
+    code = "untrusted"
+
+
 class NotFoundHereError(CommandLineError):
     """Nothing goes by that name."""
 

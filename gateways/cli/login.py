@@ -2,17 +2,21 @@
 
 import getpass
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateways.cli.api import Api
-from gateways.cli.errors import BadValueError, CommandLineError
+from gateways.cli.errors import BadValueError, CommandLineError, UnreachableError
 from gateways.cli.finding import Names
 from gateways.cli.grants import shown
 from gateways.cli.output import Output, Row
-from gateways.cli.profile import clean_url, find, profile_file, save
+from gateways.cli.profile import Profile, clean_url, find, profile_file, read_ca, save
 from gateways.cli.session import BAD_REQUEST, Session, command
+from schema.authorities import AuthorityError, pinned
+
+_TIMEOUT_S = 10.0
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +26,16 @@ def register(app: typer.Typer) -> None:
     command(app, "me")(me)
 
 
-def login(url: Annotated[str, typer.Argument(metavar="URL", help="As https://fleet.example.com:8470.")]) -> None:
+def login(
+    url: Annotated[str, typer.Argument(metavar="URL", help="As https://fleet.example.com:8470.")],
+    ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="The server's authority (PEM).")] = None,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            "--fingerprint", metavar="SHA256", help="The same by its fingerprint, as `fleetlog up` prints it."
+        ),
+    ] = None,
+) -> None:
     """Keep an address and an API key for the commands to come.
 
     The key is asked for, or read from standard input when that is not a terminal; it never stands on a command line.
@@ -30,10 +43,13 @@ def login(url: Annotated[str, typer.Argument(metavar="URL", help="As https://fle
     out = Output(as_json=False)
     try:
         url = clean_url(url)
+        trusted = _authority(url, ca, fingerprint)
         key = (getpass.getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
         if not key:
             raise BadValueError("No key was given.")
         profile = find(url, key)
+        if trusted is not None:
+            profile = Profile(profile.url, profile.key, trusted)
         with Api(profile) as api:
             holder = api.get("/me")
         save(profile, profile_file())
@@ -41,6 +57,29 @@ def login(url: Annotated[str, typer.Argument(metavar="URL", help="As https://fle
         out.error(error.shown_code, error.detail)
         raise typer.Exit(BAD_REQUEST) from error
     out.plain(f"Logged in to {profile.url} as {holder.get('name') or holder['actor']} ({roles_of(holder)}).")
+
+
+def _authority(url: str, ca: Path | None, fingerprint: str | None) -> str | None:
+    """Whom to trust there, before the key is shown to anybody.
+
+    Raises:
+        BadValueError: the file or the fingerprint is of no use, or the server's authority is another.
+        UnreachableError: it does not answer.
+    """
+    if ca is not None and fingerprint is not None:
+        raise BadValueError("--ca or --fingerprint, not both.")
+    if (ca is not None or fingerprint is not None) and not url.startswith("https://"):
+        raise BadValueError(f"{url} is plain text, and no authority can vouch for it: write https://.")
+    if ca is not None:
+        return read_ca(ca)
+    if fingerprint is None:
+        return None
+    try:
+        return pinned(url, fingerprint, _TIMEOUT_S)
+    except AuthorityError as error:
+        raise BadValueError(str(error)) from error
+    except OSError as error:
+        raise UnreachableError(f"{url} cannot be asked for its authority: {error}.") from error
 
 
 def roles_of(holder: Row) -> str:

@@ -17,6 +17,7 @@ from gateways.cli.archive import archive_check, archive_list, archive_run, archi
 from gateways.cli.errors import BadValueError, CommandLineError, NoPlatformError
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output, ago
+from gateways.cli.tls import tls_roll_over, tls_show
 
 if TYPE_CHECKING:
     from gateways.settings import Settings
@@ -69,6 +70,10 @@ def register(app: typer.Typer) -> None:
     config.command("show")(_guarded(config_show))
     config.command("nats")(_guarded(config_nats))
     app.add_typer(config)
+    tls = typer.Typer(name="tls", help="The certificate authority of this machine's Fleetlog.", no_args_is_help=True)
+    tls.command("show")(_guarded(tls_show))
+    tls.command("roll-over")(_guarded(tls_roll_over))
+    app.add_typer(tls)
     projections = typer.Typer(name="projections", help="The tables built from the log.", no_args_is_help=True)
     projections.command("list")(_guarded(projections_list))
     projections.command("rebuild")(_guarded(projections_rebuild))
@@ -102,6 +107,7 @@ def _guarded(function: Callable[P, None]) -> Callable[P, None]:
         from gateways.backup.errors import BackupError  # noqa: PLC0415
         from gateways.local.processes import ServerError  # noqa: PLC0415
         from gateways.settings import SettingsError  # noqa: PLC0415
+        from gateways.tls import CertificateError, PlainTextError  # noqa: PLC0415
         from projections.errors import ProjectionError  # noqa: PLC0415
         from schema.archive import ArchiveDamagedError  # noqa: PLC0415
         from schema.audit.checkpoints import AuditError  # noqa: PLC0415
@@ -113,6 +119,8 @@ def _guarded(function: Callable[P, None]) -> Callable[P, None]:
         except (
             SettingsError,
             ServerError,
+            CertificateError,
+            PlainTextError,
             MigrationError,
             PoolerError,
             ProjectionError,

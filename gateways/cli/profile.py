@@ -1,7 +1,7 @@
 """Which Fleetlog the command line talks to, and with which key.
 
-In this order: ``--url``/``--key``, FLEETLOG_URL/FLEETLOG_API_KEY, what ``fleetlog login`` kept, and on the machine
-where ``fleetlog up`` runs, the profile in its data directory (readable by whoever may read that).
+In this order: ``--url``/``--key``, FLEETLOG_URL/FLEETLOG_API_KEY/FLEETLOG_CA_FILE, what ``fleetlog login`` kept, and on
+the machine where ``fleetlog up`` runs, the profile in its data directory (readable by whoever may read that).
 """
 
 import json
@@ -15,14 +15,17 @@ import msgspec
 import platformdirs
 
 from gateways.cli.errors import BadValueError, NoAddressError, NoKeyError
+from schema.authorities import AuthorityError, certificates
 
 LOCAL_PROFILE = "cli.json"
-"""Beside the data of a `fleetlog up`: ``{"url": ..., "key": ...}``, mode 0600."""
+"""Beside the data of a `fleetlog up`: ``{"url": ..., "key": ..., "ca_file": ...}``, mode 0600."""
 
 
 class Profile(msgspec.Struct, frozen=True):
     url: str
     key: str
+    ca: str | None = None
+    """PEM: whom to trust there, and nobody else; without it, whom the system trusts."""
 
 
 def profile_file(env: Mapping[str, str] = os.environ) -> Path:
@@ -64,7 +67,7 @@ def save(profile: Profile, file: Path) -> None:
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
-        json.dump({"url": profile.url, "key": profile.key}, stream)
+        json.dump({"url": profile.url, "key": profile.key} | ({"ca": profile.ca} if profile.ca else {}), stream)
     fresh.replace(file)
 
 
@@ -78,21 +81,46 @@ def find(url: str | None, key: str | None, env: Mapping[str, str] = os.environ) 
     if url is not None:
         url = clean_url(url)
     key = key or env.get("FLEETLOG_API_KEY") or None
+    ca = _named_ca(env)
     for file in (profile_file(env), data_dir(env) / LOCAL_PROFILE):
-        if url and key:
+        if url and key and (ca or not url.startswith("https://")):
             break
         kept = _read(file)
         if kept is None:
             continue
         if url is None or url == clean_url(kept.url):
-            url, key = url or kept.url, key or kept.key
+            url, key, ca = url or kept.url, key or kept.key, ca or kept.ca
     if not url:
         raise NoAddressError
     if not key:
         raise NoKeyError(f"No API key is known for {url}: `fleetlog login {url}`, or set FLEETLOG_API_KEY.")
     if not (key.isascii() and key.isprintable()):
         raise BadValueError("The API key holds characters that no key has; copy it whole from where it was shown.")
-    return Profile(clean_url(url), key)
+    return Profile(clean_url(url), key, ca)
+
+
+def _named_ca(env: Mapping[str, str]) -> str | None:
+    """The authority that the environment names; it goes before what was kept.
+
+    Raises:
+        BadValueError: it cannot be read.
+    """
+    file = env.get("FLEETLOG_CA_FILE")
+    return read_ca(Path(file)) if file else None
+
+
+def read_ca(file: Path) -> str:
+    """An authority's file.
+
+    Raises:
+        BadValueError: it cannot be read, or holds no certificate.
+    """
+    try:
+        return "".join(certificates(file.read_text(encoding="ascii", errors="replace")))
+    except OSError as fault:
+        raise BadValueError(f"{file}: {fault.strerror}.") from fault
+    except AuthorityError as fault:
+        raise BadValueError(f"{file}: {fault}") from fault
 
 
 def _read(file: Path) -> Profile | None:
@@ -102,6 +130,8 @@ def _read(file: Path) -> Profile | None:
         return None  # no profile for this user: the next place is looked at
     try:
         content: Any = json.loads(text)
-        return Profile(content["url"], content["key"])
+        profile = Profile(content["url"], content["key"], content.get("ca"))
+        kept_in = content.get("ca_file")
     except (ValueError, KeyError, TypeError) as fault:
         raise BadValueError(f"{file} is damaged; remove it and `fleetlog login` again.") from fault
+    return profile if kept_in is None else Profile(profile.url, profile.key, read_ca(Path(kept_in)))

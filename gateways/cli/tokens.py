@@ -42,7 +42,9 @@ def create_token(
         raise LostSecretError(
             f"The answer with the token was lost on its way: `fleetlog tokens revoke {answer['id']}`."
         )
-    session.out.done(f"fleetlog agent enroll {session.api.url} {answer['token']}", answer)
+    pin = session.api.fingerprint()
+    shown = f"fleetlog agent enroll {session.api.url} {answer['token']}" + (f" --fingerprint {pin}" if pin else "")
+    session.out.done(shown, answer | ({"fingerprint": pin} if pin else {}))
     if session.out.as_json:
         return
     session.out.note(f"Run the line above on the new machine, then `fleetlog agent run`. Token id: {answer['id']}")

@@ -65,7 +65,13 @@ class FirstSteps(msgspec.Struct, frozen=True):
 
 
 async def take(
-    url: str, profile: Path, api_url: str, keys: MasterKeys, password: str | None = None
+    url: str,
+    profile: Path,
+    api_url: str,
+    keys: MasterKeys,
+    password: str | None = None,
+    *,
+    ca_file: Path | None = None,
 ) -> FirstSteps | None:
     """See to the command line's key, and on the first start to the rest.
 
@@ -75,6 +81,7 @@ async def take(
         api_url: where the API will be.
         keys: seal what the administrator logs in with.
         password: of the administrator; None has one made.
+        ca_file: whom to trust there, where that is nobody whom the system trusts.
 
     Returns:
         What to show, or None when an earlier start has shown it.
@@ -88,7 +95,7 @@ async def take(
         await log.start()
         credentials = CredentialStore(Keystore(pool, keys, CREDENTIALS), PasswordHasher())
         bus = make_bus(log, Holds(pool), RolloutReader(pool.connection), credentials=credentials)
-        await _see_to_profile(log, bus, profile, api_url)
+        await _see_to_profile(log, bus, profile, api_url, ca_file)
         if await _exists(log, ADMIN_KEY):
             return None
         client = await bus.dispatch(CreateClient(name=CLIENT), _caller("client"))
@@ -148,7 +155,7 @@ def given_password(settings: Settings) -> str | None:
         raise SettingsError(f"{PREFIX}ADMIN_PASSWORD: {error.detail}") from None
 
 
-async def _see_to_profile(log: EventLog, bus: CommandBus, profile: Path, api_url: str) -> None:
+async def _see_to_profile(log: EventLog, bus: CommandBus, profile: Path, api_url: str, ca_file: Path | None) -> None:
     """Keep the profile's key if it is good, else make one; the address is today's."""
     key = _key_of(profile)
     if key is not None:
@@ -159,7 +166,8 @@ async def _see_to_profile(log: EventLog, bus: CommandBus, profile: Path, api_url
     if key is None:
         made = await bus.dispatch(CreateApiKey(name=LOCAL_KEY, role=Role.ADMIN), _caller())
         key = str(made.answer["key"])
-    write_private(profile, json.dumps({"url": api_url, "key": key}))
+    kept = {"url": api_url, "key": key} | ({"ca_file": str(ca_file)} if ca_file is not None else {})
+    write_private(profile, json.dumps(kept))
 
 
 def _key_of(profile: Path) -> str | None:

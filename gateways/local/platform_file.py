@@ -27,6 +27,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: str
     nats_agent_urls: str
     redis_url: str
+    tls_ca_file: str | None = None
 
     def save(self, data_dir: Path) -> None:
         write_private(data_dir / NAME, msgspec.json.encode(self).decode())
@@ -57,5 +58,9 @@ def completed(settings: Settings) -> Settings:
     }
     if settings.postgres_url is None:
         here["postgres_admin_url"] = SecretStr(platform.postgres_admin_url)
+    if platform.tls_ca_file is not None:
+        here["tls_ca_file"] = Path(platform.tls_ca_file)
+        if settings.nats_url is None:
+            here["nats_ca_file"] = Path(platform.tls_ca_file)
     unset = {name: value for name, value in here.items() if getattr(settings, name) is None}
     return settings.model_copy(update=unset)

@@ -27,6 +27,7 @@ from gateways.local.processes import ServerError
 from gateways.local.roster import Roster
 from gateways.logs import configure_logs
 from gateways.settings import Settings
+from gateways.tls import Pair, Renewal, listener_pair
 
 WATCH_S = 1.0
 STATUS_GRACE_S = 1
@@ -119,6 +120,7 @@ class HttpService:
         grace_s: how long answers under way may take when it stops.
         leave: called when it stops, so that answers that are held back are given.
         trusted_proxies: whose X-Forwarded-For is believed.
+        pair: its certificate, taken up anew whenever its files change; without it, plain text.
     """
 
     def __init__(
@@ -129,9 +131,11 @@ class HttpService:
         grace_s: float = STATUS_GRACE_S,
         leave: Callable[[], None] | None = None,
         trusted_proxies: str = "",
+        pair: Pair | None = None,
     ) -> None:
         self._listener = listener
         self._leave = leave
+        self._renewal = Renewal(pair) if pair is not None else None
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -142,12 +146,15 @@ class HttpService:
                 proxy_headers=bool(trusted_proxies),
                 forwarded_allow_ips=trusted_proxies,
                 timeout_graceful_shutdown=max(1, int(grace_s)),
+                ssl_context_factory=(lambda *_: pair.context) if pair is not None else None,
             )
         )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to answer."""
+        if self._renewal is not None:
+            await self._renewal.start()
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
 
     async def wait(self) -> None:
@@ -157,6 +164,8 @@ class HttpService:
 
     async def stop(self) -> None:
         """Take no more requests, and finish those under way."""
+        if self._renewal is not None:
+            await self._renewal.stop()
         self._server.should_exit = True
         if self._leave is not None:
             self._leave()
@@ -199,6 +208,7 @@ def build(role: Role, settings: Settings) -> Service:
     match role:
         case Role.API:
             PatientHttp.most_connections = allow_many_files()
+            pair = listener_pair(settings, settings.listen_host)
             listener = listening_socket(settings.listen_host, settings.listen_port)
             app = composition.build_api(settings)
             return HttpService(
@@ -207,6 +217,7 @@ def build(role: Role, settings: Settings) -> Service:
                 grace_s=settings.stop_timeout_s / 2,
                 leave=app.state.leave,
                 trusted_proxies=settings.trusted_proxies,
+                pair=pair,
             )
         case Role.PROJECTOR:
             return composition.build_projector(settings)
@@ -287,11 +298,13 @@ class RoleProcess:
     async def _announced(self) -> AsyncIterator[Roster]:
         listener = listening_socket(self._settings.status_host, 0)
         port = listener.getsockname()[1]
-        status = HttpService(status_app(lambda: {str(role): state for role, state in self._states.items()}), listener)
+        pair = listener_pair(self._settings, self._settings.status_host)
+        app = status_app(lambda: {str(role): state for role, state in self._states.items()})
+        status = HttpService(app, listener, pair=pair)
         roster = Roster(
             self._settings.database_url,
             [str(role) for role in self._roles],
-            f"http://{self._settings.status_host}:{port}",
+            f"{'http' if pair is None else 'https'}://{self._settings.status_host}:{port}",
             lambda role: (self._states[Role(role)], self._note(Role(role))),
         )
         await status.start()

@@ -20,12 +20,14 @@ import msgspec
 import psutil
 import structlog
 
+from command_bus.ids import utc_now
 from command_bus.migrate import migrate
 from command_bus.pooler import prepare_login
 from gateways.agents.keys import load_keys
 from gateways.agents.nats_config import render_nats_config
 from gateways.local import first_steps, platform_file
 from gateways.local.addresses import in_url, is_loopback, reachable
+from gateways.local.encryption import Encryption, encryption
 from gateways.local.first_steps import FirstSteps
 from gateways.local.nats import EmbeddedNats
 from gateways.local.platform_file import Platform
@@ -118,6 +120,8 @@ class Supervisor:
         self._settings = settings.model_copy(update={"listen_port": port})
         self._say = say
         self._open = not is_loopback(settings.listen_host)
+        self._encryption: Encryption | None = None
+        self._nats: EmbeddedNats | None = None
         self._servers: list[EmbeddedServer] = []
         self._children: list[_Child] = []
         self._wake = asyncio.Event()
@@ -146,9 +150,14 @@ class Supervisor:
             await asyncio.to_thread(outlast, _read_roles(data_dir), self._settings.stop_timeout_s)
             try:
                 listening_socket(self._settings.listen_host, self._settings.listen_port).close()
+                self._encryption = await asyncio.to_thread(
+                    encryption, self._settings, is_open=self._open, clock=utc_now
+                )
                 platform = await self._start_servers()
+                ca_file = self._encryption.ca_file if self._encryption is not None else None
+                profile = data_dir / first_steps.PROFILE
                 shown = await first_steps.take(
-                    platform.postgres_url, data_dir / first_steps.PROFILE, platform.api_url, keys, password
+                    platform.postgres_url, profile, platform.api_url, keys, password, ca_file=ca_file
                 )
                 platform.save(data_dir)
                 self._start_roles(platform)
@@ -167,10 +176,13 @@ class Supervisor:
             await asyncio.to_thread(prepare_login, settings.database_url)
         nats_url, nats_agent_urls = await self._start_nats(postgres_url)
         redis_url = settings.redis_url.get_secret_value() if settings.redis_url is not None else self._start_valkey()
-        host = reachable(settings.listen_host)[0] if self._open else settings.listen_host
+        used = self._encryption
+        named = used.name if used is not None else None
+        host = named or (reachable(settings.listen_host)[0] if self._open else settings.listen_host)
+        scheme = "http" if used is None else "https"
         return Platform(
             pid=os.getpid(),
-            api_url=settings.public_url or f"http://{in_url(host)}:{settings.listen_port}",
+            api_url=settings.public_url or f"{scheme}://{in_url(host)}:{settings.listen_port}",
             listen_host=settings.listen_host,
             listen_port=settings.listen_port,
             postgres_url=postgres_url,
@@ -178,6 +190,7 @@ class Supervisor:
             nats_url=nats_url,
             nats_agent_urls=nats_agent_urls,
             redis_url=redis_url,
+            tls_ca_file=str(used.ca_file) if used is not None and used.ca_file is not None else None,
         )
 
     def _start(self, server: EmbeddedServer) -> None:
@@ -199,15 +212,24 @@ class Supervisor:
             url = settings.nats_url.get_secret_value()
             return url, settings.nats_agent_urls or url
         keys = await asyncio.to_thread(load_keys, postgres_url)
+        host = settings.listen_host if self._open else "127.0.0.1"
+        port = settings.nats_websocket_port
+        websocket = f"{in_url(host)}:{port}" if port is not None else None
+        used = self._encryption
         server = EmbeddedNats(
             settings.data_dir,
-            host=settings.listen_host if self._open else "127.0.0.1",
-            config=render_nats_config(keys),
+            host=host,
+            config=lambda _ports: render_nats_config(keys, websocket=websocket, tls=server.tls),
             main_port=settings.nats_listen_port if self._open else None,
+            pair=used.pair if used is not None else None,
         )
         self._start(server)
-        agents = f"nats://{in_url(reachable(settings.listen_host)[0])}:{server.port()}" if self._open else server.url
-        return server.url, settings.nats_agent_urls or agents
+        self._nats = server
+        at = in_url((used.name if used is not None else None) or (reachable(host)[0] if self._open else host))
+        agents = [f"{'nats' if used is None else 'tls'}://{at}:{server.port()}"]
+        if port is not None:
+            agents.append(f"{'ws' if used is None else 'wss'}://{at}:{port}")
+        return server.url, settings.nats_agent_urls or ",".join(agents)
 
     def _start_valkey(self) -> str:
         server = EmbeddedValkey(self._settings.data_dir)
@@ -226,6 +248,7 @@ class Supervisor:
             "FLEETLOG_LISTEN_HOST": platform.listen_host,
             "FLEETLOG_LISTEN_PORT": str(platform.listen_port),
             "FLEETLOG_PUBLIC_URL": platform.api_url,
+            **self._told_of_tls(),
         }
         # Only we give it to somebody.
         environment.pop("FLEETLOG_ADMIN_PASSWORD", None)
@@ -233,6 +256,20 @@ class Supervisor:
         for child in self._children:
             child.start()
         self._note_roles()
+
+    def _told_of_tls(self) -> dict[str, str]:
+        """What the roles must know of the certificate, in place of what they would make of the settings themselves."""
+        used = self._encryption
+        if used is None:
+            return {}
+        told: dict[str, object] = {
+            "TLS_CERT_FILE": used.pair.certificate,
+            "TLS_KEY_FILE": used.pair.key,
+            "TLS_CA_FILE": used.ca_file,
+        }
+        if self._nats is not None:
+            told |= {"NATS_CA_FILE": used.ca_file, "NATS_TLS_NAME": used.name}
+        return {f"FLEETLOG_{name}": str(value) for name, value in told.items() if value is not None}
 
     def _note_roles(self) -> None:
         found = [Identity.of(child.pid) for child in self._children if child.pid is not None]
@@ -246,6 +283,8 @@ class Supervisor:
                 for server in self._servers:
                     if not server.running():
                         self._restart(server)
+                if self._encryption is not None and await asyncio.to_thread(self._encryption.renewed):
+                    self._show_renewed()
                 started = [child.look_after() for child in self._children]
                 if any(started):
                     self._note_roles()
@@ -261,6 +300,12 @@ class Supervisor:
             if isinstance(outcome, Exception):
                 _log.error("not_announced", exc_info=outcome)
 
+    def _show_renewed(self) -> None:
+        """The roles look at the files themselves; the NATS server has to be told."""
+        if self._nats is not None:
+            self._nats.reload()
+        _log.info("certificate_renewed")
+
     def _restart(self, server: EmbeddedServer) -> None:
         """Bring a server back; where that fails, the next look tries again, and the roles wait meanwhile."""
         _log.error("server_ended", part=server.name)
@@ -275,6 +320,9 @@ class Supervisor:
         """Say where it is, once every part is there and what was recorded before can be read."""
         # As this machine reaches it: a proxy in front of the public address may not be there yet.
         here = platform_file.completed(self._settings).model_copy(update={"public_url": None})
+        if self._encryption is not None:
+            pair = self._encryption.pair
+            here = here.model_copy(update={"tls_cert_file": pair.certificate, "tls_key_file": pair.key})
         deadline = time.monotonic() + READY_TIMEOUT_S
         goal: int | None = None
         while True:
@@ -309,13 +357,18 @@ class Supervisor:
             lines.append(
                 f"  open these ports to your machines: {platform.listen_port}/tcp (API), {nats_port}/tcp (NATS)"
             )
-            lines.append("  traffic is not encrypted by Fleetlog itself: keep it within networks that you trust")
+            if self._encryption is None:
+                lines.append("  plain text (FLEETLOG_TLS=proxy): only the proxy in front may reach these ports")
+        fingerprint = self._encryption.fingerprint if self._encryption is not None else None
+        pin = f" --fingerprint {fingerprint}" if fingerprint is not None else ""
+        if fingerprint is not None:
+            lines.append(f"  certificate authority: {fingerprint}")
         if shown is not None:
             lines += [
                 "",
                 f"  admin key (shown this once):  {shown.admin_key}",
                 first_steps.login_line(shown),
-                f"  enroll an agent (7 days):     fleetlog agent enroll {platform.api_url} {shown.token}",
+                f"  enroll an agent (7 days):     fleetlog agent enroll {platform.api_url} {shown.token}{pin}",
             ]
         else:
             lines.append(f"  enroll an agent: `fleetlog tokens create --site {first_steps.SITE}` prints the line")

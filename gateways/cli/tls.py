@@ -1,0 +1,33 @@
+"""``fleetlog tls``: the certificate authority that `fleetlog up` makes where none is brought."""
+
+from datetime import UTC, datetime
+
+from gateways.cli.options import DataDir, Json
+from gateways.cli.output import Column, Output, moment
+
+
+def tls_show(as_json: Json = False, data_dir: DataDir = None) -> None:
+    """Show the authorities, the one in use first, with their fingerprints."""
+    import msgspec  # noqa: PLC0415
+
+    from gateways.local.authority import Authority  # noqa: PLC0415
+    from gateways.settings import load_settings  # noqa: PLC0415
+
+    rows = [msgspec.to_builtins(one) for one in Authority(load_settings(data_dir=data_dir).data_dir).standings()]
+    columns = [
+        Column("fingerprint", lambda row: row["fingerprint"]),
+        Column("in use", lambda row: row["signs"]),
+        Column("ends", lambda row: moment(row["ends_at"])),
+    ]
+    Output(as_json=as_json).rows(columns, rows, empty="There is none: `fleetlog up` makes one when it needs it.")
+
+
+def tls_roll_over(as_json: Json = False, data_dir: DataDir = None) -> None:
+    """Take the next step to a new authority: announce, use, retire the old one; a running `fleetlog up` follows."""
+    import msgspec  # noqa: PLC0415
+
+    from gateways.local.authority import Authority  # noqa: PLC0415
+    from gateways.settings import load_settings  # noqa: PLC0415
+
+    step = Authority(load_settings(data_dir=data_dir).data_dir).roll_over(datetime.now(UTC))
+    Output(as_json=as_json).done(f"{step.did}. Next, {step.next}.", msgspec.to_builtins(step))
