@@ -21,6 +21,8 @@ SecretId = NewType("SecretId", UUID)
 FieldId = NewType("FieldId", UUID)
 
 _DERIVED_VERSION = 5
+_RFC_9562 = 0b10
+"""The variant: what the two bits say that any UUID of ours has."""
 _NAMESPACE = UUID("f1ee7109-0000-5000-8000-000000000001").bytes
 
 
@@ -41,4 +43,5 @@ def derived_id(*parts: str | UUID) -> UUID:
 
 def is_derived(stream_id: UUID) -> bool:
     """Whether an id came of `derived_id`: a rollout's commands have such, those that were asked for singly do not."""
-    return stream_id.version == _DERIVED_VERSION
+    # `UUID.version`, at a third of its cost: asked of each event of a log.
+    return stream_id.int >> 76 & 0xF == _DERIVED_VERSION and stream_id.int >> 62 & 0b11 == _RFC_9562

@@ -244,7 +244,7 @@ async def list_agents(
         limit: at most so many.
     """
     query = Query(_ROW)
-    query.tenants("client_id", client_ids, site="site_id")
+    query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
     if client_id is not None:
         query.where("client_id = %s", client_id)
     if site_id is not None:
@@ -277,7 +277,7 @@ async def get_agent(connection: Connection, agent_id: UUID, *, client_ids: Tenan
     """One agent, or None if there is none that the caller sees."""
     query = Query(_ROW)
     query.where("agent_id = %s", agent_id)
-    query.tenants("client_id", client_ids, site="site_id")
+    query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
     return await query.one(connection, AgentRow.from_row)
 
 
@@ -285,7 +285,7 @@ async def get_agent_detail(connection: Connection, agent_id: UUID, *, client_ids
     """As `get_agent`, with its facts."""
     query = Query(_DETAIL)
     query.where("agent_id = %s", agent_id)
-    query.tenants("client_id", client_ids, site="site_id")
+    query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
     return await query.one(connection, AgentDetail.from_row)
 
 
@@ -307,6 +307,6 @@ async def agent_of_key(connection: Connection, public_key: str) -> AgentRow | No
 async def count_agents(connection: Connection, *, client_ids: Tenants) -> AgentCounts:
     """How many there are, for status."""
     query = Query(_SQL["counts"])
-    query.tenants("client_id", client_ids, site="site_id")
+    query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
     counts = await query.one(connection, lambda row: AgentCounts(*row))
     return counts or AgentCounts(0, 0, 0, 0)

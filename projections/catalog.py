@@ -22,6 +22,8 @@ from projections.users import Users
 LIVE = "read"
 SHADOW = "read_shadow"
 """Where a rebuild makes its tables, until they take the place of the live ones."""
+PAST = ("past_1", "past_2", "past_3", "past_4")
+"""Where replays keep the tables as of earlier positions: so many there can be at once."""
 
 PENDING = Pending()
 ALL_PROJECTIONS: tuple[Projection, ...] = (

@@ -27,6 +27,44 @@ class RebuildRunningError(ProjectionError):
     code = "rebuild_running"
 
 
+class ReplayError(ProjectionError):
+    """A replay cannot be made or read."""
+
+    code = "replay_error"
+
+
+class PositionNotReachedError(ReplayError):
+    """The log is not at that position yet."""
+
+    code = "position_not_reached"
+
+
+class ReplayExistsError(ReplayError):
+    """There is a replay of that name already: drop it, or give another name."""
+
+    code = "replay_exists"
+
+
+class ReplaysFullError(ReplayError):
+    """There is no place for another replay: drop one with `fleetlog replay drop`."""
+
+    code = "replays_full"
+
+
+class UnknownReplayError(DomainError):
+    """There is no replay of that name; `fleetlog replay list` shows them."""
+
+    code = "unknown_replay"
+    status = 409
+
+
+class NoReplayError(DomainError):
+    """No replay stands at that position; `fleetlog replay make --at POSITION` makes one."""
+
+    code = "no_replay"
+    status = 409
+
+
 class PositionTimeoutError(ProjectionError):
     """The projection did not reach the position in time: it is behind, stopped, or no projector runs."""
 

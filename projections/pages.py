@@ -21,6 +21,18 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
 
+class OfPast(Scope, frozen=True):
+    """A scope as of now, for rows as of then (`projections.replays`).
+
+    Where a machine is now decides who sees its past, so far as it was the same client's: that is asked of the live
+    tables, which a statement on a replay has to name.
+    """
+
+    @classmethod
+    def like(cls, scope: Scope) -> "OfPast":
+        return cls(everything=scope.everything, clients=scope.clients, sites=scope.sites)
+
+
 class Page(msgspec.Struct, Generic[Row], frozen=True):
     """Some rows, and the cursor of those that follow (None: these were the last)."""
 
@@ -77,20 +89,25 @@ class Query:
             client_ids: what may be seen.
             site: column of the site's id, where it tells where the row's thing is.
             agent: column of the agent's id: the thing is where the agent is now. With neither of both, the row is of
-                its whole client.
+                its whole client. With both, the site tells it but in rows as of then.
         """
         if client_ids is None or client_ids.everything:
             return
         clients, sites = list(client_ids.clients), list(client_ids.site_ids)
         if not sites or not (site or agent):
             self.where(f"{column} = ANY(%s::uuid[])", clients)
-        elif site:
+        elif site and not (agent and isinstance(client_ids, OfPast)):
             self.where(f"({column} = ANY(%s::uuid[]) OR {site} = ANY(%s::uuid[]))", clients, sites)
         else:
-            there: LiteralString = "ARRAY(SELECT agent_id FROM agents WHERE site_id = ANY(%s::uuid[]))"
+            there: LiteralString = "ARRAY(SELECT agent_id FROM read.agents WHERE site_id = ANY(%s::uuid[]))"
             known = list(client_ids.known_clients)
             self.where(f"{column} = ANY(%s::uuid[])", known)
             self.where(f"({column} = ANY(%s::uuid[]) OR {agent} = ANY({there}))", clients, sites)
+
+    @property
+    def arguments(self) -> list[Any]:
+        """Of all its conditions, in their order."""
+        return list(self._arguments)
 
     def text(self, tail: LiteralString = "") -> LiteralString:
         return f"{self._select}{self._conditions()} {tail}"

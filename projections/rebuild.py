@@ -8,8 +8,8 @@ has changed nothing but its own schema, which the next one clears.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any, LiteralString
 
@@ -18,11 +18,12 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from domain.catalog import topic_of
+from domain.event import Event, Recorded
 from projections import tracking
 from projections.catalog import LIVE, SHADOW, named
 from projections.errors import ProjectionError, RebuildRunningError
 from projections.garbage import no_collection
-from projections.projection import Cursor, Projection
+from projections.projection import Batch, Cursor, Projection
 from projections.reading import decode_all, read_range, read_unended
 from schema.archive import Row
 
@@ -46,6 +47,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 Connection = psycopg.Connection[Any]
+Fold = Callable[[Batch, Recorded], None]
 
 
 def rebuild(conninfo: str, name: str, *, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
@@ -123,33 +125,94 @@ def fold_range(
     Returns:
         How many events the projection read.
     """
-    events = gathered = 0
-    batch = projection.begin()
-    with no_collection(), connection.cursor() as cursor:
-        for position, rows in _chunks(connection, projection, after, upto):
-            batch.fold(decode_all(rows))
+    # From an empty table: of what has come and gone by now, there is nothing to write. So the queues are rebuilt at
+    # the cost of what is in them, however long the history. `verify` reads all of it, and so checks this too.
+    ended_by = [topic_of(event_type) for event_type in projection.ends] if after == 0 else []
+    return _fold(connection, (projection,), after, upto, ended_by, progress)
+
+
+def fold_together(
+    connection: Connection,
+    projections: Sequence[Projection],
+    upto: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Fold the log up to a position, however long ago, into the empty tables of several projections at once.
+
+    What had not ended by then may have ended and been archived since, so all is read; but once for all of them.
+
+    Returns:
+        How many events were read.
+    """
+    return _fold(connection, projections, 0, upto, (), progress)
+
+
+def _fold(
+    connection: Connection,
+    projections: Sequence[Projection],
+    after: int,
+    upto: int,
+    ended_by: Sequence[str],
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    types = frozenset[str]().union(*(projection.types for projection in projections))
+    events = 0
+    gathered = _Gathered(projections)
+    writing: Future[None] | None = None
+    with no_collection(), connection.cursor() as cursor, ThreadPoolExecutor(1, "rebuild-writer") as executor:
+        for position, rows in _chunks(connection, types, ended_by, after, upto):
+            gathered.fold(decode_all(rows))
             events += len(rows)
-            gathered += len(rows)
-            if gathered >= GATHERED:
-                batch.flush(cursor)
-                batch, gathered = projection.begin(), 0
+            if gathered.events >= GATHERED:
+                # The server takes them while the next are folded; at most two lots are in memory.
+                if writing is not None:
+                    writing.result()
+                writing = executor.submit(gathered.flush, cursor)
+                gathered = _Gathered(projections)
             if progress is not None:
                 progress(position, upto)
-        batch.flush(cursor)
+        if writing is not None:
+            writing.result()
+        gathered.flush(cursor)
     return events
 
 
-def _chunks(connection: Connection, projection: Projection, after: int, upto: int) -> Iterator[tuple[int, list[Row]]]:
+class _Gathered:
+    """What some events do to the tables of several projections, until it is written."""
+
+    def __init__(self, projections: Sequence[Projection]) -> None:
+        self.events = 0
+        self._batches = [projection.begin() for projection in projections]
+        self._takers: dict[type[Event], list[tuple[Fold, Batch]]] = {}
+        for projection, batch in zip(projections, self._batches, strict=True):
+            for event_type in projection.folds:
+                self._takers.setdefault(event_type, []).append((projection.fold, batch))
+
+    def fold(self, recorded: Sequence[Recorded]) -> None:
+        takers = self._takers
+        for item in recorded:
+            for fold, batch in takers[type(item.event)]:
+                fold(batch, item)
+        self.events += len(recorded)
+
+    def flush(self, cursor: Cursor) -> None:
+        for batch in self._batches:
+            batch.flush(cursor)
+
+
+def _chunks(
+    connection: Connection, types: Collection[str], ended_by: Sequence[str], after: int, upto: int
+) -> Iterator[tuple[int, list[Row]]]:
     """Ranges of the log, read by a second connection ahead of the fold, so that server and fold overlap."""
     if upto - after <= CHUNK or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         # Little to read, or a snapshot to read from: then over the connection at hand.
-        yield from _chunks_of(connection, projection, after, upto)
+        yield from _chunks_of(connection, types, after, upto)
         return
     conninfo = psycopg.conninfo.make_conninfo(connection.info.dsn, password=connection.info.password)
     # The reader is given one range at a time, so it is never more than two ahead and ends with its executor.
     with (
         psycopg.connect(conninfo, autocommit=True) as reader,
-        closing(_chunks_from(reader, projection, after, upto)) as ranges,
+        closing(_chunks_from(reader, types, ended_by, after, upto)) as ranges,
         ThreadPoolExecutor(1, "rebuild-reader") as executor,
     ):
         ahead = deque([executor.submit(next, ranges, None), executor.submit(next, ranges, None)])
@@ -159,25 +222,22 @@ def _chunks(connection: Connection, projection: Projection, after: int, upto: in
 
 
 def _chunks_from(
-    connection: Connection, projection: Projection, after: int, upto: int
+    connection: Connection, types: Collection[str], ended_by: Sequence[str], after: int, upto: int
 ) -> Generator[tuple[int, list[Row]], None, None]:
-    if after > 0 or not projection.ends:
-        yield from _chunks_of(connection, projection, after, upto)
+    if not ended_by:
+        yield from _chunks_of(connection, types, after, upto)
         return
-    # From an empty table: of what has come and gone by then, there is nothing to write. So the queues are rebuilt at
-    # the cost of what is in them, however long the history. `verify` reads all of it, and so checks this too.
-    ended_by = [topic_of(event_type) for event_type in projection.ends]
-    for rows in read_unended(connection, upto, projection.types, ended_by, CHUNK):
+    for rows in read_unended(connection, upto, types, ended_by, CHUNK):
         yield rows[-1][0], rows
 
 
 def _chunks_of(
-    connection: Connection, projection: Projection, after: int, upto: int
+    connection: Connection, types: Collection[str], after: int, upto: int
 ) -> Iterator[tuple[int, list[Row]]]:
     with connection.cursor(binary=True) as cursor:
         while after < upto:
             end = min(after + CHUNK, upto)
-            yield end, read_range(cursor, after, end, projection.types)
+            yield end, read_range(cursor, after, end, types)
             after = end
 
 

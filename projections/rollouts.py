@@ -8,7 +8,7 @@ rollout that is half there.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, LiteralString, Self
 from uuid import UUID
 
 import msgspec
@@ -51,9 +51,10 @@ from domain.rollouts import (
     RolloutWaveReleased,
     command_id,
 )
+from domain.scopes import Scope
 from projections import sql
 from projections.errors import FoldError
-from projections.pages import BY_POSITION, DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
+from projections.pages import BY_POSITION, DEFAULT_LIMIT, Connection, OfPast, Order, Page, Query, Tenants
 from projections.projection import Batch, Cells, Projection
 
 WAITING = "waiting"
@@ -140,6 +141,23 @@ class SiteRow(msgspec.Struct, frozen=True):
     counts: dict[str, int]
 
 
+_COMMAND_EVENTS: tuple[type[Event], ...] = (
+    CommandQueued,
+    CommandDelivered,
+    CommandStarted,
+    CommandRequeued,
+    CommandSucceeded,
+    CommandFailed,
+    CommandTimedOut,
+    CommandInterrupted,
+    CommandRejected,
+    CommandCancelRequested,
+    CommandCancelled,
+    CommandExpired,
+)
+_OF_COMMANDS = frozenset(_COMMAND_EVENTS)
+
+
 class Rollouts(Projection):
     name: ClassVar[str] = "rollouts"
     strict: ClassVar[bool] = False
@@ -157,22 +175,16 @@ class Rollouts(Projection):
         RolloutAborted,
         RolloutCompleted,
         RolloutRetried,
-        CommandQueued,
-        CommandDelivered,
-        CommandStarted,
-        CommandRequeued,
-        CommandSucceeded,
-        CommandFailed,
-        CommandTimedOut,
-        CommandInterrupted,
-        CommandRejected,
-        CommandCancelRequested,
-        CommandCancelled,
-        CommandExpired,
+        *_COMMAND_EVENTS,
     )
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
         event, stream_id = recorded.event, recorded.originator_id
+        if type(event) in _OF_COMMANDS:
+            # First, since they are most of a log; and most of them are nobody's rollout: their ids are of version 7.
+            if is_derived(stream_id):
+                batch["rollout_commands"].update(stream_id, **_moved(event, recorded.recorded_at))
+            return
         match event:
             case RolloutTargeted(entries=entries):
                 _listed(batch, stream_id, entries)
@@ -193,9 +205,7 @@ class Rollouts(Projection):
                 cells = _changed(batch, event, recorded)
                 batch["rollouts"].update(stream_id, version=recorded.originator_version, **cells)
             case _:
-                # Most commands are nobody's rollout: their ids are of version 7.
-                if is_derived(stream_id):
-                    batch["rollout_commands"].update(stream_id, **_moved(event, recorded.recorded_at))
+                raise FoldError(f"{type(event).__name__} is not folded into rollouts.")
 
 
 def _listed(batch: Batch, rollout_id: UUID, entries: Sequence[Entry]) -> None:
@@ -309,18 +319,30 @@ def _visible(query: Query, client_ids: Tenants) -> None:
     """A rollout is seen by those who see all that it is for (invariant 8)."""
     if client_ids is None or client_ids.everything:
         return
+    if isinstance(client_ids, OfPast):
+        # Others may have joined since: who sees it now sees what it was.
+        now = Query("SELECT FROM read.rollouts AS now")
+        now.where("now.rollout_id = rollouts.rollout_id")
+        _within(now, client_ids, "now", "read.rollout_commands")
+        query.where(f"EXISTS ({now.text()})", *now.arguments)
+        return
+    _within(query, client_ids, "rollouts", "rollout_commands")
+
+
+def _within(query: Query, client_ids: Scope, rollouts: LiteralString, parts: LiteralString) -> None:
     # One that is open to all, and is nobody's yet, is seen by those alone who see all.
+    of: LiteralString = f"{rollouts}.client_ids"
     whole = Jsonb([str(one) for one in client_ids.clients])
     if not client_ids.sites:
-        query.where("client_ids <@ %s AND client_ids <> '[]'", whole)
+        query.where(f"{of} <@ %s AND {of} <> '[]'", whole)
         return
     # One that others may join is for whole clients. The first of its agents that is elsewhere ends the search,
     # rollout by rollout: as an anti-join it would begin with all agents of all rollouts.
-    query.where("client_ids <@ %s AND client_ids <> '[]'", Jsonb([str(one) for one in client_ids.known_clients]))
+    query.where(f"{of} <@ %s AND {of} <> '[]'", Jsonb([str(one) for one in client_ids.known_clients]))
     query.where(
-        "(client_ids <@ %s OR (open_until IS NULL AND targeted > 0 AND (SELECT true FROM rollout_commands AS part"
-        " WHERE part.rollout_id = rollouts.rollout_id AND NOT (part.client_id = ANY(%s::uuid[])"
-        " OR part.site_id = ANY(%s::uuid[])) LIMIT 1) IS NULL))",
+        f"({of} <@ %s OR ({rollouts}.open_until IS NULL AND {rollouts}.targeted > 0 AND"  # noqa: S608 - names of our own
+        f" (SELECT true FROM {parts} AS part WHERE part.rollout_id = {rollouts}.rollout_id"
+        " AND NOT (part.client_id = ANY(%s::uuid[]) OR part.site_id = ANY(%s::uuid[])) LIMIT 1) IS NULL))",
         whole,
         list(client_ids.clients),
         list(client_ids.site_ids),

@@ -81,7 +81,7 @@ def _seen(query: Query, scope: Tenants) -> None:
     query.where("client_id = ANY(%s::uuid[])", list(scope.known_clients))
     query.where(
         "(client_id = ANY(%s::uuid[]) OR site_id = ANY(%s::uuid[])"
-        " OR agent_id = ANY(ARRAY(SELECT agent_id FROM agents WHERE site_id = ANY(%s::uuid[]))))",
+        " OR agent_id = ANY(ARRAY(SELECT agent_id FROM read.agents WHERE site_id = ANY(%s::uuid[]))))",
         list(scope.clients),
         sites,
         sites,

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from projections import tracking
-from projections.catalog import ALL_PROJECTIONS, LIVE, SHADOW
+from projections.catalog import ALL_PROJECTIONS, LIVE, PAST, SHADOW
 from projections.projection import Cursor, Projection
 from projections.rebuild import rebuild_with
 
@@ -18,7 +18,8 @@ async def create_tables(url: str, projections: Sequence[Projection] = ALL_PROJEC
     """Make the tables of projections that have none yet; doing it again changes nothing.
 
     Args:
-        url: as the login that migrates: it makes the rebuilds' schema, and what is in it belongs to the application.
+        url: as the login that migrates: it makes the schemas of rebuilds and replays; what is in them belongs to the
+            application.
         projections: which.
 
     The tables of following projections are filled, or remade after a change of their fold, by the projector. Appends
@@ -32,7 +33,8 @@ def _create_tables(url: str, projections: Sequence[Projection]) -> None:
         with connection.transaction(), connection.cursor() as cursor:
             # Two that start at once take turns.
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('fleetlog projections tables', 0))")
-            _create_schema(cursor, SHADOW)
+            for name in (SHADOW, *PAST):
+                _create_schema(cursor, name)
             cursor.execute(SQL("SET LOCAL ROLE {}").format(Identifier(APP_ROLE)))
             cursor.execute(SQL("SET LOCAL search_path TO {}").format(Identifier(LIVE)))
             tracking.create(cursor)

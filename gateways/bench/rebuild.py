@@ -2,6 +2,8 @@
 
 The value counts each event of the log once, and the time of both rebuilds. The limit is what the server needs to hand
 out the log once, to take the same rows and to make their indexes.
+
+Beside it, a replay: all read models at once, as of the end of the same log.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from gateways.bench.history import FleetHistory
 from gateways.bench.result import BenchOptions, BenchResult
 from projections.catalog import named
 from projections.rebuild import rebuild
+from projections.replays import make
 from projections.tables import create_tables
 
 NAME = "rebuild"
@@ -46,6 +49,10 @@ async def run(options: BenchOptions) -> BenchResult:
                 each[name].append(time.perf_counter() - begun)
             ours.append(count / sum(took[-1] for took in each.values()))
             alone.append(count / await asyncio.to_thread(seconds_alone, url, projections, indexed_first=False))
+        begun = time.perf_counter()
+        await asyncio.to_thread(make, app_conninfo(url), count, "bench")
+        replayed = count / (time.perf_counter() - begun)
     value, limit = statistics.median(ours), statistics.median(alone)
     extra = {f"{name}_events_per_s": count / statistics.median(took) for name, took in each.items()}
+    extra["replay_events_per_s"] = replayed
     return BenchResult(name=NAME, value=value, unit="events/s", limit=limit, ratio=value / limit, n=count, extra=extra)

@@ -25,7 +25,7 @@ COLUMNS = (
 )
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_agents(
     session: Session,
     text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Part of a name or hostname.")] = None,
@@ -54,7 +54,7 @@ def list_agents(
     session.out.rows(COLUMNS, agents, empty="No agents match.")
 
 
-@command(app, "show")
+@command(app, "show", past=True)
 def show_agent(session: Session, agent: AgentArgument) -> None:
     """Show one agent with its facts."""
     found = finding.agent(session.api, agent)

@@ -41,10 +41,12 @@ class Api:
     Args:
         profile: where it is, and the key.
         client: what carries the requests, for tests; by default a client of its own.
+        at: as of when it reads, as the header `Fleetlog-At` takes it; None reads what is now.
     """
 
-    def __init__(self, profile: Profile, client: httpx2.Client | None = None) -> None:
+    def __init__(self, profile: Profile, client: httpx2.Client | None = None, *, at: str | None = None) -> None:
         self.url = profile.url
+        self._at = {} if at is None else {"Fleetlog-At": at}
         self._position = 0
         # A proxy from the environment has no way to this machine's own loopback.
         where = urlsplit(profile.url)
@@ -164,7 +166,7 @@ class Api:
         return response
 
     def _waiting(self) -> dict[str, str]:
-        return {"Fleetlog-Wait-Position": str(self._position)} if self._position else {}
+        return self._at | ({"Fleetlog-Wait-Position": str(self._position)} if self._position else {})
 
 
 def _trusting(ca: str | None) -> ssl.SSLContext:

@@ -24,7 +24,7 @@ COLUMNS = (
 )
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_requests(
     session: Session, all_: Annotated[bool, typer.Option("--all", help="Those that are decided, too.")] = False
 ) -> None:
@@ -33,7 +33,7 @@ def list_requests(
     session.out.rows(COLUMNS, session.api.items("/approvals", state=state), empty="Nothing waits for anybody.")
 
 
-@command(app, "show")
+@command(app, "show", past=True)
 def show_request(session: Session, request: RequestArgument) -> None:
     """Show one, with all that was asked for."""
     found = finding.approval(session.api, request)

@@ -19,7 +19,7 @@ SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="Id, piece of 
 CLIENT_COLUMNS = (Column("name", lambda client: client["name"]), Column("id", lambda client: client["id"]))
 
 
-@command(clients, "list")
+@command(clients, "list", past=True)
 def list_clients(session: Session) -> None:
     """List clients."""
     session.out.rows(CLIENT_COLUMNS, session.api.items("/clients"), empty="There are no clients yet.")
@@ -40,7 +40,7 @@ def rename_client(session: Session, client: ClientArgument, name: Name) -> None:
     session.out.done(f"{found['name']} is now called {name}.", answer)
 
 
-@command(sites, "list")
+@command(sites, "list", past=True)
 def list_sites(
     session: Session, client: Annotated[str | None, typer.Option("--client", help="Only of this client.")] = None
 ) -> None:

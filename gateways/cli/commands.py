@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         ("cancel", cancel),
         ("retry", retry),
     ):
-        command(app, name)(function)
+        command(app, name, past=function not in (cancel, retry))(function)
 
 
 def what(item: Row, names: Names) -> str:

@@ -35,8 +35,8 @@ STORY = (
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(app, "timeline")(timeline)
-    command(app, "events")(events)
+    command(app, "timeline", past=True)(timeline)
+    command(app, "events", past=True)(events)
 
 
 def timeline(

@@ -18,7 +18,7 @@ Site = Annotated[str | None, typer.Option("--site", help="Of this site.")]
 Agent = Annotated[str | None, typer.Option("--agent", help="Of this agent.")]
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_fields(session: Session) -> None:
     """List fields."""
     columns = (
@@ -90,7 +90,7 @@ def fill_fields(
     session.out.done(f"Filled in on {what}: {', '.join(given)}.", answer)
 
 
-@command(app, "show")
+@command(app, "show", past=True)
 def show_fields(session: Session, client: Client = None, site: Site = None, agent: Agent = None) -> None:
     """Show what is filled in on one client, site or agent."""
     path, what = _holder(session, client, site, agent)

@@ -61,7 +61,7 @@ def _made(session: Session, body: dict[str, Any]) -> Row:
         raise
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_keys(session: Session) -> None:
     """List API keys; their text is never shown again."""
     names = Names(session.api)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
-from gateways.cli import audit
+from gateways.cli import audit, replays
 from gateways.cli.archive import archive_check, archive_list, archive_run, archive_verify
 from gateways.cli.errors import BadValueError, CommandLineError, NoPlatformError
 from gateways.cli.options import DataDir, Json
@@ -86,6 +86,10 @@ def register(app: typer.Typer) -> None:
     archive.command("verify")(_guarded(archive_verify))
     archive.command("check")(_guarded(archive_check))
     app.add_typer(archive)
+    replays.app.command("make")(_guarded(replays.replay_make))
+    replays.app.command("list")(_guarded(replays.replay_list))
+    replays.app.command("drop")(_guarded(replays.replay_drop))
+    app.add_typer(replays.app)
     for name, function in audit.WITHOUT_API.items():
         audit.app.command(name)(_guarded(function))
     app.add_typer(audit.app)
@@ -104,6 +108,7 @@ def _guarded(function: Callable[P, None]) -> Callable[P, None]:
         from command_bus.pooler import PoolerError  # noqa: PLC0415
         from command_bus.postgres import APP_ROLE  # noqa: PLC0415
         from domain.codec import UndecodableEventError  # noqa: PLC0415
+        from domain.errors import DomainError  # noqa: PLC0415
         from gateways.backup.errors import BackupError  # noqa: PLC0415
         from gateways.local.processes import ServerError  # noqa: PLC0415
         from gateways.settings import SettingsError  # noqa: PLC0415
@@ -130,6 +135,7 @@ def _guarded(function: Callable[P, None]) -> Callable[P, None]:
             ArchiveBusyError,
             ArchiveDamagedError,
             AuditError,
+            DomainError,
         ) as error:
             _fail(error, error.code, str(error) or (type(error).__doc__ or ""))
         except psycopg.OperationalError as error:
@@ -357,7 +363,8 @@ def config_nats(
     print(render_nats_config(keys, websocket=websocket, tls=tls), end="")  # noqa: T201 -- a file's content
 
 
-def _conninfo(data_dir: Path | None = None) -> str:
+def conninfo_of(data_dir: Path | None = None) -> str:
+    """How the application connects to the database of this machine's Fleetlog, or the one that is configured."""
     from command_bus.postgres import app_conninfo  # noqa: PLC0415
     from gateways.settings import need  # noqa: PLC0415
 
@@ -372,7 +379,7 @@ def projections_list(as_json: Json = False, data_dir: DataDir = None) -> None:
     from projections.catalog import list_status  # noqa: PLC0415
 
     async def read() -> list[Any]:
-        async with await psycopg.AsyncConnection.connect(_conninfo(data_dir)) as connection:
+        async with await psycopg.AsyncConnection.connect(conninfo_of(data_dir)) as connection:
             return [msgspec.to_builtins(state) for state in await list_status(connection)]
 
     columns = [
@@ -402,7 +409,7 @@ def projections_rebuild(
 
     from projections import catalog, rebuild  # noqa: PLC0415
 
-    conninfo = _conninfo(data_dir)
+    conninfo = conninfo_of(data_dir)
     out = Output(as_json=as_json)
     done = []
     for name in names or catalog.names():
@@ -424,7 +431,7 @@ def projections_verify(
 
     from projections import catalog, verify  # noqa: PLC0415
 
-    conninfo = _conninfo(data_dir)
+    conninfo = conninfo_of(data_dir)
     out = Output(as_json=as_json)
     results = [(name, verify.verify(conninfo, name)) for name in names or catalog.names()]
     if as_json:
@@ -440,7 +447,7 @@ def projections_resume(name: Name, data_dir: DataDir = None) -> None:
     """Let a stopped projection try its event again, after what stopped it was mended."""
     from projections import catalog, runner  # noqa: PLC0415
 
-    runner.resume(_conninfo(data_dir), catalog.named(name).name)
+    runner.resume(conninfo_of(data_dir), catalog.named(name).name)
     Output(as_json=False).plain(f"{name} tries again.")
 
 

@@ -33,7 +33,7 @@ COLUMNS = (
 )
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_roles(session: Session) -> None:
     """List roles; those that are built in first."""
     session.out.rows(COLUMNS, session.api.items("/roles"), empty="There are no roles.")
@@ -46,7 +46,7 @@ def list_permissions(session: Session) -> None:
     session.out.rows(columns, session.api.get("/permissions")["items"])
 
 
-@command(app, "show")
+@command(app, "show", past=True)
 def show_role(session: Session, role: RoleArgument) -> None:
     """Show what a role allows."""
     found = finding.role(session.api, role)

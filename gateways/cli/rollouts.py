@@ -183,7 +183,7 @@ for _name, _function in (
     ("abort", abort),
     ("retry", retry),
 ):
-    command(app, _name)(_function)
+    command(app, _name, past=_function in (list_, show, outcomes))(_function)
 
 
 def _show_agents(session: Session, items: Iterable[Row]) -> None:

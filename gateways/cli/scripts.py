@@ -42,13 +42,13 @@ COLUMNS = (
 )
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_scripts(session: Session) -> None:
     """List scripts."""
     session.out.rows(COLUMNS, session.api.items("/scripts"), empty="There are no scripts yet.")
 
 
-@command(app, "show")
+@command(app, "show", past=True)
 def show_script(
     session: Session,
     script: ScriptArgument,

@@ -44,7 +44,7 @@ def set_secret(
     session.out.done(f"Secret {name} is set{again}.", answer)
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_secrets(session: Session) -> None:
     """List secrets, without their values."""
     names = Names(session.api)

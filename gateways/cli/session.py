@@ -6,6 +6,7 @@
 
 import inspect
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Annotated, Any, Concatenate, ParamSpec
 
@@ -16,6 +17,7 @@ from gateways.cli.api import Api
 from gateways.cli.errors import CommandLineError
 from gateways.cli.output import Output
 from gateways.cli.profile import find
+from gateways.cli.times import point
 
 BAD_REQUEST = 2
 P = ParamSpec("P")
@@ -28,6 +30,15 @@ Key = Annotated[
     typer.Option("--key", help="API key (better: the environment, or `fleetlog login`).", rich_help_panel="Connection"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.", rich_help_panel="Connection")]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="WHEN",
+        help="As of then: a position, a time, 2h ago, or a replay's name (`fleetlog replay`).",
+        rich_help_panel="Connection",
+    ),
+]
 
 
 class ListByDefault(TyperGroup):
@@ -53,33 +64,48 @@ class Session:
         self.out = out
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[..., None]]:
+def command(
+    app: typer.Typer, name: str, *, past: bool = False
+) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[..., None]]:
     """Register a command of the admin's command line.
 
     Args:
         app: the group that it belongs to.
         name: what is typed.
+        past: it reads alone, and may do so as of an earlier time.
     """
 
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
         @wraps(function)
-        def run(*args: Any, url: str | None, key: str | None, as_json: bool, **options: Any) -> None:
+        def run(
+            *args: Any, url: str | None, key: str | None, as_json: bool, at: str | None = None, **options: Any
+        ) -> None:
             out = Output(as_json=as_json)
             try:
-                with Api(find(url, key)) as api:
+                with Api(find(url, key), at=as_of(at, datetime.now(UTC)) if at is not None else None) as api:
                     function(Session(api, out), *args, **options)
             except CommandLineError as error:
                 out.error(error.shown_code, error.detail)
                 raise typer.Exit(BAD_REQUEST) from error
 
-        _show_shared_options(run, function)
+        _show_shared_options(run, function, past=past)
         app.command(name)(run)
         return run
 
     return register
 
 
-def _show_shared_options(run: Callable[..., None], function: Callable[..., None]) -> None:
+def as_of(text: str, now: datetime) -> str:
+    """What ``--at`` says, as the API takes it: a position or a replay's name as it is, a time or a span as a time.
+
+    Raises:
+        BadValueError: it is none of these.
+    """
+    text = text.strip()
+    return text if text.isdecimal() or text[:1].isalpha() else point(text, now, past=True).isoformat()
+
+
+def _show_shared_options(run: Callable[..., None], function: Callable[..., None], *, past: bool) -> None:
     """Give the registered function the signature that typer reads."""
     _, *own = inspect.signature(function).parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -88,6 +114,8 @@ def _show_shared_options(run: Callable[..., None], function: Callable[..., None]
         inspect.Parameter("key", keyword, default=None, annotation=Key),
         inspect.Parameter("as_json", keyword, default=False, annotation=Json),
     ]
+    if past:
+        shared.append(inspect.Parameter("at", keyword, default=None, annotation=At))
     parameters = [*own, *shared]
     del run.__wrapped__  # type: ignore[attr-defined]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -55,7 +55,7 @@ def create_token(
         )
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_tokens(session: Session) -> None:
     """List enrollment tokens; their text is never shown again."""
     names = Names(session.api)

@@ -17,7 +17,7 @@ UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Id, piece of 
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_users(session: Session) -> None:
     """List users and service accounts."""
     names = Names(session.api)
@@ -46,7 +46,7 @@ def add_user(
     session.out.done(f"{name} added: {answer['id']}", answer)
 
 
-@command(app, "show")
+@command(app, "show", past=True)
 def show_user(session: Session, user: UserArgument) -> None:
     """Show one of them."""
     found = finding.user(session.api, user)

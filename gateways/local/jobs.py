@@ -21,6 +21,7 @@ from gateways.agents.retention import remove_beyond, remove_old
 from gateways.local.roster import forget_lost
 from gateways.settings import Settings, need
 from projections.catalog import INLINE
+from projections.replays import drop_expired
 
 UPLOAD_LIFE = timedelta(hours=24)
 """An upload that no chunk was added to for so long is begun anew by its agent, if it still wants to."""
@@ -81,11 +82,15 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         with psycopg.connect(app_conninfo(url, name="fleetlog-jobs"), autocommit=True) as connection:
             return {"removed": forget_lost(connection)}
 
+    def drop_replays() -> Mapping[str, Any]:
+        return {"dropped": drop_expired(app_conninfo(url, name="fleetlog-jobs"))}
+
     jobs = [
         Job(name="purge_uploads", period_s=30 * _MINUTE, run=lambda: _with_pool(url, purge)),
         Job(name="scrub_outputs", period_s=60 * _MINUTE, run=lambda: _with_pool(url, scrubber.run)),
         Job(name="sweep_secrets", period_s=60 * _MINUTE, run=lambda: _with_pool(url, sweep)),
         Job(name="forget_lost_processes", period_s=60 * _MINUTE, run=forget),
+        Job(name="drop_replays", period_s=10 * _MINUTE, run=drop_replays),
     ]
     if settings is not None and settings.archive_after_days is not None:
         age = timedelta(days=settings.archive_after_days)

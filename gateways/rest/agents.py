@@ -56,7 +56,9 @@ class AgentModel(Model):
     online: bool
     connected_at: AwareDatetime | None
     disconnected_at: AwareDatetime | None
-    last_seen_at: AwareDatetime | None = Field(description="Its last sign of life; telemetry, and not in the log.")
+    last_seen_at: AwareDatetime | None = Field(
+        description="Its last sign of life; telemetry, and not in the log: null as of an earlier time."
+    )
     address: str
     transport: str
     gateway: str
@@ -119,7 +121,7 @@ async def list_agents(call: Call) -> Response:
             cursor=query.cursor,
             limit=query.limit,
         )
-        seen = await last_seen(connection, [row.agent_id for row in page.items])
+        seen = await last_seen(call, connection, [row.agent_id for row in page.items])
     items = [agent_document(row, seen.get(row.agent_id)) for row in page.items]
     return json_response({"items": items, "next": page.next})
 
@@ -128,7 +130,7 @@ async def show_agent(call: Call) -> Response:
     agent_id = call.path["agent_id"]
     async with call.connection() as connection:
         row = found(await get_agent_detail(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
-        seen = await last_seen(connection, [agent_id])
+        seen = await last_seen(call, connection, [agent_id])
     detail = {"public_key": row.public_key, "facts": row.facts}
     return one(agent_document(row, seen.get(agent_id)) | detail, row.version)
 

@@ -38,7 +38,9 @@ class ApiKeyModel(Model):
     expires_at: AwareDatetime | None
     revoked: bool
     revoked_at: AwareDatetime | None
-    last_used_at: AwareDatetime | None = Field(description="To the minute; telemetry, and not in the log.")
+    last_used_at: AwareDatetime | None = Field(
+        description="To the minute; telemetry, and not in the log: null as of an earlier time."
+    )
     created_at: AwareDatetime
     actor: str = Field(description="Who made it.")
     version: int
@@ -99,7 +101,11 @@ async def list_api_keys(call: Call) -> Response:
             connection, client_ids=call.tenants, owner_id=query.owner_id, cursor=query.cursor, limit=query.limit
         )
         names = await role_names(connection, [grant for row in page.items for grant in row.grants or ()])
-    return json_response({"items": [api_key_document(row, names) for row in page.items], "next": page.next})
+    items = [api_key_document(row, names) for row in page.items]
+    if call.at is not None:
+        # What is not in the log is known as of now alone.
+        items = [item | {"last_used_at": None} for item in items]
+    return json_response({"items": items, "next": page.next})
 
 
 async def me(call: Call) -> Response:
@@ -145,6 +151,7 @@ ROUTES: tuple[Route, ...] = (
         query=ReadQuery,
         response=MeModel,
         reads=("users", "roles"),
+        past=False,
     ),
     write(
         "POST",

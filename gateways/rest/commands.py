@@ -35,6 +35,7 @@ from gateways.rest.errors import NoOutputError
 from gateways.rest.events import EventModel, event_page
 from gateways.rest.live import live_command
 from gateways.rest.route import (
+    EVENT_STREAM,
     Answer,
     Call,
     Model,
@@ -48,7 +49,6 @@ from gateways.rest.route import (
     write,
 )
 from gateways.rest.specs import ShownSpec
-from gateways.rest.sse import EVENT_STREAM
 from projections.commands import CommandRow, get_command
 from projections.commands import list_commands as read_commands
 from projections.errors import PositionTimeoutError
@@ -237,7 +237,7 @@ async def list_commands(call: Call) -> Response:
 
 async def show(call: Call) -> Response:
     query: CommandQuery = call.query
-    if query.wait_s == 0:
+    if query.wait_s == 0 or call.at is not None:  # what was does not change any more
         row = await _row(call)
     else:
         row = await _ended(call, query.wait_s)

@@ -35,6 +35,7 @@ from gateways.rest.errors import (
 from gateways.rest.feed import LogFeed
 from gateways.rest.observe import correlation_id
 from gateways.rest.parts import ApiParts, Identity
+from gateways.rest.past import HEADER, position_asked_for
 from gateways.rest.route import JSON, MAX_POSITION, NUMBERS, Call, Query, ReadQuery, Route
 from projections.errors import PositionTimeoutError
 
@@ -92,6 +93,8 @@ class Endpoint:
             return Response(media_type=route.media_type)
         async with self._admission.hold(_kind(route, call.query), call.caller.actor):
             response = await self._answer(route, call)
+            if call.at is not None:
+                response.headers[HEADER] = str(call.at)
             if not route.streams:
                 return response
             await response(request.scope, request.receive, send)
@@ -102,7 +105,8 @@ class Endpoint:
             return await route.handler(call)
         except NotFoundError:
             # What was made a moment ago may be in the log and not yet in the read model: "not found" would be untrue.
-            if not route.reads or not await self._caught_up(route, call):
+            # As of then, what is not there was not.
+            if call.at is not None or not route.reads or not await self._caught_up(route, call):
                 raise
         return await route.handler(call)
 
@@ -134,6 +138,7 @@ class Endpoint:
             raise ForbiddenError("This concerns all tenants, and your roles are limited to some.")
         path = {name: _path_value(name, request.path_params[name]) for name in route.path_names}
         query = parse_query(route.query, request.query_params)
+        at = await position_asked_for(self._parts, route, query, headers)
         intent = None
         if route.intent is not None:
             intent = _intent(route, path, headers, await self._body(request, held))
@@ -148,6 +153,7 @@ class Endpoint:
             path=path,
             query=query,
             intent=intent,
+            at=at,
         )
 
     async def _body(self, request: Request, held: ExitStack) -> bytes:

@@ -41,6 +41,13 @@ class MalformedHeaderError(ApiError):
     status = 400
 
 
+class NotOfPastError(ApiError):
+    """This cannot be asked as of an earlier time: it changes something, follows what comes, or is about now alone."""
+
+    code = "not_of_past"
+    status = 400
+
+
 class NoSuchRouteError(ApiError):
     """Nothing lives at this address; see /docs for what does."""
 

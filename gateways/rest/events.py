@@ -18,7 +18,9 @@ from domain.event import Recorded, Undecodable
 from domain.permissions import Permission
 from gateways.rest.errors import BehindError
 from gateways.rest.route import (
+    EVENT_STREAM,
     MAX_POSITION,
+    At,
     Call,
     Model,
     PageOf,
@@ -28,7 +30,7 @@ from gateways.rest.route import (
     Route,
     json_response,
 )
-from gateways.rest.sse import EVENT_STREAM, UNDECODABLE, follow, last_event_id, stream
+from gateways.rest.sse import UNDECODABLE, follow, last_event_id, stream
 from projections.agents import agents_at
 from projections.errors import InvalidCursorError, PositionTimeoutError
 from projections.timeline import describe
@@ -64,6 +66,7 @@ class Filter(Query):
 class Window(Filter):
     """Which events, of which time."""
 
+    at: At = None
     since: Moment | None = None
     until: Moment | None = Field(default=None, description="Exclusive.")
     after: Position | None = Field(
@@ -147,7 +150,7 @@ async def visible_to(call: Call) -> Selection:
             await call.parts.waiter.wait(call.feed.position, ("agents",), call.parts.wait_position_s)
         except PositionTimeoutError:
             raise BehindError from None
-        async with call.connection() as connection:
+        async with call.connection_now() as connection:
             agents = await agents_at(connection, scope.site_ids)
         places = Places(whole_clients=scope.clients, sites=scope.site_ids, agents=agents)
     return Selection(client_ids=None if scope.everything else tuple(scope.known_clients), places=places)
@@ -176,7 +179,9 @@ async def event_page(
         if not cursor.isascii() or not cursor.isdecimal() or not 0 < int(cursor) <= MAX_POSITION:
             raise InvalidCursorError
         after = int(cursor)
-    found = await call.parts.log.read(selection, after=after, limit=limit + 1, backwards=backwards, tolerant=True)
+    found = await call.parts.log.read(
+        selection, after=after, upto=call.at, limit=limit + 1, backwards=backwards, tolerant=True
+    )
     more = len(found) > limit
     found = found[:limit]
     return json_response(
@@ -198,7 +203,7 @@ async def list_events(call: Call) -> Response:
 
 async def export(call: Call) -> Response:
     query: Window = call.query
-    upto = await call.parts.log.head()
+    upto = call.at if call.at is not None else await call.parts.log.head()
     lines = _lines(call, await selection_of(call), query.after or 0, upto)
     # The first page is read before the status goes out, so that a log that is away is a 503 and no empty export.
     first = await anext(lines, b"")
@@ -252,6 +257,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Replay the log.",
         tag=TAG,
         handler=list_events,
+        of_log=True,
         query=EventsQuery,
         response=PageOf[EventModel],
     ),
@@ -263,6 +269,7 @@ ROUTES: tuple[Route, ...] = (
         description="Up to the position that the header `Fleetlog-Position` names; any size, in the order of position.",
         tag=TAG,
         handler=export,
+        of_log=True,
         query=Window,
         response=EventModel,
         media_type=NDJSON,

@@ -36,14 +36,15 @@ from domain.errors import (
 )
 from gateways.rest import errors as http
 from gateways.rest.problems import MEDIA_TYPE, Problem
-from gateways.rest.route import API, JSON, MAX_POSITION, NUMBERS, PageQuery, ReadQuery, Route
-from projections.errors import InvalidCursorError
+from gateways.rest.route import API, AS_OF, JSON, MAX_POSITION, NUMBERS, PageQuery, ReadQuery, Route
+from projections.errors import InvalidCursorError, NoReplayError, UnknownReplayError
 
 API_VERSION = "1.0"
 """Of what the document describes; it grows by additions, and a break would be /api/v2."""
 _REF = "#/components/schemas/{model}"
 _ANY: tuple[type[DomainError], ...] = (
     http.MalformedHeaderError,
+    http.NotOfPastError,
     UnauthenticatedError,
     ForbiddenError,
     StaleVersionError,
@@ -57,6 +58,7 @@ _ANY: tuple[type[DomainError], ...] = (
     http.UnavailableError,
 )
 _READS: tuple[type[DomainError], ...] = (http.PositionAheadError, http.BehindError)
+_OF_PAST: tuple[type[DomainError], ...] = (http.PositionAheadError, UnknownReplayError, NoReplayError)
 _WRITES: tuple[type[DomainError], ...] = (
     http.MalformedJsonError,
     http.BodyTooLargeError,
@@ -106,6 +108,8 @@ def _errors_of(route: Route) -> Iterator[type[DomainError]]:
     yield from _ANY
     if route.reads:
         yield from _READS
+    if route.of_past:
+        yield from _OF_PAST
     if issubclass(route.query, PageQuery):
         yield InvalidCursorError
     if route.intent is not None:
@@ -258,6 +262,9 @@ def _header_parameters(route: Route) -> list[Parameter]:
             )
     elif issubclass(route.query, ReadQuery) and route.reads:
         shown.append(_header("Fleetlog-Wait-Position", "See the write that answered with this.", None, "integer"))
+    if route.of_past:
+        as_of = {"name": "Fleetlog-At", "in": "header", "description": "As the parameter `at`, where that is left out."}
+        shown.append(Parameter.model_validate(as_of | {"schema": AS_OF}))
     return shown
 
 
@@ -276,6 +283,8 @@ def _responses(route: Route, schemas: _Schemas) -> Responses:
         headers["Fleetlog-Position"] = _shown("Of the change in the log.")
     if route.etag or route.intent is not None:
         headers["ETag"] = _shown("The version, for If-Match.")
+    if route.of_past:
+        headers["Fleetlog-At"] = _shown("The position as of which it answers, where one was asked for.")
     if route.location:
         headers["Location"] = _shown("Where to look next.")
     content = {"schema": schemas.body(route.response)} if route.response is not None else {}

@@ -22,6 +22,7 @@ from gateways.rest.sse import last_event_id, stream
 from projections import tracking
 from projections.errors import PositionTimeoutError
 from projections.pages import Connection
+from projections.replays import time_at
 from projections.rollouts import STATES, RolloutRow, count_recent, count_states, get_rollout
 
 READS = ("rollouts",)
@@ -67,6 +68,12 @@ async def progress_of(call: Call, connection: Connection, rollout_id: UUID) -> P
     Raises:
         NotFoundError: there is none that the caller sees.
     """
+    if call.at is not None:
+        # Nothing changes there, so it needs no moment of its own.
+        position, now = call.at, await time_at(connection, call.at)
+        row = found(await get_rollout(connection, rollout_id, client_ids=call.tenants), "rollout", rollout_id)
+        counts = await count_states(connection, rollout_id)
+        return Progress(position, row, counts, await _pace(connection, row, counts, now or call.parts.clock()))
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         position = (await tracking.read_positions(connection))["rollouts"].position

@@ -42,6 +42,7 @@ from domain.permissions import Permission
 from domain.rollouts import RolloutState
 from gateways.rest.rollout_progress import READS, all_counts, progress_of, progress_stream, rollout_document
 from gateways.rest.route import (
+    EVENT_STREAM,
     Answer,
     Call,
     Model,
@@ -56,7 +57,6 @@ from gateways.rest.route import (
     write,
 )
 from gateways.rest.specs import ShownSpec
-from gateways.rest.sse import EVENT_STREAM
 from projections.rollouts import (
     STATES,
     MemberRow,

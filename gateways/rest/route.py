@@ -1,8 +1,8 @@
 """A route as one declaration: what it takes, what it gives, who may. The document and the dispatcher both read it."""
 
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Generic, TypeVar
@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,10 +23,12 @@ from domain.scopes import Scope
 from gateways.rest.admission import Kind
 from gateways.rest.feed import LogFeed
 from gateways.rest.parts import ApiParts
-from projections.pages import Page
+from projections.pages import OfPast, Page
+from projections.replays import reading
 
 API = "/api/v1"
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 MAX_POSITION = 2**53 - 1
 """What every JSON reader holds exactly; the log will not get there."""
 NUMBERS = {"revision": 999_999_999, "checkpoint": 999_999_999, "position": MAX_POSITION}
@@ -44,9 +46,30 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+AS_OF = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": MAX_POSITION},
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9._-]{0,63}$"},
+    ]
+}
+"""A position, a time, or the name of a replay."""
+At = Annotated[
+    str | None,
+    Field(
+        default=None,
+        description="Answer as of then: a position of the log, a time, or the name of a replay. The header "
+        "`Fleetlog-At` says the same where this is left out. Lists and single things need a replay that stands there "
+        "(`fleetlog replay`). What you may see is judged as of now.",
+    ),
+    WithJsonSchema(AS_OF),
+]
+
+
 class ReadQuery(Query):
     """Of reads that a projection answers."""
 
+    at: At = None
     wait_position: Position | None = Field(
         default=None,
         description="Answer only once the read model has seen this log position (the `Fleetlog-Position` of a write); "
@@ -77,15 +100,33 @@ class Call:
     """An instance of the route's query model."""
     intent: Any
     """An instance of the route's intent; None on reads."""
+    at: int | None = None
+    """The position as of which it asks; None asks for what is now."""
 
     @property
     def tenants(self) -> Scope | None:
-        """The clients and sites that the caller sees by this route (invariant 8); None sees all."""
-        return None if self.caller.scope.everything else self.caller.scope
+        """The clients and sites that the caller sees by this route (invariant 8), as of now; None sees all."""
+        scope = self.caller.scope
+        if scope.everything:
+            return None
+        return scope if self.at is None else OfPast.like(scope)
 
     def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
-        """A connection to read with; waits for one, but not for ever."""
+        """A connection to read with, as of the position asked for; waits for one, but not for ever.
+
+        Raises:
+            NoReplayError: no replay stands there.
+        """
+        return self.connection_now() if self.at is None else self._connection_at(self.at)
+
+    def connection_now(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """A connection that reads what is now, whatever was asked for: for what the caller may see."""
         return self.parts.pool.connection(timeout=CONNECTION_S)
+
+    @asynccontextmanager
+    async def _connection_at(self, position: int) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        async with self.connection_now() as connection, reading(connection, position) as reader:
+            yield reader
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -109,6 +150,10 @@ class Route:
     query: type[Query] = Query
     reads: tuple[str, ...] = ()
     """The projections that answer it, for those who wait for a position."""
+    past: bool = True
+    """Projections answer it as of an earlier position, too: False where it is about now alone."""
+    of_log: bool = False
+    """The log itself answers it, which needs no replay for that."""
     needs: Permission | None
     """What the caller must be permitted; None where every key may. What is answered lies within its scope."""
     everywhere: bool = False
@@ -126,6 +171,12 @@ class Route:
     @cached_property
     def path_names(self) -> tuple[str, ...]:
         return tuple(re.findall(r"{(\w+)}", self.path))
+
+    @cached_property
+    def of_past(self) -> bool:
+        """It can be asked as of an earlier position."""
+        follows = self.media_type == EVENT_STREAM
+        return self.of_log or (bool(self.reads) and self.past and self.intent is None and not follows)
 
     @cached_property
     def kind(self) -> Kind:

@@ -14,7 +14,6 @@ from gateways.rest.errors import MalformedHeaderError
 from gateways.rest.feed import CutOffError
 from gateways.rest.route import MAX_POSITION, Call
 
-EVENT_STREAM = "text/event-stream"
 UNDECODABLE = "undecodable"
 """The name under which streams tell of an event that this program cannot read; they go on after it."""
 PAGE = 500

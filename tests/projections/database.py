@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Identifier
 from command_bus.postgres import app_conninfo
 from command_bus.postgres_log import PostgresEventLog
 from domain.event import Change, Metadata
-from projections.catalog import ALL_PROJECTIONS, INLINE, PENDING
+from projections.catalog import ALL_PROJECTIONS, INLINE, LIVE, PENDING
 from projections.projection import Projection
 
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -49,7 +49,7 @@ def plant(
     return int(row[0])
 
 
-def rows_of(url: str, projections: Iterable[Projection] = ALL_PROJECTIONS) -> Rows:
+def rows_of(url: str, projections: Iterable[Projection] = ALL_PROJECTIONS, *, schema: str = LIVE) -> Rows:
     """Every row of their tables, in the order of their keys."""
     found: Rows = {}
     with psycopg.connect(app_conninfo(url)) as connection:
@@ -57,7 +57,7 @@ def rows_of(url: str, projections: Iterable[Projection] = ALL_PROJECTIONS) -> Ro
             for table in projection.tables:
                 columns = SQL(", ").join(map(Identifier, table.names))
                 key = SQL(", ").join(map(Identifier, table.key))
-                query = SQL("SELECT {} FROM {} ORDER BY {}").format(columns, Identifier(table.name), key)
+                query = SQL("SELECT {} FROM {} ORDER BY {}").format(columns, Identifier(schema, table.name), key)
                 found[table.name] = connection.execute(query).fetchall()
     return found
 
