@@ -55,6 +55,7 @@ class Executor:
         boot_id: of this boot.
         reports: is told of starts, output and endings.
         gather_facts: for the command that asks for them; they are reported by the time it returns.
+        rotate_key: makes another key and sees to it; returns its public half.
         steps: see `agent.steps`.
         disk_retry_s: how long to wait before a full disk is tried again.
     """
@@ -71,6 +72,7 @@ class Executor:
         boot_id: str,
         reports: Reports,
         gather_facts: Callable[[], Awaitable[dict[str, Any]]],
+        rotate_key: Callable[[], str],
         steps: Steps,
         disk_retry_s: float = 5.0,
     ) -> None:
@@ -83,6 +85,7 @@ class Executor:
         self._boot_id = boot_id
         self._reports = reports
         self._gather_facts = gather_facts
+        self._rotate_key = rotate_key
         self._steps = steps
         self._disk_retry_s = disk_retry_s
         self._stops: dict[Key, asyncio.Future[Stop]] = {}
@@ -222,6 +225,9 @@ class Executor:
                 await self._write(
                     _report(key, "succeeded", started_at=now, finished_at=finished, stdout=digest.report())
                 )
+            case wire.RotateKeyWork():
+                detail = f"the next key is {self._rotate_key()}; it takes over with the next connection"
+                await self._write(_report(key, "succeeded", started_at=now, finished_at=now, detail=detail))
             case wire.ScriptWork():
                 await self._script(key, opened, now, stop)
 

@@ -102,14 +102,28 @@ class AgentKey:
             StateDamagedError: the file holds no key.
         """
         path = state_dir / KEY_FILE
+        return cls.load(path) or cls.create(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "AgentKey | None":
+        """The key in a file, if it is there.
+
+        Raises:
+            StateDamagedError: the file holds no key.
+        """
         try:
             return cls(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip())))
         except FileNotFoundError:
-            private = Ed25519PrivateKey.generate()
-            PLATFORM.write_private(path, private.private_bytes_raw().hex().encode() + b"\n")
-            return cls(private)
+            return None
         except ValueError as error:
             raise StateDamagedError(f"{path} holds no key: {error}") from error
+
+    @classmethod
+    def create(cls, path: Path) -> "AgentKey":
+        """Make a key, and put it into a file."""
+        private = Ed25519PrivateKey.generate()
+        PLATFORM.write_private(path, private.private_bytes_raw().hex().encode() + b"\n")
+        return cls(private)
 
     def sign(self, data: bytes) -> bytes:
         return self._private.sign(data)

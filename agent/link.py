@@ -126,11 +126,16 @@ class Link:
         self._session: Session | None = None
         self._up = asyncio.Event()
         self._other_ways = asyncio.Event()
+        self._renew = asyncio.Event()
 
     def use(self, ways: Sequence[Way]) -> None:
         """From now on NATS has these addresses; a session over HTTP looks there at once."""
         self._ways = list(ways)
         self._other_ways.set()
+
+    def renew(self) -> None:
+        """Give the session up, if there is one, for another: this agent has something else to show."""
+        self._renew.set()
 
     async def run(self) -> None:
         """Keep a session up until cancelled."""
@@ -157,19 +162,24 @@ class Link:
         """Wait until the session is lost, or until a better one replaces it, which is returned."""
         lost = asyncio.create_task(session.lost())
         better = asyncio.create_task(self._better(session))
+        self._renew.clear()
+        renewed = asyncio.create_task(self._renew.wait())
         used = False
         try:
-            await asyncio.wait({lost, better}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({lost, better, renewed}, return_when=asyncio.FIRST_COMPLETED)
             if lost.done():
                 log.warning("disconnected transport=%s reason=%s", session.transport, lost.result())
+                return None, ""
+            if not better.done():
+                log.info("connects anew transport=%s", session.transport)
                 return None, ""
             used = True
             return better.result()
         finally:
             self._session = None
-            for task in (lost, better):
+            for task in (lost, better, renewed):
                 task.cancel()
-            outcomes = await asyncio.gather(lost, better, return_exceptions=True)
+            outcomes = await asyncio.gather(lost, better, renewed, return_exceptions=True)
             await session.close()
             if not used and isinstance(outcomes[1], tuple):
                 await outcomes[1][0].close()

@@ -1,4 +1,4 @@
-"""``fleetlog agent``: enroll, run, status, install-service."""
+"""``fleetlog agent``: enroll, run, status, rotate-key, install-service."""
 
 import argparse
 import asyncio
@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", parents=[state], help="show what the agent is doing")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(command=_status)
+
+    rotate = commands.add_parser("rotate-key", parents=[state], help="give this machine another key")
+    rotate.set_defaults(command=_rotate_key)
 
     service = commands.add_parser("install-service", parents=[state], help="have the system start the agent")
     service.add_argument("--print", action="store_true", help="show the service definition instead of installing it")
@@ -161,6 +164,17 @@ def _status(arguments: argparse.Namespace) -> int:
         for name, value in shown.items():
             _say(f"{name.replace('_', ' '):{width}}  {value}")
     return 0 if shown["running"] else 1
+
+
+def _rotate_key(arguments: argparse.Namespace) -> int:
+    from agent.identity import Identity  # noqa: PLC0415 - as above
+    from agent.keyring import Keyring  # noqa: PLC0415
+
+    Identity.load(arguments.state_dir)
+    key = Keyring(arguments.state_dir).make_next()
+    _say(f"The next key is {key.public_hex}.")
+    _say("A running agent shows it to the server within seconds, one that is off when it starts; then it takes over.")
+    return 0
 
 
 def _install_service(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from uuid import UUID
 import msgspec
 
 from agent.errors import WorkRefusedError
-from agent.identity import AgentKey
+from agent.keyring import Keyring
 from agent.reading import read_work
 from schema import wire
 from schema.sealing import SealError
@@ -14,7 +14,7 @@ from schema.sealing import SealError
 class Opened(msgspec.Struct, frozen=True):
     """Work as it is to be done."""
 
-    work: wire.ScriptWork | wire.PingWork | wire.FactsWork
+    work: wire.ScriptWork | wire.PingWork | wire.FactsWork | wire.RotateKeyWork
     secrets: tuple[str, ...] = ()
     """Never to be written, sent or shown."""
     hidden_args: bool = False
@@ -29,7 +29,7 @@ class Opener:
         key: what they are sealed for.
     """
 
-    def __init__(self, agent_id: UUID, key: AgentKey) -> None:
+    def __init__(self, agent_id: UUID, key: Keyring) -> None:
         self._agent_id = agent_id
         self._key = key
 

@@ -8,7 +8,7 @@ import msgspec
 from agent.errors import WorkRefusedError
 from schema import wire
 
-KNOWN_KINDS = frozenset({"delivery", "cancel", "watch", "script", "sealed", "ping", "collect_facts"})
+KNOWN_KINDS = frozenset({"delivery", "cancel", "watch", "script", "sealed", "ping", "collect_facts", "rotate_key"})
 
 
 class Named(msgspec.Struct, frozen=True):

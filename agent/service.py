@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,18 @@ import msgspec
 
 from agent import link_nats
 from agent.clock import ServerClock
-from agent.errors import AgentError, AlreadyRunningError, JournalFullError
+from agent.errors import AgentError, AlreadyRunningError, JournalFullError, LinkError
 from agent.executor import Executor
 from agent.facts import gather
 from agent.identity import AgentKey, Identity, TrustRefusedError, trusting
 from agent.intake import Intake
 from agent.journal import Journal
+from agent.keyring import Keyring
 from agent.lanes import Lanes
 from agent.link import Link, OnRequest, Session, Timing, Way
 from agent.opening import Opener
 from agent.platforms import PLATFORM
+from agent.rotation import Rotation
 from agent.runner import Runner
 from agent.steps import Steps, nothing
 from agent.threads import OneThread
@@ -70,10 +72,11 @@ class Agent:
         self._transport = transport
         self._state_dir = state_dir
         self.identity = Identity.load(state_dir)
-        self._key = AgentKey.load_or_create(state_dir)
         lock = PLATFORM.lock(state_dir / LOCK_FILE)
         if lock is None:
             raise AlreadyRunningError(f"Another agent runs on {state_dir}.")
+        # Behind the lock: what a start finds half done it ends, and one process alone may do so.
+        self._keys = Keyring(state_dir)
         self._reserve_bytes = reserve_bytes
         spool_dir = state_dir / "spool"
         PLATFORM.make_private_dir(spool_dir)
@@ -83,7 +86,7 @@ class Agent:
         self._clock = ServerClock(last_offset_s=noted_offset_s(dict(self._journal.notes())))
         boot_id = PLATFORM.boot_id()
         lanes = Lanes()
-        opener = Opener(self.identity.agent_id, self._key)
+        opener = Opener(self.identity.agent_id, self._keys)
         runner = Runner(PLATFORM.scripts_dir(state_dir), spool_dir)
         self._link = Link(
             self._nats_ways() if transport != "http" else [],
@@ -107,6 +110,7 @@ class Agent:
             on_trust=self._on_trust,
             steps=steps,
         )
+        self._rotation = Rotation(self.identity.agent_id, self._keys, self._link, self._uplink.ask, steps)
         self._executor = Executor(
             self._journal,
             self._disk,
@@ -117,6 +121,7 @@ class Agent:
             boot_id=boot_id,
             reports=self._uplink,
             gather_facts=self._uplink.gather_facts,
+            rotate_key=self._rotation.begin,
             steps=steps,
         )
         self._intake = Intake(
@@ -145,6 +150,7 @@ class Agent:
                 ("executor", self._executor.run()),
                 ("uplink", self._uplink.run()),
                 ("link", self._link.run()),
+                ("rotation", self._rotation.run()),
                 ("compaction", self._compact()),
             )
         ]
@@ -170,13 +176,28 @@ class Agent:
         del patience_s  # a long poll has its own
         from agent import link_http  # noqa: PLC0415 - some megabytes that most agents never need
 
-        return await link_http.connect(self.identity, self._key, self._clock, on_request, self._on_nats)
+        return await self._shown(
+            lambda key: link_http.connect(self.identity, key, self._clock, on_request, self._on_nats)
+        )
 
     def _nats_ways(self) -> list[Way]:
-        return [
-            Way(url=url, connect=partial(link_nats.connect, self.identity, self._key, url))
-            for url in self.identity.nats_urls
-        ]
+        return [Way(url=url, connect=partial(self._connect_nats, url)) for url in self.identity.nats_urls]
+
+    async def _connect_nats(self, url: str, on_request: OnRequest, patience_s: int) -> Session:
+        return await self._shown(lambda key: link_nats.connect(self.identity, key, url, on_request, patience_s))
+
+    async def _shown(self, connect: Callable[[AgentKey], Awaitable[Session]]) -> Session:
+        """Connect with the next key, if there is one: the server may take no other. Else with the present one."""
+        following = self._keys.next
+        if following is not None:
+            try:
+                session = await connect(following)
+            except LinkError as error:
+                log.info("not let in under the next key (yet): %s", error)
+            else:
+                self._rotation.let_in(following)
+                return session
+        return await connect(self._keys.current)
 
     def _on_nats(self, urls: list[str], ca: str | None) -> None:
         """NATS has moved since this agent enrolled."""

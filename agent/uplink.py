@@ -135,6 +135,14 @@ class Uplink:
         except LinkError:
             return await in_thread(self._gather)
 
+    async def ask(self, kind: str, message: wire.Uplink) -> wire.UplinkReply:
+        """Say something once, and return the server's answer.
+
+        Raises:
+            LinkError: there is none, or it is to be asked again later.
+        """
+        return await self._ask(kind, message)
+
     # -- the loops -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:

@@ -75,6 +75,19 @@ class AgentRetired(Event, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class AgentKeyOffered(Event, frozen=True, kw_only=True):
+    """The agent has made another key, and its present one vouches for it; both let it in."""
+
+    public_key: str
+
+
+class AgentKeyRotated(Event, frozen=True, kw_only=True):
+    """The agent was let in under its other key; the one before is void."""
+
+    public_key: str
+    previous: str
+
+
 class AgentConnected(Event, frozen=True, kw_only=True):
     gateway: str
     address: str = ""
@@ -123,6 +136,8 @@ class Agent(Aggregate):
     name: str
     tags: tuple[str, ...] = ()
     state: AgentState = AgentState.ACTIVE
+    next_key: str | None = None
+    """One that is to take over."""
 
     def concerns(self) -> tuple[UUID | None, UUID | None]:
         return self.stream_id, self.client_id
@@ -156,6 +171,19 @@ class Agent(Aggregate):
         self._must_not_be_retired()
         return self.decide(AgentRetired(reason=reason))
 
+    def offer_key(self, public_key: str) -> list[Change]:
+        """Another key is to take over; offered twice, it is one event. The last one that is offered counts."""
+        self.must_take_commands()
+        if public_key in (self.public_key, self.next_key):
+            return []
+        return [self.decide(AgentKeyOffered(public_key=public_key))]
+
+    def use_key(self, public_key: str) -> list[Change]:
+        """It was let in under a key: if that is the next one, it has taken over."""
+        if public_key != self.next_key:
+            return []
+        return [self.decide(AgentKeyRotated(public_key=public_key, previous=self.public_key))]
+
     def must_take_commands(self) -> None:
         """Raise AgentRetiredError or AgentSuspendedError unless the agent is active."""
         self._must_not_be_retired()
@@ -182,6 +210,10 @@ class Agent(Aggregate):
                 self.name = event.name
             case AgentTagged():
                 self.tags = event.tags
+            case AgentKeyOffered():
+                self.next_key = event.public_key
+            case AgentKeyRotated():
+                self.public_key, self.next_key = event.public_key, None
             case AgentSuspended():
                 self.state = AgentState.SUSPENDED
             case AgentResumed():

@@ -101,7 +101,11 @@ class CollectFacts(
     """Gather the machine's facts now and report them."""
 
 
-Spec = RunScript | RunShell | Ping | CollectFacts
+class RotateKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="rotate_key"):
+    """Have the agent make another key for itself, which takes over from the one it has."""
+
+
+Spec = RunScript | RunShell | Ping | CollectFacts | RotateKey
 
 
 def check_spec(spec: Spec) -> None:
@@ -113,7 +117,7 @@ def check_spec(spec: Spec) -> None:
             if not spec.line.strip() or "\x00" in spec.line or len(spec.line.encode()) > MAX_LINE_BYTES:
                 raise InvalidValueError(f"line: 1 to {MAX_LINE_BYTES} bytes of text without NUL.")
             check_call((), spec.env, spec.timeout_s, spec.run_as)
-        case Ping() | CollectFacts():
+        case Ping() | CollectFacts() | RotateKey():
             pass
 
 
@@ -156,9 +160,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CommandQueued(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 3
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: lambda body: body, 2: lambda body: body}
-    """Since 2 it may have hours, since 3 placeholders."""
+    schema_version: ClassVar[int] = 4
+    upcasters: ClassVar[dict[int, Upcaster]] = dict.fromkeys((1, 2, 3), lambda body: body)
+    """Since 2 it may have hours, since 3 placeholders, since 4 it may be about the agent's key."""
 
     agent_id: AgentId
     client_id: ClientId

@@ -13,6 +13,8 @@ from domain.agents import (
     AgentDisconnected,
     AgentEnrolled,
     AgentFactsReported,
+    AgentKeyOffered,
+    AgentKeyRotated,
     AgentMoved,
     AgentRenamed,
     AgentResumed,
@@ -100,6 +102,8 @@ class Agents(Projection):
         AgentMoved,
         AgentRenamed,
         AgentTagged,
+        AgentKeyOffered,
+        AgentKeyRotated,
         AgentSuspended,
         AgentResumed,
         AgentRetired,
@@ -116,7 +120,8 @@ class Agents(Projection):
             case AgentEnrolled() as enrolled:
                 agents.insert(recorded.originator_id, **self._enrolled(enrolled, recorded))
             case event:
-                cells = self._changed(event)
+                keyed = isinstance(event, AgentKeyOffered | AgentKeyRotated)
+                cells = self._keyed(event) if keyed else self._changed(event)
                 agents.update(
                     recorded.originator_id,
                     **cells,
@@ -178,6 +183,10 @@ class Agents(Projection):
             "version": recorded.originator_version,
             "position": recorded.position,
         }
+
+    @staticmethod
+    def _keyed(event: Event) -> Cells:
+        return {"public_key": event.public_key} if isinstance(event, AgentKeyRotated) else {}
 
     @staticmethod
     def _changed(event: Event) -> Cells:

@@ -25,7 +25,7 @@ from domain import (
     users,
 )
 from domain.access import Grant
-from domain.commands import CollectFacts, Ping, Result, RunScript, RunShell, Spec
+from domain.commands import CollectFacts, Ping, Result, RotateKey, RunScript, RunShell, Spec
 from domain.event import Event, Recorded, Undecodable
 
 SHOWN_CHARACTERS = 80
@@ -69,6 +69,8 @@ def _spec(spec: Spec) -> str:
             return "ping"
         case CollectFacts():
             return "collect facts"
+        case RotateKey():
+            return "make another key"
 
 
 def _took(result: Result) -> str:
@@ -150,6 +152,10 @@ _LINES |= {
     agents.AgentSuspended: lambda event: f"Agent suspended{_because(event.reason)}.",
     agents.AgentResumed: lambda event: f"Agent resumed{_because(event.reason)}.",
     agents.AgentRetired: lambda event: f"Agent retired{_because(event.reason)}.",
+    agents.AgentKeyOffered: lambda event: f"Agent offers another key: {_shown(event.public_key)}.",
+    agents.AgentKeyRotated: lambda event: (
+        f"Agent has another key, and the one before is void: {_shown(event.public_key)}."
+    ),
     agents.AgentConnected: lambda event: (
         f"Agent came online by {event.transport}{f' from {_shown(event.address)}' if event.address else ''}."
     ),

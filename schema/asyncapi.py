@@ -19,6 +19,7 @@ _UPLINKS: dict[type[wire.Message], list[type[wire.Message]]] = {
     wire.Hello: [wire.HelloReply],
     wire.FactsReport: [wire.Acknowledged],
     wire.StartedReport: [wire.Acknowledged],
+    wire.KeyOffer: [wire.Acknowledged],
     wire.ResultReport: [wire.Acknowledged],
     wire.OutputOffer: [wire.OutputWanted],
     wire.OutputChunk: [wire.Acknowledged],
@@ -37,6 +38,7 @@ _SIGNED = (
     wire.SecretWork,
     wire.PingWork,
     wire.FactsWork,
+    wire.RotateKeyWork,
 )
 _HTTP = (wire.HttpCheckIn, wire.HttpCheckInReply)
 

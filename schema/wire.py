@@ -86,7 +86,11 @@ class FactsWork(Message, frozen=True, kw_only=True, tag="collect_facts"):
     pass
 
 
-Work = ScriptWork | SealedWork | PingWork | FactsWork
+class RotateKeyWork(Message, frozen=True, kw_only=True, tag="rotate_key"):
+    pass
+
+
+Work = ScriptWork | SealedWork | PingWork | FactsWork | RotateKeyWork
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -271,6 +275,25 @@ class FactsReport(Message, frozen=True, kw_only=True, tag="facts"):
     facts: dict[str, Any]
 
 
+class KeyOffer(Message, frozen=True, kw_only=True, tag="key"):
+    """Another key is to take over: from the moment on at which the agent is let in under it, and no sooner."""
+
+    public_key: bytes
+    """Ed25519."""
+    proof: bytes
+    """By that key, over `key_offer_proven`: its private half is there."""
+    proof_of_present: bytes
+    """The same by the key that the server knows."""
+
+
+ROTATE_CONTEXT = b"fleetlog-rotate-1\x00"
+
+
+def key_offer_proven(agent_id: UUID, public_key: bytes) -> bytes:
+    """What the signatures of a `KeyOffer` are over."""
+    return ROTATE_CONTEXT + agent_id.bytes + public_key
+
+
 class StartedReport(Message, frozen=True, kw_only=True, tag="started"):
     command_id: UUID
     attempt: int
@@ -365,12 +388,12 @@ FULL_CODES = frozenset({"overloaded", "too_many_messages"})
 """Of a `Refused`: the server is there and has too much to do, on the whole or from this agent. What else is not
 permanent says that something is away, and is worth repeating as soon as the server is heard again."""
 
-Uplink = Hello | FactsReport | StartedReport | ResultReport | OutputOffer | OutputChunk
+Uplink = Hello | FactsReport | KeyOffer | StartedReport | ResultReport | OutputOffer | OutputChunk
 UplinkReply = HelloReply | OutputWanted | Acknowledged | Refused
 Downlink = Delivery | CancelRequest | OutputWatch
 DownlinkReply = DeliveryReply | CancelReply | Acknowledged | Refused
 
-UPLINK_KINDS = frozenset({"hello", "facts", "started", "result", "offer", "chunk"})
+UPLINK_KINDS = frozenset({"hello", "facts", "key", "started", "result", "offer", "chunk"})
 
 
 # -- the last resort: the same over HTTP --------------------------------------------------------------------------

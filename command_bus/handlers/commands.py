@@ -15,7 +15,17 @@ from command_bus.intents.commands import CancelCommand, QueueCommand, RetryComma
 from command_bus.intents.commands import Spec as WantedSpec
 from command_bus.placeholders import Resolver, data_of, placeholders_of, widest_for, with_given
 from domain.agents import Agent, Platform
-from domain.commands import DEFAULT_EXPIRY, CollectFacts, Command, CommandQueued, CommandState, Ping, Spec
+from domain.commands import (
+    DEFAULT_EXPIRY,
+    SYSTEM_LANE,
+    CollectFacts,
+    Command,
+    CommandQueued,
+    CommandState,
+    Ping,
+    RotateKey,
+    Spec,
+)
 from domain.commands import RunScript as PinnedScript
 from domain.commands import RunShell as PinnedShell
 from domain.errors import WrongPlatformError
@@ -67,7 +77,12 @@ async def _pinned(scripts: ScriptShelf, wanted: WantedSpec) -> Pinned:
         case RunShell():
             return Pinned(wanted.to_domain(), wanted.shell)
         case other:
-            return Pinned(Ping() if other.kind == "ping" else CollectFacts())
+            bare: dict[str, type[Ping | CollectFacts | RotateKey]] = {
+                "ping": Ping,
+                "collect_facts": CollectFacts,
+                "rotate_key": RotateKey,
+            }
+            return Pinned(bare[other.kind]())
 
 
 class CommandHandlers:
@@ -115,7 +130,7 @@ class CommandHandlers:
             client_id=agent.client_id,
             site_id=agent.site_id,
             spec=await self._given(pinned.spec, agent, caller),
-            lane=intent.lane,
+            lane=SYSTEM_LANE if isinstance(pinned.spec, RotateKey) else intent.lane,
             priority=intent.priority,
             not_before=intent.not_before,
             expires_at=intent.expires_at or self._expiry(now, intent.not_before),

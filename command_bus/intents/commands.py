@@ -68,7 +68,13 @@ class CollectFacts(_Spec):
     kind: Literal["collect_facts"] = "collect_facts"
 
 
-Spec = Annotated[RunScript | RunShell | Ping | CollectFacts, Field(discriminator="kind")]
+class RotateKey(_Spec):
+    """Have the agent make another key for itself, which takes over from the one it has. In the lane `system`."""
+
+    kind: Literal["rotate_key"] = "rotate_key"
+
+
+Spec = Annotated[RunScript | RunShell | Ping | CollectFacts | RotateKey, Field(discriminator="kind")]
 
 
 def permissions_of(spec: Spec | domain.Spec) -> tuple[Permission, ...]:
@@ -76,6 +82,8 @@ def permissions_of(spec: Spec | domain.Spec) -> tuple[Permission, ...]:
     match spec:
         case Ping() | CollectFacts() | domain.Ping() | domain.CollectFacts():
             return ()
+        case RotateKey() | domain.RotateKey():
+            return (Permission.AGENTS_EDIT,)
         case RunScript() | domain.RunScript():
             return (Permission.COMMANDS_SCRIPT,)
         case _:

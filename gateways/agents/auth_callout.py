@@ -19,8 +19,6 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -31,6 +29,7 @@ from gateways.agents.directory import Directory, Entry, UnknownAgentError
 from gateways.agents.keys import Key
 from gateways.agents.nats_config import ACCOUNT
 from gateways.agents.newest_first import NewestFirst
+from gateways.agents.proofs import BadProofError, Proofs
 from gateways.agents.tasks import Tasks
 from schema import wire
 
@@ -46,13 +45,6 @@ class TooLateError(DomainError):
 
     code = "too_late"
     status = 503
-
-
-class BadProofError(DomainError):
-    """The signature is not the agent's; its key differs from the one it enrolled with."""
-
-    code = "bad_signature"
-    status = 403
 
 
 class _ClientInfo(msgspec.Struct):
@@ -94,14 +86,6 @@ def permissions(agent_id: UUID) -> dict[str, Any]:
     }
 
 
-def verify(public_key: bytes, signature: bytes, data: bytes) -> None:
-    """Raise BadProofError unless the key's holder signed the data."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, data)
-    except (InvalidSignature, ValueError):
-        raise BadProofError from None
-
-
 def sign_claims(claims: dict[str, Any], key: Key, at: datetime) -> str:
     """A token as NATS wants it: a JWT signed by an nkey."""
     body = claims | {"iss": key.account_nkey, "iat": int(at.timestamp()), "jti": secrets.token_hex(16)}
@@ -120,13 +104,17 @@ class AuthCallout:
     Args:
         client: the gateway's connection.
         directory: of agents.
+        proofs: judges what they show.
         issuer: the key that the NATS server's configuration names.
         clock: now.
     """
 
-    def __init__(self, client: Client, directory: Directory, issuer: Key, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, client: Client, directory: Directory, proofs: Proofs, issuer: Key, clock: Callable[[], datetime]
+    ) -> None:
         self._client = client
         self._directory = directory
+        self._proofs = proofs
         self._issuer = issuer
         self._clock = clock
         self._tasks = Tasks("auth-callout")
@@ -213,7 +201,8 @@ class AuthCallout:
             signature = base64.b64decode(request.connect_opts.sig, validate=True)
         except binascii.Error:
             raise BadProofError from None
-        verify(entry.public_key, signature, wire.NATS_CONTEXT + request.client_info.nonce.encode())
+        signed = wire.NATS_CONTEXT + request.client_info.nonce.encode()
+        entry = await self._proofs.judge(entry, signature, signed)
         # Only the holder of the key learns what state the agent is in.
         entry.must_be_active()
         return entry

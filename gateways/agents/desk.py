@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog
+from command_bus.handlers.agent_keys import AgentKeys
 from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.presence import PresenceHandler
 from command_bus.keystore import Keystore
@@ -16,6 +17,7 @@ from gateways.agents.keys import ServerKeys
 from gateways.agents.leases import Leases
 from gateways.agents.masking import Masks
 from gateways.agents.orders import Orders
+from gateways.agents.proofs import Proofs
 from gateways.agents.restored import Restored
 from gateways.agents.secrets import Secrets
 from gateways.agents.steps import Steps, nothing
@@ -70,6 +72,8 @@ class Desk:
         self.directory = Directory(log)
         self.deliveries = Deliveries(log, clock)
         self.presence = PresenceHandler(log, new_id)
+        agent_keys = AgentKeys(log, new_id)
+        self.proofs = Proofs(self.directory, agent_keys)
         keystore = Keystore(pool, master_keys)
         secrets = Secrets(log, keystore, self.directory, name)
         self.orders = Orders(log, keys.delivery, clock, secrets)
@@ -94,6 +98,7 @@ class Desk:
             name,
             clock,
             Masks(log, keystore),
+            agent_keys,
             on_contact=on_contact,
             on_room=on_pending,
             seen=seen,

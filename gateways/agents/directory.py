@@ -38,6 +38,8 @@ class Entry(msgspec.Struct, frozen=True):
     public_key: bytes
     platform: Platform
     state: AgentState
+    next_key: bytes | None = None
+    """One that is to take over: see `gateways.agents.proofs`."""
 
     def must_be_active(self) -> None:
         """Raise AgentSuspendedError or AgentRetiredError unless it is."""
@@ -150,4 +152,5 @@ def _entry(agent_id: UUID, recorded: list[Recorded]) -> Entry | None:
         bytes.fromhex(agent.public_key),
         agent.platform,
         agent.state,
+        bytes.fromhex(agent.next_key) if agent.next_key is not None else None,
     )

@@ -11,7 +11,7 @@ import structlog
 from command_bus.context import Clock
 from command_bus.event_log import EventLog, EventLogError
 from command_bus.postgres import AsyncPool
-from domain.agents import AgentMoved, AgentResumed, AgentRetired, AgentSuspended
+from domain.agents import AgentKeyOffered, AgentKeyRotated, AgentMoved, AgentResumed, AgentRetired, AgentSuspended
 from domain.commands import CommandCancelRequested, CommandQueued, CommandRequeued
 from domain.ids import AgentId, is_derived
 from gateways.agents.open_hours import OpenHours
@@ -22,7 +22,7 @@ _log = structlog.get_logger()
 _RESUMED = AgentResumed.__name__
 _ENDED = frozenset({AgentSuspended.__name__, AgentRetired.__name__})
 _OF_COMMANDS = frozenset(kind.__name__ for kind in (CommandQueued, CommandRequeued, CommandCancelRequested))
-_TYPES = (AgentMoved.__name__, _RESUMED, *_ENDED, *_OF_COMMANDS)
+_TYPES = (AgentMoved.__name__, AgentKeyOffered.__name__, AgentKeyRotated.__name__, _RESUMED, *_ENDED, *_OF_COMMANDS)
 DUE_EVERY_S = 0.5
 OVERLAP = timedelta(seconds=5)
 """A command may be requeued for a moment that has passed by the time its row can be seen."""

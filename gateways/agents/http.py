@@ -31,13 +31,13 @@ from command_bus.postgres import AsyncPool
 from domain.errors import DomainError
 from domain.ids import AgentId
 from gateways.agents import metrics
-from gateways.agents.auth_callout import BadProofError, verify
 from gateways.agents.delivery import STATUSES, cancelled_by, wanting
 from gateways.agents.desk import Desk
 from gateways.agents.directory import Entry, UnknownAgentError
 from gateways.agents.keys import ServerKeys, wait_for_keys
 from gateways.agents.leases import HTTP, Leases
 from gateways.agents.presence import touch
+from gateways.agents.proofs import BadProofError, verify
 from gateways.agents.restored import last_restore
 from gateways.agents.trust import Told
 from gateways.agents.uplink import HELLO_INTERVAL_S, MalformedError
@@ -335,7 +335,7 @@ class AgentHttp:
             raw = bytes.fromhex(signature)
         except ValueError:
             raise BadProofError from None
-        verify(entry.public_key, raw, wire.HTTP_CONTEXT + body)
+        entry = await desk.proofs.judge(entry, raw, wire.HTTP_CONTEXT + body)
         if asked.sent_at.tzinfo is None or abs(self._clock() - asked.sent_at) > MAX_SKEW:
             raise ClockSkewError
         entry.must_be_active()

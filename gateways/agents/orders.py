@@ -11,7 +11,7 @@ import structlog
 from command_bus.context import Clock
 from command_bus.event_log import EventLog
 from command_bus.repository import UnreadableStoryError, must_be_readable
-from domain.commands import CollectFacts, Ping, RunScript, RunShell, Spec
+from domain.commands import CollectFacts, Ping, RotateKey, RunScript, RunShell, Spec
 from domain.hours import decode_hours
 from domain.ids import AgentId
 from domain.placeholders import SECRET, Data, fill, found_in, refer, variables
@@ -180,10 +180,8 @@ class Orders:
         if isinstance(secrets, Missing):
             return UNAVAILABLE, f"Not sent: {secrets.why}"
         match spec:
-            case Ping():
-                return _PING
-            case CollectFacts():
-                return _FACTS
+            case Ping() | CollectFacts() | RotateKey():
+                return _BARE[type(spec)]
             case RunShell():
                 plain, shell = _line(spec), spec.shell
             case RunScript():
@@ -242,8 +240,12 @@ def rejected(row: PendingRow, code: str, detail: str) -> wire.Accepted:
     return wire.Accepted(command_id=row.command_id, attempt=row.attempt, status="rejected", code=code, detail=detail)
 
 
-_PING = wire.encode(wire.PingWork())
-_FACTS = wire.encode(wire.FactsWork())
+_BARE: dict[type[Spec], bytes] = {
+    Ping: wire.encode(wire.PingWork()),
+    CollectFacts: wire.encode(wire.FactsWork()),
+    RotateKey: wire.encode(wire.RotateKeyWork()),
+}
+"""What says it all by its kind."""
 _TOO_LARGE = ("too_large", "With its arguments and environment the command is larger than a message may be.")
 
 

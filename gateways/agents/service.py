@@ -154,7 +154,7 @@ class GatewayService:
             concurrency=self._concurrency,
             steps=self._steps,
         )
-        self._callout = AuthCallout(self._client, self._desk.directory, keys.issuer, self._clock)
+        self._callout = AuthCallout(self._client, self._desk.directory, self._desk.proofs, keys.issuer, self._clock)
         # The picture of who is there, and the hints, before anybody is let in: so nothing falls between.
         await self._desk.hints.start()
         await self._presence.start()

@@ -16,6 +16,7 @@ import structlog
 
 from command_bus.context import Clock
 from command_bus.event_log import EventLog, EventLogError
+from command_bus.handlers.agent_keys import AgentKeys
 from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.presence import PresenceHandler
 from command_bus.postgres import AsyncPool
@@ -28,6 +29,7 @@ from gateways.agents.directory import Directory, Entry
 from gateways.agents.masking import Masks, masked
 from gateways.agents.orders import Orders
 from gateways.agents.outputs import OutputMissingError, OutputStore, check_inline, named_outputs
+from gateways.agents.proofs import verify
 from gateways.agents.restored import Restored
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.trust import Told
@@ -89,6 +91,7 @@ class Uplink:
         gateway: the name that events bear.
         clock: now.
         masks: what is not to be seen of what agents report.
+        keys: records that an agent offers another key.
         on_contact: an agent said hello and has commands waiting.
         on_room: agents have ended something, so that they may have room for more.
         seen: an agent was heard of.
@@ -109,6 +112,7 @@ class Uplink:
         gateway: str,
         clock: Clock,
         masks: Masks,
+        keys: AgentKeys,
         *,
         on_contact: OnAgents,
         on_room: OnAgents,
@@ -130,6 +134,7 @@ class Uplink:
         self._gateway = gateway
         self._clock = clock
         self._masks = masks
+        self._keys = keys
         self._on_contact = on_contact
         self._on_room = on_room
         self._seen = seen
@@ -191,6 +196,8 @@ class Uplink:
             case wire.FactsReport():
                 facts = check_facts(message.facts)
                 await self._presence.facts(entry.agent_id, entry.client_id, facts)
+            case wire.KeyOffer():
+                await self._key_offer(entry, message)
             case wire.OutputOffer():
                 return wire.OutputWanted(from_chunk=await self._outputs.wanted(entry.agent_id, message))
             case wire.OutputChunk():
@@ -232,6 +239,15 @@ class Uplink:
             there = await held(connection, having) if having else {}
         nothing = QueueCounts()
         return [_Queue(found.get(agent_id, nothing), there.get(agent_id, [])) for agent_id in agent_ids]
+
+    async def _key_offer(self, entry: Entry, offer: wire.KeyOffer) -> None:
+        """Take another key of an agent for good, once it and the present one vouch for each other."""
+        said = wire.key_offer_proven(entry.agent_id, offer.public_key)
+        verify(offer.public_key, offer.proof, said)
+        if offer.public_key not in (entry.public_key, entry.next_key):
+            verify(entry.public_key, offer.proof_of_present, said)
+            await self._keys.offered(entry.agent_id, offer.public_key.hex())
+            self._directory.forget(entry.agent_id)
 
     # -- commands --------------------------------------------------------------------------------------------------
 

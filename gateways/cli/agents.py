@@ -145,6 +145,15 @@ def resume_agent(session: Session, agent: AgentArgument, reason: Reason = "") ->
     session.out.done(f"{found['name']} is active again.", answer)
 
 
+@command(app, "rotate-key")
+def rotate_key(session: Session, agent: AgentArgument, reason: Reason = "") -> None:
+    """Have an agent make another key for itself; the one it has is void once it came in under the new one."""
+    found = finding.agent(session.api, agent)
+    body = {"agent_id": found["id"], "spec": {"kind": "rotate_key"}, "reason": reason}
+    answer = session.api.post("/commands", body)
+    session.out.done(f"{found['name']} will make another key: command {answer['id']}.", answer)
+
+
 @command(app, "retire")
 def retire_agent(session: Session, agent: AgentArgument, reason: Reason = "") -> None:
     """Take an agent out for good."""

@@ -49,7 +49,7 @@ def _program(
 
 
 def _agent(context: typer.Context) -> None:
-    """The program on a managed machine: enroll, run, status, install-service."""
+    """The program on a managed machine: enroll, run, status, rotate-key, install-service."""
     raise typer.Exit(run_agent(context.args))
 
 
