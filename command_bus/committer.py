@@ -11,7 +11,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +19,19 @@ import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
 
-from command_bus.event_log import ConflictError, EventLogError, InlineFold, LogUnavailableError, OutcomeUnknownError
+from command_bus.event_log import (
+    ConflictError,
+    EventLogError,
+    InlineFold,
+    LogUnavailableError,
+    OutcomeUnknownError,
+    Part,
+)
 from command_bus.mapper import RecordedRow, recorded_as
 from command_bus.recorder import Appended, Fold, LogRecorder, NotCommittedError
 from command_bus.rows import copy_block
 from domain.codec import TOPICS, encode
-from domain.event import Change, Metadata
+from domain.event import Change, Metadata, Recorded
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +41,8 @@ LONGEST_WAIT_S = 1.0
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
 _SHUTDOWN = "57P"
 MAX_UNEXPLAINED = 3
+NOT_YET = datetime.min.replace(tzinfo=UTC)
+"""The time of events that are not recorded yet."""
 
 
 class Call:
@@ -128,8 +137,10 @@ class Committer:
         rows = calls[0].rows if len(calls) == 1 else [row for call in calls for row in call.rows]
         try:
             if copy:
-                return self._recorder.copy_rows(copy_block(rows), len(rows), fold, meanwhile)
-            return self._recorder.append_rows(rows, fold)
+                tables = [name for projection in self._inline for name in projection.live_tables]
+                return self._recorder.copy_rows(copy_block(rows), len(rows), fold, meanwhile, tables)
+            parts = self._parts_of(calls)
+            return self._recorder.append_rows(rows, fold if parts is None else None, parts or ())
         except NotCommittedError as error:
             if isinstance(error.__cause__, Exception):
                 raise error.__cause__ from None
@@ -144,16 +155,22 @@ class Committer:
 
     def _fold_of(self, calls: Sequence[Call]) -> Fold:
         def fold(cursor: psycopg.Cursor[Any], first: int, recorded_at: datetime) -> None:
-            positions = itertools.count(first)
-            recorded = [
-                recorded_as(change, call.metadata, next(positions), recorded_at)
-                for call in calls
-                for change in call.changes
-            ]
+            recorded = _recorded(calls, first, recorded_at)
             for projection in self._inline:
                 projection.apply(cursor, recorded)
 
         return fold
+
+    def _parts_of(self, calls: Sequence[Call]) -> list[Part] | None:
+        """What the inline projections write, as parts of the appending statement; None where one of them cannot say."""
+        numbered = _recorded(calls, 1, NOT_YET) if self._inline else []
+        parts: list[Part] = []
+        for projection in self._inline:
+            found = projection.parts(numbered)
+            if found is None:
+                return None
+            parts += found
+        return parts
 
     def _without_conflicting(self, calls: Sequence[Call]) -> list[Call]:
         """Tell those calls whose places are taken; returns the others."""
@@ -195,6 +212,13 @@ class Committer:
         wrapped = EventLogError(f"The events could not be recorded: {error}")
         wrapped.__cause__ = error
         _fail(calls, wrapped)
+
+
+def _recorded(calls: Sequence[Call], first: int, recorded_at: datetime) -> list[Recorded]:
+    positions = itertools.count(first)
+    return [
+        recorded_as(change, call.metadata, next(positions), recorded_at) for call in calls for change in call.changes
+    ]
 
 
 def _fail(calls: Sequence[Call], error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 from uuid import UUID
 
 import msgspec
@@ -80,8 +80,27 @@ class Mark(msgspec.Struct, frozen=True):
     agent_id: UUID | None
 
 
+Part = tuple[LiteralString, Any]
+"""A statement with one placeholder, and its argument."""
+
+
 class InlineFold(Protocol):
     """A projection that is current at commit: folded inside of the appending transaction."""
+
+    @property
+    def live_tables(self) -> Sequence[str]:
+        """The tables that it writes, by their names on the application's search path."""
+
+    def parts(self, numbered: Sequence[Recorded]) -> Sequence[Part] | None:
+        """What `apply` would write, as parts of the statement that appends, so that all of it is one round trip.
+
+        Args:
+            numbered: what the transaction appends, in order; their positions count from 1, and their time is none yet.
+
+        Returns:
+            Statements that may stand in a WITH clause and that join a row named ``appended``: of its columns ``before``
+            is to be added to each position, and ``recorded`` is the time. None where it has to be `apply`, afterwards.
+        """
 
     def apply(self, cursor: Any, recorded: Sequence[Recorded]) -> None:
         """Write rows for these events.

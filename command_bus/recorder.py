@@ -27,7 +27,9 @@ from eventsourcing.postgres import ConnectionPool, PostgresApplicationRecorder, 
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.rows import DictRow, dict_row, tuple_row
+from psycopg.sql import SQL, Composed, Identifier
 
+from command_bus.event_log import Part
 from command_bus.mapper import RECORDED_COLUMNS, AttributedEvent, RecordedRow
 from command_bus.overlap import OverlappingConnection
 from command_bus.postgres import BY_INDEX, RECONNECT_TIMEOUT_S, app_conninfo, looks_broken
@@ -37,7 +39,14 @@ LOCK_TIMEOUT_S = 5
 CHANNEL = "fleetlog_events"
 
 _COPY_SQL = f"COPY fleetlog.events ({COLUMNS}) FROM STDIN (FORMAT binary)"
-_APPEND_SQL = "SELECT last_position, recorded FROM fleetlog.append_events(%b::fleetlog.new_event[])"
+_APPEND_SQL: LiteralString = "SELECT last_position, recorded FROM fleetlog.append_events(%b::fleetlog.new_event[])"
+# The parts join this row, so none of them begins before the events are in.
+_APPENDED: LiteralString = """
+    WITH appended AS MATERIALIZED (
+        SELECT last_position - %s AS before, last_position, recorded
+        FROM fleetlog.append_events(%b::fleetlog.new_event[])
+    )
+"""
 # currval() is volatile: outside of a subquery of its own it would be evaluated for every row of the log.
 _COPIED_SQL = """
     SELECT notification_id, recorded_at FROM fleetlog.events
@@ -137,8 +146,13 @@ class LogRecorder(PostgresApplicationRecorder):
     def create_table(self) -> None:
         """Nothing to do: migrations make the table, as another role."""
 
-    def append_rows(self, rows: Sequence[bytes], fold: Fold | None = None) -> Appended:
+    def append_rows(self, rows: Sequence[bytes], fold: Fold | None = None, parts: Sequence[Part] = ()) -> Appended:
         """Record composite rows in one transaction; without a fold, in one round trip.
+
+        Args:
+            rows: the events.
+            fold: what else to write, afterwards.
+            parts: what else to write, by the same statement; see `InlineFold.parts`.
 
         Raises:
             NotCommittedError: nothing is recorded.
@@ -149,7 +163,12 @@ class LogRecorder(PostgresApplicationRecorder):
             packed = _Packed(array_of(rows, self._log_datastore.new_event_oid))
 
             def write() -> tuple[int, datetime]:
-                cursor.execute(_APPEND_SQL, [packed], prepare=True)
+                if parts:
+                    cursor.execute(
+                        _with(parts), [len(rows), packed, *(argument for _, argument in parts)], prepare=True
+                    )
+                else:
+                    cursor.execute(_APPEND_SQL, [packed], prepare=True)
                 return cast("tuple[int, datetime]", cursor.fetchone())
 
             if fold is None:
@@ -158,7 +177,12 @@ class LogRecorder(PostgresApplicationRecorder):
             return _in_transaction(conn, write, len(rows), fold)
 
     def copy_rows(
-        self, block: bytes, count: int, fold: Fold | None = None, meanwhile: Callable[[], bool] | None = None
+        self,
+        block: bytes,
+        count: int,
+        fold: Fold | None = None,
+        meanwhile: Callable[[], bool] | None = None,
+        tables: Sequence[str] = (),
     ) -> Appended:
         """Record a whole COPY stream in one transaction; errors as `append_rows`.
 
@@ -167,6 +191,7 @@ class LogRecorder(PostgresApplicationRecorder):
             count: how many rows it has.
             fold: what else to write.
             meanwhile: what to do while the server works; see `OverlappingConnection`.
+            tables: that the fold writes.
         """
         with self._connection() as conn, _meanwhile(conn, meanwhile):
             cursor = conn.cursor(row_factory=tuple_row)
@@ -177,8 +202,14 @@ class LogRecorder(PostgresApplicationRecorder):
                 cursor.execute(_COPIED_SQL, prepare=True)
                 return cast("tuple[int, datetime]", cursor.fetchone())
 
-            # The lock in a statement before the COPY, whose start is the events' time.
-            return _in_transaction(conn, write, count, fold, begin="BEGIN; SELECT fleetlog.lock_events()")
+            # The log's lock in a statement before the COPY, whose start is the events' time; and the tables before it,
+            # as one statement that appends and folds takes them when it is planned.
+            begin = SQL("BEGIN; {} SELECT fleetlog.lock_events()").format(
+                SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE;").format(SQL(", ").join(map(Identifier, tables)))
+                if tables
+                else SQL("")
+            )
+            return _in_transaction(conn, write, count, fold, begin=begin)
 
     def taken(self, keys: Sequence[tuple[UUID, int]]) -> dict[tuple[UUID, int], RecordedRow | None]:
         """Which of these places in streams are taken, and by what; None: by an event that is in the archive."""
@@ -211,6 +242,11 @@ class LogRecorder(PostgresApplicationRecorder):
         return list(range(first, first + len(rows)))
 
 
+def _with(parts: Sequence[Part]) -> LiteralString:
+    named = [f", part_{number} AS ({part})" for number, (part, _) in enumerate(parts)]
+    return "".join([_APPENDED, *named, "SELECT last_position, recorded FROM appended"])
+
+
 @contextlib.contextmanager
 def _meanwhile(conn: psycopg.Connection[Any], work: Callable[[], bool] | None) -> Iterator[None]:
     if not isinstance(conn, OverlappingConnection):
@@ -228,7 +264,7 @@ def _in_transaction(
     count: int,
     fold: Fold | None,
     *,
-    begin: LiteralString = "BEGIN",
+    begin: LiteralString | Composed = "BEGIN",
 ) -> Appended:
     try:
         conn.execute(begin)

@@ -104,6 +104,8 @@ class Pending(Projection):
     inline: ClassVar[bool] = True
     strict: ClassVar[bool] = False
     """A damaged queue must not keep a result from being recorded (invariant 6); `verify` finds the damage."""
+    positions: ClassVar[frozenset[str]] = frozenset({"position", "cancel_position"})
+    times: ClassVar[frozenset[str]] = frozenset({"queued_at"})
     ends: ClassVar[frozenset[type[Event]]] = ENDINGS
     folds: ClassVar[tuple[type[Event], ...]] = (
         CommandQueued,

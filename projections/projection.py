@@ -69,6 +69,7 @@ class Table:
         self.columns = dict(columns)
         self.key = key
         self._updates: dict[tuple[str, ...], LiteralString] = {}
+        self._parts: dict[tuple[str, ...], LiteralString] = {}
         self.names = tuple(columns)
         self._values = operator.itemgetter(*self.names)
         self._binary = tuple(column for column, kind in columns.items() if kind == "bytea")
@@ -80,8 +81,7 @@ class Table:
     def insert(self, cursor: Cursor, rows: Sequence[Cells]) -> None:
         """Add rows that are not there yet."""
         if len(rows) <= SMALL:
-            texts = [{**row, **{name: "\\x" + row[name].hex() for name in self._binary}} for row in rows]
-            cursor.execute(self._insert_statement, (_document(texts).decode(),))
+            cursor.execute(self._insert_statement, (self._as_json(rows),))
             return
         with cursor.copy(self._copy_statement) as copy:
             copy.set_types(self._copy_types)
@@ -94,19 +94,42 @@ class Table:
         Returns:
             How many rows there were to set.
         """
-        alike: dict[tuple[str, ...], list[Cells]] = {}
-        for cells in patches:
-            alike.setdefault(tuple(sorted(cells.keys() - self.key)), []).append(cells)
         found = 0
-        for names, rows in alike.items():
+        for names, rows in self._alike(patches).items():
             cursor.execute(self._update_statement(names), (_document(rows).decode(),))
             found += cursor.rowcount
         return found
 
+    def _alike(self, patches: Iterable[Cells]) -> dict[tuple[str, ...], list[Cells]]:
+        """Those that set the same columns."""
+        alike: dict[tuple[str, ...], list[Cells]] = {}
+        for cells in patches:
+            alike.setdefault(tuple(sorted(cells.keys() - self.key)), []).append(cells)
+        return alike
+
+    def _as_json(self, rows: Sequence[Cells]) -> str:
+        texts = [{**row, **{name: "\\x" + row[name].hex() for name in self._binary}} for row in rows]
+        return _document(texts).decode()
+
     def delete(self, cursor: Cursor, keys: Iterable[Key]) -> None:
-        (column,) = self.key
-        text = f"DELETE FROM {self.name} WHERE {column} = ANY(%s::uuid[])"  # noqa: S608 - as below
-        cursor.execute(_ours(text), (uuids(keys),))
+        cursor.execute(self._delete_statement, (uuids(keys),))
+
+    def parts(
+        self, made: Sequence[Cells], patches: Sequence[Cells], gone: Sequence[Key], from_log: Mapping[str, str]
+    ) -> list[tuple[LiteralString, Any]]:
+        """Statements for the rows that an append makes, changes and removes; see `Projection.parts`."""
+        parts: list[tuple[LiteralString, Any]] = []
+        if gone:
+            parts.append((self.delete_from(" USING appended"), uuids(gone)))
+        for names, rows in self._alike(patches).items():
+            if names not in self._parts:
+                self._parts[names] = self.update_from(names, ", appended", from_log)
+            parts.append((self._parts[names], _document(rows).decode()))
+        if made:
+            if self.names not in self._parts:
+                self._parts[self.names] = self.insert_from(", appended", from_log)
+            parts.append((self._parts[self.names], self._as_json(made)))
+        return parts
 
     def _copied(self, row: Cells) -> Sequence[Any]:
         values = list(self._values(row))
@@ -125,20 +148,44 @@ class Table:
 
     @functools.cached_property
     def _insert_statement(self) -> LiteralString:
-        names = ", ".join(self.names)
-        shape = ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
-        text = f"INSERT INTO {self.name} ({names}) SELECT {names} FROM json_to_recordset(%s) AS new ({shape})"  # noqa: S608 - as above
-        return _ours(text)
+        return self.insert_from("", {})
+
+    @functools.cached_property
+    def _delete_statement(self) -> LiteralString:
+        return self.delete_from("")
 
     def _update_statement(self, names: tuple[str, ...]) -> LiteralString:
-        if names in self._updates:
-            return self._updates[names]
-        shape = ", ".join(f"{name} {self.columns[name]}" for name in (*self.key, *names))
-        sets = ", ".join(f"{name} = new.{name}" for name in names)
-        match = " AND ".join(f"old.{name} = new.{name}" for name in self.key)
-        text = f"UPDATE {self.name} AS old SET {sets} FROM json_to_recordset(%s) AS new ({shape}) WHERE {match}"  # noqa: S608 - names out of our own DDL
-        self._updates[names] = _ours(text)
+        if names not in self._updates:
+            self._updates[names] = self.update_from(names, "", {})
         return self._updates[names]
+
+    def insert_from(self, beside: str, values: Mapping[str, str]) -> LiteralString:
+        """The statement that adds rows out of one JSON argument.
+
+        Args:
+            beside: what else its values may name: ``, name of a table``.
+            values: of columns that are not just as the JSON has them (``new``), by their names.
+        """
+        names = ", ".join(self.names)
+        chosen = ", ".join(values.get(name, f"new.{name}") for name in self.names)
+        shape = ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
+        return _ours(
+            f"INSERT INTO {self.name} ({names}) SELECT {chosen} FROM json_to_recordset(%s) AS new ({shape}){beside}"  # noqa: S608 - names out of our own DDL
+        )
+
+    def update_from(self, names: tuple[str, ...], beside: str, values: Mapping[str, str]) -> LiteralString:
+        """The statement that sets these columns; see `insert_from`."""
+        shape = ", ".join(f"{name} {self.columns[name]}" for name in (*self.key, *names))
+        sets = ", ".join(f"{name} = {values.get(name, f'new.{name}')}" for name in names)
+        match = " AND ".join(f"old.{name} = new.{name}" for name in self.key)
+        return _ours(
+            f"UPDATE {self.name} AS old SET {sets} FROM json_to_recordset(%s) AS new ({shape}){beside} WHERE {match}"  # noqa: S608 - as above
+        )
+
+    def delete_from(self, using: str) -> LiteralString:
+        """The statement that removes rows by their keys."""
+        (column,) = self.key
+        return _ours(f"DELETE FROM {self.name}{using} WHERE {column} = ANY(%s::uuid[])")  # noqa: S608 - as above
 
 
 def tables_of(ddl: str) -> tuple[Table, ...]:
@@ -203,6 +250,14 @@ class TableBatch:
             cells.update(zip(names, key, strict=True))
         return cells
 
+    def parts(self, from_log: Mapping[str, str]) -> list[tuple[LiteralString, Any]] | None:
+        """What `flush` would write; see `Projection.parts`."""
+        if self._strict or len(self._made) > SMALL or not self._made.keys().isdisjoint(self._gone):
+            return None
+        return self._table.parts(
+            list(self._made.values()), list(self._set.values()), list(self._gone.values()), from_log
+        )
+
     def flush(self, cursor: Cursor) -> None:
         """Write it."""
         if self._gone:
@@ -227,8 +282,14 @@ class Projection(abc.ABC):
     """Folded in the appending transaction, so that it is current at commit; the others follow the log."""
     strict: ClassVar[bool] = True
     """A change of a row that is not there is an error."""
+    positions: ClassVar[frozenset[str]] = frozenset()
+    """Of an inline one, the columns that hold positions: they are known only when the events are recorded."""
+    times: ClassVar[frozenset[str]] = frozenset()
+    """As `positions`, those that hold the time at which an event was recorded."""
 
     def __init__(self) -> None:
+        self._from_log = {name: f"appended.before + new.{name}" for name in self.positions}
+        self._from_log |= dict.fromkeys(self.times, "appended.recorded")
         statements = sql.load(self.name)
         self.ddl = statements["tables"]
         self.indexes = statements["indexes"]
@@ -245,6 +306,26 @@ class Projection(abc.ABC):
 
     def begin(self) -> "Batch":
         return Batch(self)
+
+    @property
+    def live_tables(self) -> Sequence[str]:
+        return [table.name for table in self.tables]
+
+    def parts(self, numbered: Sequence[Recorded]) -> list[tuple[LiteralString, Any]] | None:
+        """What `apply` would write, as parts of one statement; see `command_bus.event_log.InlineFold`.
+
+        Each joins ``appended``, so that no row is touched before the log's lock is held and its version accepted: two
+        who changed one row could otherwise wait for each other, one with the row, one with the lock.
+        """
+        batch = self.begin()
+        batch.fold(numbered)
+        parts: list[tuple[LiteralString, Any]] = []
+        for table in batch.values():
+            found = table.parts(self._from_log)
+            if found is None:
+                return None
+            parts += found
+        return parts
 
     def apply(self, cursor: Cursor, recorded: Sequence[Recorded]) -> None:
         """Write what these events, in the order of position, do to the tables; exactly once is the caller's duty."""

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from command_bus.committer import Committer
-from command_bus.event_log import LogUnavailableError, OutcomeUnknownError, Selection
+from command_bus.event_log import LogUnavailableError, OutcomeUnknownError, Part, Selection
 from command_bus.ids import new_id
 from command_bus.migrate import migrate
 from command_bus.postgres import app_conninfo, make_pool
@@ -191,8 +191,8 @@ class LosesAnswers(LogRecorder):
     lost = 0
     always = False
 
-    def append_rows(self, rows: Sequence[bytes], fold: Fold | None = None) -> Appended:
-        appended = super().append_rows(rows, fold)
+    def append_rows(self, rows: Sequence[bytes], fold: Fold | None = None, parts: Sequence[Part] = ()) -> Appended:
+        appended = super().append_rows(rows, fold, parts)
         if self.always or not self.lost:
             self.lost += 1
             raise psycopg.OperationalError("server closed the connection unexpectedly")
