@@ -196,25 +196,6 @@ async def _all(connection: Connection, name: str, arguments: dict[str, Any]) -> 
         return await cursor.fetchall()
 
 
-async def pending_for(
-    connection: Connection, agent_ids: Sequence[UUID], *, now: datetime, window: int, open_hours: Sequence[str] = ()
-) -> list[PendingRow]:
-    """What may be delivered to some agents now.
-
-    Args:
-        connection: to the database; may be inside of a transaction.
-        agent_ids: whose.
-        now: judges ``not_before`` and expiry (invariant 5).
-        window: how many commands an agent may have at once; what it has already is taken off.
-        open_hours: of the commands that have hours, only those that have these.
-
-    Returns:
-        Queued rows without a request to cancel, agent by agent in the order given, each agent's by priority, position.
-    """
-    arguments = {"agent_ids": uuids(agent_ids), "now": now, "window": window, "open_hours": list(open_hours)}
-    return [PendingRow.from_row(row) for row in await _all(connection, "deliverable", arguments)]
-
-
 async def agents_with_new(connection: Connection, after_position: int, limit: int = 1000) -> list[tuple[UUID, int]]:
     """Agents for which something was queued after a position.
 
@@ -255,11 +236,6 @@ async def agents_with_pending(connection: Connection, after: UUID = _FIRST, limi
 async def cancels(connection: Connection, after_position: int = 0, limit: int = 1000) -> list[Cancel]:
     """Requests to cancel that are recorded after a position and still open, oldest first."""
     return [Cancel(*row) for row in await _all(connection, "cancels", {"after": after_position, "limit": limit})]
-
-
-async def cancels_of(connection: Connection, agent_ids: Sequence[UUID]) -> list[Cancel]:
-    """Open requests to cancel commands of these agents, oldest first."""
-    return [Cancel(*row) for row in await _all(connection, "cancels_of", {"agent_ids": uuids(agent_ids)})]
 
 
 async def counts(connection: Connection, agent_ids: Sequence[UUID]) -> dict[UUID, QueueCounts]:

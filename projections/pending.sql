@@ -34,26 +34,6 @@ SELECT command_id, agent_id, client_id, lane, priority, position, state, attempt
     cancel_requested, queued_at, correlation_id, spec, version, hours
 FROM pending
 
--- name: deliverable
--- For many agents at once; each agent costs one short index range, whatever the others' queues hold.
-SELECT found.command_id, found.agent_id, found.client_id, found.lane, found.priority, found.position, found.state,
-    found.attempt, found.not_before, found.expires_at, found.cancel_requested, found.queued_at, found.correlation_id,
-    found.spec, found.version, found.hours
-FROM unnest(%(agent_ids)s::uuid[]) WITH ORDINALITY AS wanted (agent_id, place)
-CROSS JOIN LATERAL (
-    SELECT count(*) AS held FROM pending AS p
-    WHERE p.agent_id = wanted.agent_id AND p.state IN ('delivered', 'running')
-) AS there
-CROSS JOIN LATERAL (
-    SELECT * FROM pending AS p
-    WHERE p.agent_id = wanted.agent_id AND p.state = 'queued' AND NOT p.cancel_requested
-        AND (p.not_before IS NULL OR p.not_before <= %(now)s) AND p.expires_at > %(now)s
-        AND (p.hours IS NULL OR p.hours = ANY(%(open_hours)s::text[]))
-    ORDER BY p.priority, p.position
-    LIMIT greatest(0, %(window)s - there.held)
-) AS found
-ORDER BY wanted.place, found.priority, found.position
-
 -- name: agents_with_new
 SELECT agent_id, max(position) FROM (
     SELECT agent_id, position FROM pending
@@ -84,10 +64,6 @@ SELECT DISTINCT agent_id FROM pending WHERE agent_id > %(after)s ORDER BY agent_
 -- name: cancels
 SELECT agent_id, command_id, cancel_position FROM pending
 WHERE cancel_requested AND cancel_position > %(after)s ORDER BY cancel_position LIMIT %(limit)s
-
--- name: cancels_of
-SELECT agent_id, command_id, cancel_position FROM pending
-WHERE agent_id = ANY(%(agent_ids)s::uuid[]) AND cancel_requested ORDER BY cancel_position
 
 -- name: counts
 SELECT agent_id, count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'delivered'),

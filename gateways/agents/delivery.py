@@ -18,7 +18,6 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -37,7 +36,6 @@ from gateways.agents import metrics
 from gateways.agents.batches import Batcher
 from gateways.agents.directory import Directory
 from gateways.agents.leases import Handover, Leases, Settlement
-from gateways.agents.open_hours import OpenHours
 from gateways.agents.orders import Orders, Prepared, rejected
 from gateways.agents.places import Places
 from gateways.agents.steps import Steps, nothing
@@ -45,7 +43,6 @@ from gateways.agents.tasks import Tasks
 from gateways.cancelling import end
 from gateways.turns import Turns
 from schema import wire
-from schema.arrays import uuids
 
 _log = structlog.get_logger()
 GROUPS = 4
@@ -63,17 +60,6 @@ FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 30.0
 HELD_ELSEWHERE_S = 1.0
 MAX_TRACKED_BACKOFFS = 100_000
-# Whether there is anything to send is asked without a lease: most looks find nothing.
-_WANTING = """
-SELECT wanted.agent_id FROM unnest(%(agent_ids)s::uuid[]) AS wanted (agent_id)
-WHERE EXISTS (
-    SELECT 1 FROM pending AS p WHERE p.agent_id = wanted.agent_id
-        AND (p.cancel_requested OR (p.state = 'queued' AND p.expires_at > %(now)s
-            AND (p.not_before IS NULL OR p.not_before <= %(now)s)
-            AND (p.hours IS NULL OR p.hours = ANY(%(open_hours)s::text[]))))
-)
-"""
-
 
 STATUSES = frozenset({"accepted", "rejected", "expired", "cancelled", "busy"})
 
@@ -307,12 +293,10 @@ class Drain:
         entries = await self._directory.get_many(group)
         active = [one for one in group if one in entries and entries[one].state == "active" and self._is_there(one)]
         self._greeted.difference_update(group)
-        wanted = await wanting(self._pool, active, self._clock(), self._leases.hours)
-        if not wanted or self._stopping:
+        if not active or self._stopping:
             return {}, set()
-        handovers = await self._leases.take(wanted)
-        free = {handover.agent_id for handover in handovers}
-        later: dict[AgentId, float | None] = {one: HELD_ELSEWHERE_S for one in wanted if one not in free}
+        handovers, busy = await self._leases.take_wanted(active)
+        later: dict[AgentId, float | None] = dict.fromkeys(busy, HELD_ELSEWHERE_S)
         to_send = [handover for handover in handovers if handover.orders or handover.cancels]
         metrics.TAKEOVERS.inc(sum(handover.took_over for handover in handovers))
         if not to_send:
@@ -458,16 +442,6 @@ async def _all(sends: Sends, timeout_s: float | None) -> set[AgentId]:
             send.cancel()
         raise
     return {agent_id for agent_id, send in sends.items() if not send.done()}
-
-
-async def wanting(pool: AsyncPool, agent_ids: Sequence[AgentId], now: datetime, hours: OpenHours) -> list[AgentId]:
-    """Those of these agents for which there is anything to be sent."""
-    if not agent_ids:
-        return []
-    async with pool.connection() as connection:
-        arguments = {"agent_ids": uuids(agent_ids), "now": now, "open_hours": await hours.open(connection, now)}
-        cursor = await connection.execute(_WANTING, arguments)
-        return [AgentId(row[0]) for row in await cursor.fetchall()]
 
 
 def _waiting(answer: Answer) -> Iterator[tuple[UUID, Waiting]]:

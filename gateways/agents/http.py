@@ -31,7 +31,7 @@ from command_bus.postgres import AsyncPool
 from domain.errors import DomainError
 from domain.ids import AgentId
 from gateways.agents import metrics
-from gateways.agents.delivery import STATUSES, cancelled_by, wanting
+from gateways.agents.delivery import STATUSES, cancelled_by
 from gateways.agents.desk import Desk
 from gateways.agents.directory import Entry, UnknownAgentError
 from gateways.agents.keys import ServerKeys, wait_for_keys
@@ -397,7 +397,8 @@ class AgentHttp:
 
     async def _look(self, desk: Desk, agent_id: AgentId) -> list[bytes]:
         await desk.directory.active(agent_id)
-        if not await wanting(self._pool, [agent_id], self._clock(), self._leases.hours):
+        # Asked without a lease first: most looks find nothing, and what this process holds already it takes again.
+        if not await self._leases.wanting([agent_id]):
             return []
         found: list[bytes] = []
         for handover in await self._leases.take([agent_id], again=True):

@@ -9,19 +9,22 @@ something about it, whoever asks. Only while a queued command is not in it may i
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import itertools
+import operator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import psycopg
 import structlog
+from psycopg.rows import tuple_row
 
 from command_bus.context import Clock
 from command_bus.postgres import AsyncPool
 from domain.ids import AgentId
 from gateways.agents.open_hours import OpenHours
-from projections.pending import PendingRow, cancels_of, pending_for
+from projections.pending import PendingRow
 from schema import wire
 from schema.arrays import uuids
 
@@ -32,41 +35,16 @@ HTTP = "http"
 LONGEST_LEASE_S = 3600.0
 """The most that may be configured."""
 
-# A lease that lasts longer than one can was taken before the server's clock was put back: nobody may wait for it.
-# SKIP LOCKED: a row is locked for a moment by another gateway, or by a handler that cancels; the agent is looked at
-# again soon. The insert is for agents that were never delivered to.
-_LOCK = """
-WITH free AS (
-    SELECT agent_id, fence, command_ids, command_ids <> '{}' AND expires_at > '-infinity' AS ran_out
-    FROM fleetlog.leases
-    WHERE agent_id = ANY(%(agent_ids)s::uuid[])
-        AND (expires_at <= clock_timestamp() OR expires_at > clock_timestamp() + make_interval(secs => %(longest_s)s)
-            OR (%(again)s AND gateway = %(gateway)s))
-    FOR UPDATE SKIP LOCKED
-), fresh AS (
-    INSERT INTO fleetlog.leases (agent_id, gateway, fence, expires_at, command_ids)
-    SELECT wanted.agent_id, '', 0, '-infinity', '{}'
-    FROM unnest(%(agent_ids)s::uuid[]) AS wanted (agent_id)
-    WHERE NOT EXISTS (SELECT 1 FROM fleetlog.leases AS l WHERE l.agent_id = wanted.agent_id)
-    ON CONFLICT DO NOTHING
-    RETURNING agent_id, fence, command_ids, false
-)
-SELECT * FROM free UNION ALL SELECT * FROM fresh
-"""
-_STILL_QUEUED = "SELECT command_id FROM pending WHERE command_id = ANY(%s::uuid[]) AND state = 'queued'"
-# What each agent's lease holds comes as the text of an array beside it: joined, it would be compared with every agent.
-# A row is written but once for a lease, when it is known what the lease is for: each of its versions has its entries in
-# both indexes.
+# 0050_take_leases.sql argues why it is as it is.
 _TAKE = """
-UPDATE fleetlog.leases AS l SET
-    gateway = %(gateway)s,
-    fence = l.fence + 1,
-    command_ids = wanted.held::uuid[],
-    expires_at = CASE WHEN wanted.nothing THEN '-infinity'
-        ELSE clock_timestamp() + make_interval(secs => %(lease_s)s) END
-FROM unnest(%(agent_ids)s::uuid[], %(nothing)s::boolean[], %(held)s::text[]) AS wanted (agent_id, nothing, held)
-WHERE l.agent_id = wanted.agent_id
+SELECT * FROM fleetlog.take_leases(
+    %(agent_ids)s::uuid[], %(gateway)s, %(lease_s)s, %(longest_s)s, %(again)s, %(only_wanted)s, %(now)s, %(window)s,
+    %(open_hours)s::text[]
+)
 """
+_WANTING = "SELECT agent_id FROM fleetlog.wanting(%s::uuid[], %s, %s::text[])"
+_OF_LEASE = 5
+"""Columns of `_TAKE` that say what is leased; the others are an order."""
 _SETTLE = """
 UPDATE fleetlog.leases AS l SET command_ids = wanted.unknown::uuid[], expires_at = '-infinity'
 FROM unnest(%(agent_ids)s::uuid[], %(fences)s::bigint[], %(unknown)s::text[]) AS wanted (agent_id, fence, unknown)
@@ -143,22 +121,46 @@ class Leases:
         Returns:
             One for each agent that was free. Those with nothing to send are released already.
         """
-        async with self._pool.connection() as connection, connection.transaction():
-            locked = await self._lock(connection, agent_ids, again=again)
-            if not locked:
-                return []
-            # A statement of its own, after the rows are locked: it sees what whoever held them before has committed,
-            # so that a command cancelled under a hold is not read here as still queued.
-            handovers = await self._read(connection, locked)
+        handovers, _ = await self._take(agent_ids, again=again, only_wanted=False)
+        return handovers
+
+    async def take_wanted(self, agent_ids: Sequence[UUID]) -> tuple[list[Handover], list[AgentId]]:
+        """Lease those of these agents that there is anything for: most looks find nothing.
+
+        Returns:
+            As `take`, and the agents that there is something for and that another holds.
+        """
+        return await self._take(agent_ids, again=False, only_wanted=True)
+
+    async def wanting(self, agent_ids: Sequence[AgentId]) -> list[AgentId]:
+        """Those of these agents for which there is anything to be sent."""
+        now = self._clock()
+        async with self._pool.connection() as connection:
+            arguments = [uuids(agent_ids), now, await self.hours.open(connection, now)]
+            cursor = await connection.execute(_WANTING, arguments)
+            return [AgentId(row[0]) for row in await cursor.fetchall()]
+
+    async def _take(
+        self, agent_ids: Sequence[UUID], *, again: bool, only_wanted: bool
+    ) -> tuple[list[Handover], list[AgentId]]:
+        if not agent_ids:
+            return [], []
+        now = self._clock()
+        async with self._pool.connection() as connection:
             arguments = {
+                "agent_ids": uuids(agent_ids),
                 "gateway": self._gateway,
                 "lease_s": self.lease_s,
-                "agent_ids": uuids(one.agent_id for one in handovers),
-                "nothing": [not (one.orders or one.cancels) for one in handovers],
-                "held": [uuids(one.command_ids) for one in handovers],
+                "longest_s": LONGEST_LEASE_S,
+                "again": again,
+                "only_wanted": only_wanted,
+                "now": now,
+                "window": self._window,
+                "open_hours": await self.hours.open(connection, now),
             }
-            await connection.execute(_TAKE, arguments)
-        return handovers
+            cursor = connection.cursor(binary=True, row_factory=tuple_row)
+            await cursor.execute(_TAKE, arguments)
+            return _handovers(await cursor.fetchall())
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """End leases; those that were overtaken are left alone."""
@@ -182,45 +184,22 @@ class Leases:
             cursor = await connection.execute(_LEFT_BEHIND, {"limit": limit, "longest_s": LONGEST_LEASE_S})
             return [AgentId(row[0]) for row in await cursor.fetchall()]
 
-    async def _lock(
-        self, connection: psycopg.AsyncConnection[Any], agent_ids: Sequence[UUID], *, again: bool
-    ) -> list[tuple[UUID, int, list[UUID], bool]]:
-        arguments = {
-            "agent_ids": uuids(agent_ids),
-            "gateway": self._gateway,
-            "longest_s": LONGEST_LEASE_S,
-            "again": again,
-        }
-        return await (await connection.execute(_LOCK, arguments)).fetchall()
 
-    async def _read(
-        self, connection: psycopg.AsyncConnection[Any], locked: list[tuple[UUID, int, list[UUID], bool]]
-    ) -> list[Handover]:
-        agent_ids = [row[0] for row in locked]
-        orders: dict[UUID, list[PendingRow]] = {}
-        now = self._clock()
-        open_hours = await self.hours.open(connection, now)
-        for row in await pending_for(connection, agent_ids, now=now, window=self._window, open_hours=open_hours):
-            orders.setdefault(row.agent_id, []).append(row)
-        cancels: dict[UUID, list[UUID]] = {}
-        for cancel in await cancels_of(connection, agent_ids):
-            cancels.setdefault(cancel.agent_id, []).append(cancel.command_id)
-        before = [command_id for row in locked for command_id in row[2]]
-        queued: set[UUID] = set()
-        if before:
-            queued = {row[0] for row in await (await connection.execute(_STILL_QUEUED, [uuids(before)])).fetchall()}
-        return [
-            Handover(
-                AgentId(agent_id),
-                fence + 1,
-                orders.get(agent_id, []),
-                cancels.get(agent_id, []),
-                frozenset(queued.intersection(held)) | {row.command_id for row in orders.get(agent_id, ())},
-                frozenset(queued.intersection(held)),
-                ran_out,
-            )
-            for agent_id, fence, held, ran_out in locked
-        ]
+def _handovers(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Handover], list[AgentId]]:
+    """From rows of `_TAKE`; see there."""
+    handovers: list[Handover] = []
+    busy: list[AgentId] = []
+    for (agent_id, fence, took_over, uncertain, cancels), several in itertools.groupby(
+        rows, operator.itemgetter(slice(_OF_LEASE))
+    ):
+        if fence is None:
+            busy.append(AgentId(agent_id))
+            continue
+        orders = [PendingRow.from_row(row[_OF_LEASE:]) for row in several if row[_OF_LEASE] is not None]
+        unknown = frozenset(uncertain)
+        command_ids = unknown.union(row.command_id for row in orders)
+        handovers.append(Handover(AgentId(agent_id), fence, orders, cancels, command_ids, unknown, took_over))
+    return handovers, busy
 
 
 _ENSURE = """

@@ -1,17 +1,21 @@
 """The database of these tests: written by the real log, read as plain rows."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from command_bus.postgres import app_conninfo
 from command_bus.postgres_log import PostgresEventLog
 from domain.event import Change, Metadata
 from projections.catalog import ALL_PROJECTIONS, INLINE, LIVE, PENDING
+from projections.pending import PendingRow
 from projections.projection import Projection
+from schema.arrays import uuids
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
@@ -47,6 +51,16 @@ def plant(
     ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+async def deliverable(
+    connection: psycopg.AsyncConnection[Any], agent_ids: Sequence[UUID], *, now: datetime, window: int
+) -> list[PendingRow]:
+    """What a lease finds to be delivered to some agents, none of it kept to hours."""
+    cursor = connection.cursor(row_factory=tuple_row, binary=True)
+    asked = (uuids(agent_ids), now, window)
+    await cursor.execute("SELECT * FROM fleetlog.deliverable(%s::uuid[], %s, %s, '{}')", asked)
+    return [PendingRow.from_row(row) for row in await cursor.fetchall()]
 
 
 def rows_of(url: str, projections: Iterable[Projection] = ALL_PROJECTIONS, *, schema: str = LIVE) -> Rows:

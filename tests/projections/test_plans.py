@@ -33,6 +33,7 @@ from projections import (
     users,
 )
 from projections.rollout_reads import RolloutReader
+from tests.projections.database import deliverable
 from tests.projections.explaining import ExplainingCursor, sorts, tables_scanned
 from tests.projections.histories import NOW
 
@@ -195,14 +196,14 @@ FOUND: dict[str, Query] = {
     "a queue of sites": lambda c: pending.list_pending(c, AGENT, client_ids=SITES),
     "rollouts of sites": lambda c: rollouts.list_rollouts(c, client_ids=SITES),
     "tokens of sites": lambda c: tokens.list_tokens(c, client_ids=SITES),
-    "what is deliverable": lambda c: pending.pending_for(c, [UUID(int=n) for n in range(50)], now=NOW, window=50),
+    "what is deliverable": lambda c: deliverable(c, [UUID(int=n) for n in range(50)], now=NOW, window=50),
     "hours waited for": pending.hours_waited_for,
     "agents in hours": lambda c: pending.agents_in_hours(c, ["night"]),
     "counts of some": lambda c: pending.counts(c, [UUID(int=n) for n in range(50)]),
     "what some are taken to have": lambda c: pending.held(c, [UUID(int=n) for n in range(50)]),
     "agents due": lambda c: pending.agents_due(c, since=NOW, now=NOW + timedelta(seconds=1)),
     "agents with pending": lambda c: pending.agents_with_pending(c, AGENT, 100),
-    "cancels of some": lambda c: pending.cancels_of(c, [UUID(int=n) for n in range(50)]),
+    "who wants something": lambda c: c.execute("SELECT * FROM fleetlog.wanting(%s, %s, '{}')", [[AGENT], NOW]),
     "what is open of some": lambda c: pending.open_of(c, [UUID(int=n) for n in range(50)], 100),
     "agents with something new": lambda c: pending.agents_with_new(c, 20_000_000),
 }

@@ -22,19 +22,18 @@ from projections.pages import Page
 from projections.pending import (
     agents_due,
     agents_with_pending,
-    cancels_of,
+    cancels,
     counts,
     expired,
     list_pending,
     open_of,
-    pending_for,
     queue_depths,
 )
 from projections.runner import Projector
 from projections.scripts import get_revision, get_script, list_revisions, list_scripts
 from projections.tokens import get_token, list_tokens
 from projections.wait import PositionWaiter
-from tests.projections.database import record
+from tests.projections.database import deliverable, record
 from tests.projections.histories import LATER, NOW, Fleet
 from tests.projections.running import EVERYBODY, PATIENCE_S
 
@@ -235,12 +234,12 @@ async def test_a_queue_is_in_the_order_of_delivery(world: World, reader: Reader)
     wanted = [queued[i].stream_id for i in (1, 4, 0, 3, 2)]
     listed = await every(list_pending, reader, agent.stream_id, client_ids=None, limit=2)
     assert [row.command_id for row in listed] == wanted
-    rows = await pending_for(reader, [agent.stream_id], now=NOW, window=50)
+    rows = await deliverable(reader, [agent.stream_id], now=NOW, window=50)
     assert [row.command_id for row in rows] == wanted
     await world.record([queued[1].deliver(1, "g"), queued[4].start(1, NOW, "g")])
-    rows = await pending_for(reader, [agent.stream_id], now=NOW, window=3)
+    rows = await deliverable(reader, [agent.stream_id], now=NOW, window=3)
     assert [row.command_id for row in rows] == wanted[2:3]
-    assert await pending_for(reader, [agent.stream_id], now=NOW, window=2) == []
+    assert await deliverable(reader, [agent.stream_id], now=NOW, window=2) == []
     found = (await counts(reader, [agent.stream_id, uuid4()]))[agent.stream_id]
     assert (found.queued, found.delivered, found.running, found.open) == (3, 1, 1, 5)
 
@@ -259,14 +258,15 @@ async def test_what_must_not_be_delivered_is_not(world: World, reader: Reader) -
     later, short, unwanted = fleet.commands[-3:]
     await world.record([unwanted.cancel("no", in_flight=True)])
 
-    async def deliverable(seconds: int) -> list[UUID]:
-        rows = await pending_for(reader, [uuid4(), agent.stream_id], now=NOW + seconds * SECOND, window=50)
+    async def found(seconds: int) -> list[UUID]:
+        rows = await deliverable(reader, [uuid4(), agent.stream_id], now=NOW + seconds * SECOND, window=50)
         return [row.command_id for row in rows]
 
-    assert await deliverable(9) == [short.stream_id]
-    assert await deliverable(10) == [later.stream_id, short.stream_id]
-    assert await deliverable(20) == [later.stream_id]
-    assert [cancel.command_id for cancel in await cancels_of(reader, [agent.stream_id])] == [unwanted.stream_id]
+    assert await found(9) == [short.stream_id]
+    assert await found(10) == [later.stream_id, short.stream_id]
+    assert await found(20) == [later.stream_id]
+    of_agent = [one.command_id for one in await cancels(reader) if one.agent_id == agent.stream_id]
+    assert of_agent == [unwanted.stream_id]
     assert agent.stream_id not in await agents_due(reader, since=NOW, now=NOW + 9 * SECOND)
     assert agent.stream_id in await agents_due(reader, since=NOW, now=NOW + 10 * SECOND)
     assert agent.stream_id not in await agents_due(reader, since=NOW + 10 * SECOND, now=LATER)
