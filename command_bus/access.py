@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from command_bus.event_log import EventLog
+from command_bus.event_log import EventLog, Mark
 from command_bus.repository import replay_existing
 from domain.access import Access, Grant
 from domain.api_keys import ApiKey
@@ -39,7 +39,7 @@ class Standing:
         self.over = False
         self._told: set[Callable[[], None]] = set()
 
-    def heard(self, recorded: Recorded) -> None:
+    def heard(self, recorded: Recorded | Mark) -> None:
         """Something was recorded; what had been read already, and is only heard of late, ends nothing."""
         if recorded.position > self.stands_on.get(recorded.originator_id, recorded.position):
             self.end()

@@ -1,6 +1,6 @@
 """The event log as the rest of Fleetlog sees it, whatever keeps it."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, LiteralString, Protocol
 from uuid import UUID
@@ -74,10 +74,15 @@ class Mark(msgspec.Struct, frozen=True):
     """That there is an event: what it is and whom it concerns, without what it says."""
 
     position: int
-    stream_id: UUID
-    type: str
-    """Its name without version."""
+    originator_id: UUID
+    topic: str
     agent_id: UUID | None
+    client_id: UUID | None
+
+    @property
+    def type(self) -> str:
+        """Its name without version."""
+        return self.topic.partition("/")[0]
 
 
 Part = tuple[LiteralString, Any]
@@ -195,6 +200,20 @@ class EventLog(Protocol):
 
         Yields an empty page now and then when nothing comes, so that a caller can look at its own clock.
         ``tolerant`` is as for `read`.
+        """
+
+    def follow_loosely(
+        self, after: int, wanted: Callable[[Mark], bool], *, page: int = 1000
+    ) -> AsyncIterator[Sequence[Recorded | Mark]]:
+        """As `follow`, of all events and tolerantly, for who knows by its mark that an event is of no use.
+
+        Args:
+            after: a position.
+            wanted: whether an event is to be read, and not only told of.
+            page: at most so many at a time.
+
+        Yields:
+            Pages of events, or of marks where none of a page is wanted and that is known without reading it.
         """
 
     def follow_marks(self, after: int, types: Sequence[str], *, page: int = 1000) -> AsyncIterator[list[Mark]]:

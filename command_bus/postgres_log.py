@@ -16,6 +16,7 @@ from command_bus.committer import FIRST_WAIT_S, LONGEST_WAIT_S, Call, Committer
 from command_bus.event_log import ALL, EventLogError, InlineFold, LogUnavailableError, Mark, Selection
 from command_bus.group_commit import GroupCommit
 from command_bus.mapper import RecordedRow, to_recorded
+from command_bus.marks import marks_of
 from command_bus.overlap import Packer
 from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, open_pool
 from command_bus.reader import HEAD, READ_HEADS, READ_MARKS, READ_STREAMS, matching, page_query
@@ -29,7 +30,7 @@ from schema.archived import Reading
 from schema.arrays import uuids
 
 T = TypeVar("T")
-P = TypeVar("P", Recorded, Mark)
+P = TypeVar("P", bound=Recorded | Mark)
 _log = structlog.get_logger(__name__)
 
 CHUNK_EVENTS = 3_000
@@ -113,7 +114,7 @@ class PostgresEventLog:
         if not changes:
             return []
         positions = await _started(self._groups).append(changes, metadata)
-        _started(self._tail).reached(positions[-1])
+        _started(self._tail).reached(positions[-1], marks_of(changes, positions))
         return positions
 
     async def append_each(self, items: Sequence[tuple[Sequence[Change], Metadata]]) -> list[list[int] | EventLogError]:
@@ -121,7 +122,14 @@ class PostgresEventLog:
         if not items:
             return []
         outcomes = await _started(self._groups).append_each(items)
-        _started(self._tail).reached(max((one[-1] for one in outcomes if isinstance(one, list) and one), default=0))
+        changes: list[Change] = []
+        positions: list[int] = []
+        for (asked, _), outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, list):
+                changes += asked
+                positions += outcome
+        if positions:
+            _started(self._tail).reached(max(positions), marks_of(changes, positions))
         return outcomes
 
     async def append_bulk(self, changes: Iterable[Change], metadata: Metadata) -> int:
@@ -216,13 +224,29 @@ class PostgresEventLog:
         """See `EventLog.follow_marks`."""
 
         async def read(low: int, high: int) -> list[Mark]:
+            known = _started(self._tail).between(low, high)
+            if known is not None:
+                return [mark for mark in known if mark.type in types][:page]
             values = {"after": low, "upto": high, "types": list(types), "limit": page}
             return [Mark(*row) for row in await self._fetch(READ_MARKS, values)]
 
         return self._follow(after, page, read)
 
+    def follow_loosely(
+        self, after: int, wanted: Callable[[Mark], bool], *, page: int = 1000
+    ) -> AsyncIterator[Sequence[Recorded | Mark]]:
+        """See `EventLog.follow_loosely`."""
+
+        async def read(low: int, high: int) -> list[Recorded] | list[Mark]:
+            known = _started(self._tail).between(low, high)
+            if known is not None and len(known) <= page and not any(map(wanted, known)):
+                return known
+            return await self.read(after=low, upto=high, limit=page, tolerant=True)
+
+        return self._follow(after, page, read)
+
     async def _follow(
-        self, after: int, page: int, read: Callable[[int, int], Awaitable[list[P]]]
+        self, after: int, page: int, read: Callable[[int, int], Awaitable[Sequence[P]]]
     ) -> AsyncIterator[list[P]]:
         """Read whatever comes after a position, a page at a time, each up to a head that was seen.
 
@@ -243,7 +267,7 @@ class PostgresEventLog:
                 continue
             after = found[-1].position if len(found) == page else head
             if found:
-                yield found
+                yield list(found)
 
     async def _rows_of_streams(self, stream_ids: Sequence[UUID]) -> list[Row]:
         asked = {"ids": uuids(stream_ids)}

@@ -21,7 +21,7 @@ READ_HEADS = f"""
 """  # noqa: S608
 # By the types' names, which no index knows: it is the last few positions that are asked for, and never all of a type.
 READ_MARKS = """
-    SELECT notification_id, originator_id, split_part(topic, '/', 1), agent_id FROM fleetlog.events
+    SELECT notification_id, originator_id, topic, agent_id, client_id FROM fleetlog.events
     WHERE notification_id > %(after)s AND notification_id <= %(upto)s
         AND split_part(topic, '/', 1) = ANY(%(types)s::text[])
     ORDER BY notification_id LIMIT %(limit)s

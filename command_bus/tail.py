@@ -7,12 +7,14 @@ the connection was away is lost; so the head is also asked for at each connect a
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import psycopg
 import structlog
 
-from command_bus.event_log import LogUnavailableError
+from command_bus.event_log import LogUnavailableError, Mark
+from command_bus.marks import RecentMarks
+from command_bus.marks import told as read_told
 from command_bus.postgres import listen
 from command_bus.recorder import CHANNEL
 
@@ -37,6 +39,9 @@ class Tail:
         self._ask_now = asyncio.Event()
         self._moved = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._recent = RecentMarks()
+        self._told: int | None = None
+        """The position of the last notification, since when none was missed."""
         self.head = 0
 
     async def wait_beyond(self, position: int, timeout_s: float) -> bool:
@@ -61,8 +66,19 @@ class Tail:
                     await moved.wait()
         return True
 
-    def reached(self, position: int) -> None:
-        """The log is known to be committed up to a position."""
+    def between(self, after: int, upto: int) -> list[Mark] | None:
+        """What was recorded after a position and up to another, where that is known without reading it."""
+        return self._recent.between(after, upto)
+
+    def reached(self, position: int, marks: Sequence[Mark] | None = None) -> None:
+        """The log is known to be committed up to a position.
+
+        Args:
+            position: which.
+            marks: what was just committed up to there, without a gap.
+        """
+        if marks:
+            self._recent.add(marks[0].position - 1, position, marks)
         if position > self.head:
             self.head = position
             moved, self._moved = self._moved, asyncio.Event()
@@ -76,10 +92,19 @@ class Tail:
 
     async def _listen(self) -> None:
         async for told in listen(self._url, CHANNEL, name=self._name):
-            if told is not None and told.isdecimal():
-                self.reached(int(told))
-            else:
+            try:
+                position, marks = read_told(told or "")
+            except ValueError as error:
+                if told is not None:
+                    _log.warning("notification_unreadable", error=str(error))
+                # That, or what was said before now, was not heard.
+                self._told = None
                 self._ask_now.set()
+                continue
+            if marks is not None:
+                self._recent.add(marks[0].position - 1 if self._told is None else self._told, position, marks)
+            self._told = position
+            self.reached(position)
 
     async def _poll(self) -> None:
         while True:

@@ -15,7 +15,7 @@ from command_bus.bus import Decision, id_answer
 from command_bus.context import Caller, Clock, NewId
 from command_bus.credentials import KEY_PREFIX, mint, parse
 from command_bus.errors import UnauthenticatedError
-from command_bus.event_log import EventLog
+from command_bus.event_log import EventLog, Mark
 from command_bus.handlers.grants import must_cover, must_include, to_record
 from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey, SealedApiKey
 from command_bus.intents.grants import Grant as Wanted
@@ -155,7 +155,7 @@ class Authenticator:
             standing=found.standing,
         )
 
-    def heard(self, recorded: Recorded) -> None:
+    def heard(self, recorded: Recorded | Mark) -> None:
         """Something was recorded: what was read of it before counts no more."""
         if recorded.topic.partition("/")[0] not in ABOUT_ACCESS:
             return

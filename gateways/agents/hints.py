@@ -82,11 +82,12 @@ class Hints:
                 if mark.agent_id is None:
                     continue
                 agent_id = AgentId(mark.agent_id)
-                if mark.type in _OF_COMMANDS:
-                    (pending if is_derived(mark.stream_id) else urgent)[agent_id] = None
+                kind = mark.type
+                if kind in _OF_COMMANDS:
+                    (pending if is_derived(mark.originator_id) else urgent)[agent_id] = None
                 else:
-                    self._on_agent_changed(agent_id, mark.type in _ENDED)
-                    if mark.type == _RESUMED:
+                    self._on_agent_changed(agent_id, kind in _ENDED)
+                    if kind == _RESUMED:
                         pending[agent_id] = None
             if urgent:
                 self._on_urgent(list(urgent))

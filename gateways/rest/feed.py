@@ -15,10 +15,11 @@ import structlog
 from msgspec import structs
 from prometheus_client import Counter
 
-from command_bus.event_log import ALL, EventLog, EventLogError, Places, Selection
+from command_bus.event_log import ALL, EventLog, EventLogError, Mark, Places, Selection
 from domain.agents import AgentEnrolled, AgentMoved
-from domain.commands import CommandQueued, state_after
-from domain.event import Recorded, Undecodable
+from domain.codec import TOPICS
+from domain.commands import ENDINGS, CommandQueued
+from domain.event import Event, Recorded, Undecodable
 from domain.scopes import Scope
 
 UNDECODABLE = Counter("fleetlog_undecodable_events", "Events met in the log that this program cannot read.")
@@ -28,13 +29,14 @@ MANY = 200
 GATHER_S = 0.5
 MAX_OPEN = 10_000
 """So many commands that were queued lately are known to be open without asking anybody."""
+TYPES = {topic: kind for kind, topic in TOPICS.items()}
 _log = structlog.get_logger("fleetlog.feed")
 
 
 class Watcher(Protocol):
     """Keeps something in memory that the log may overtake."""
 
-    def heard(self, recorded: Recorded) -> None: ...
+    def heard(self, recorded: Recorded | Mark) -> None: ...
     def missed(self) -> None: ...
 
 
@@ -230,10 +232,13 @@ class LogFeed:
 
     async def _follow(self) -> None:
         """Hand out what comes, until there is something to pass over."""
-        async for page in self._log.follow(self.position, tolerant=True):
+        async for page in self._log.follow_loosely(self.position, self._wants):
             self.fault = None
-            for recorded in page:
-                self._hand_out(recorded)
+            for one in page:
+                if isinstance(one, Mark):
+                    self._pass(one)
+                else:
+                    self._hand_out(one)
             alone = not (self._subscriptions or self._endings)
             if alone and len(page) >= MANY and await self._passed_over():
                 return
@@ -256,12 +261,24 @@ class LogFeed:
             self._watch.missed()
         return True
 
-    def _hand_out(self, recorded: Recorded) -> None:
-        self.position = recorded.position
+    def _wants(self, mark: Mark) -> bool:
+        """Whether an event must be read: somebody may show it, or this program does not know its like."""
+        return bool(self._subscriptions) or mark.topic not in TYPES
+
+    def _pass(self, mark: Mark) -> None:
+        """Take note of an event that nobody wants to see."""
+        self._note(mark, TYPES[mark.topic])
+
+    def _note(self, one: Recorded | Mark, kind: type[Event]) -> None:
+        self.position = one.position
         if self._watch is not None:
-            self._watch.heard(recorded)
-        if isinstance(recorded.event, AgentEnrolled | AgentMoved | Undecodable):
-            self.moved_at = recorded.position
+            self._watch.heard(one)
+        if issubclass(kind, AgentEnrolled | AgentMoved | Undecodable):
+            self.moved_at = one.position
+        self._note_state(one, kind)
+
+    def _hand_out(self, recorded: Recorded) -> None:
+        self._note(recorded, type(recorded.event))
         for subscription in tuple(self._subscriptions):
             if not subscription.offer(recorded):
                 self._drop(subscription)
@@ -270,21 +287,17 @@ class LogFeed:
             UNDECODABLE.inc()
             self.undecodable = f"The event at position {recorded.position} cannot be read: {recorded.event.error}"
             _log.error("event_undecodable", position=recorded.position, error=recorded.event.error)
-        self._note_state(recorded)
 
-    def _note_state(self, recorded: Recorded) -> None:
-        state = state_after(recorded.event)
-        if state is None:
-            return
-        if isinstance(recorded.event, CommandQueued):
-            self._open[recorded.originator_id] = recorded.client_id
+    def _note_state(self, one: Recorded | Mark, kind: type[Event]) -> None:
+        if kind is CommandQueued:
+            self._open[one.originator_id] = one.client_id
             if len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
-        elif state.terminal:
-            self._open.pop(recorded.originator_id, None)
-            for future in self._endings.get(recorded.originator_id, ()):
+        elif kind in ENDINGS:
+            self._open.pop(one.originator_id, None)
+            for future in self._endings.get(one.originator_id, ()):
                 if not future.done():
-                    future.set_result(recorded.position)
+                    future.set_result(one.position)
 
     def _drop(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from command_bus.access import Standing
 from command_bus.bus import CommandBus
 from command_bus.context import Clock, NewId
-from command_bus.event_log import EventLog
+from command_bus.event_log import EventLog, Mark
 from domain.access import Access, Grant
 from domain.event import Recorded
 from domain.ids import UserId
@@ -47,7 +47,7 @@ class Authenticator(Protocol):
             UnauthenticatedError: it is no key, or an expired or revoked one.
         """
 
-    def heard(self, recorded: Recorded) -> None:
+    def heard(self, recorded: Recorded | Mark) -> None:
         """Something was recorded: what was read before may hold no more."""
 
     def missed(self) -> None:

@@ -207,7 +207,9 @@ class EventLogConformance:
         async def append() -> None:
             change = queued(new_id(), new_id())
             *_, position = await log.append([created(), change], metadata())
-            wanted.append(Mark(position, change.originator_id, CommandQueued.__name__, change.agent_id))
+            wanted.append(
+                Mark(position, change.originator_id, topic_of(CommandQueued), change.agent_id, change.client_id)
+            )
 
         for _ in range(11):
             await append()

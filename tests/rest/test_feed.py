@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from command_bus.access import Standing
-from command_bus.event_log import ALL, EventLog, Selection
+from command_bus.event_log import ALL, EventLog, Mark, Selection
 from command_bus.ids import new_id, utc_now
 from domain.clients import ClientCreated
 from domain.event import Recorded
@@ -63,16 +63,17 @@ class MemoryLog(EventLog):
             if one.position > after and (upto is None or one.position <= upto) and selects(selection, one)
         ][:limit]
 
-    async def follow(  # type: ignore[override]
-        self, after: int, selection: Selection = ALL, *, page: int = 1000, tolerant: bool = False
-    ) -> AsyncIterator[list[Recorded]]:
+    async def follow_loosely(  # type: ignore[override]
+        self, after: int, wanted: Callable[[Mark], bool], *, page: int = 1000
+    ) -> AsyncIterator[Sequence[Recorded | Mark]]:
         while True:
             self.grew.clear()
-            found = await self.read(selection, after=after, limit=page, tolerant=tolerant)
+            found = await self.read(after=after, limit=page, tolerant=True)
             self.handed_out += len(found)
             if found:
                 after = found[-1].position
-                yield found
+                marks = [Mark(o.position, o.originator_id, o.topic, o.agent_id, o.client_id) for o in found]
+                yield found if any(map(wanted, marks)) else marks
             else:
                 await self.grew.wait()
 
