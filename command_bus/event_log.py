@@ -85,8 +85,13 @@ class Mark(msgspec.Struct, frozen=True):
         return self.topic.partition("/")[0]
 
 
-Part = tuple[LiteralString, Any]
-"""A statement with one placeholder, and its argument."""
+class Part(Protocol):
+    """A statement with one placeholder."""
+
+    @property
+    def statement(self) -> LiteralString: ...
+    @property
+    def argument(self) -> Any: ...
 
 
 class InlineFold(Protocol):

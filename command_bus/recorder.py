@@ -164,9 +164,7 @@ class LogRecorder(PostgresApplicationRecorder):
 
             def write() -> tuple[int, datetime]:
                 if parts:
-                    cursor.execute(
-                        _with(parts), [len(rows), packed, *(argument for _, argument in parts)], prepare=True
-                    )
+                    cursor.execute(_with(parts), [len(rows), packed, *(part.argument for part in parts)], prepare=True)
                 else:
                     cursor.execute(_APPEND_SQL, [packed], prepare=True)
                 return cast("tuple[int, datetime]", cursor.fetchone())
@@ -243,7 +241,7 @@ class LogRecorder(PostgresApplicationRecorder):
 
 
 def _with(parts: Sequence[Part]) -> LiteralString:
-    named = [f", part_{number} AS ({part})" for number, (part, _) in enumerate(parts)]
+    named = [f", part_{number} AS ({part.statement})" for number, part in enumerate(parts)]
     return "".join([_APPENDED, *named, "SELECT last_position, recorded FROM appended"])
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 from domain.event import Recorded
 from projections import tracking
 from projections.garbage import no_collection
 from projections.projection import Cursor, Projection, type_of
 from projections.reading import Bad, Page, ReadAhead, decode_page
+from projections.small_pages import Stand, fold_small
 from schema.reading import END, read_page
 
 # What passes by itself: lost connections, shutdowns, deadlocks, lock timeouts, full disks. Never the event's fault.
@@ -39,6 +41,8 @@ class Folded(msgspec.Struct, frozen=True):
     full: bool
     """There may be more."""
     stops: tuple[Stop, ...] = ()
+    stand: Stand | None = None
+    """Where all that are going stand, if that is one place: the next page may then be a small one."""
 
 
 NOTHING = Folded(0, 0, full=False)
@@ -50,6 +54,7 @@ def fold_page(
     projections: Sequence[Projection],
     page_size: int,
     ahead: ReadAhead | None = None,
+    stand: Stand | None = None,
 ) -> Folded:
     """Fold one page, in one transaction, into those of the projections that are furthest behind.
 
@@ -58,8 +63,11 @@ def fold_page(
         projections: that follow the log.
         page_size: at most so many events.
         ahead: reads the next full page meanwhile.
+        stand: what the page before said, if nothing else was done since.
     """
     with no_collection():
+        if stand is not None and (after := fold_small(connection, stand)) is not None:
+            return Folded(after.events, after.stand.position, full=False, stand=after.stand)
         try:
             return _fold_page(connection, projections, page_size, ahead, _fold_all)
         except PASSING:
@@ -76,6 +84,9 @@ def _fold_page(
     fold: Fold,
 ) -> Folded:
     with connection.transaction(), connection.cursor(binary=True) as cursor:
+        # The tables first: see projections/rebuild.py.
+        tables = [Identifier(table.name) for projection in projections for table in projection.tables]
+        cursor.execute(SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(SQL(", ").join(tables)))
         tracked = tracking.lock(cursor, [projection.name for projection in projections])
         going = [
             (tracked[projection.name].position, projection)
@@ -94,7 +105,7 @@ def _fold_page(
         if not page.positions:
             if upto != END:
                 tracking.advance(cursor, [projection.name for projection in here], upto)
-            return Folded(0, after, full=upto != END)
+            return Folded(0, after, full=upto != END, stand=Stand.of(here, after) if upto == END else None)
         full = len(page.positions) == page_size
         if ahead is not None and full and upto == END:
             ahead.begin(page.positions[-1], page_size)
@@ -117,7 +128,7 @@ def _write(cursor: Cursor, stops: Sequence[Stop], here: Sequence[Projection], pa
     reached = {projection.name: last for projection in here if projection.name not in stopped}
     if not stops:
         tracking.advance_and_tell(cursor, list(reached), last)
-        return Folded(len(page.positions), last, full=full)
+        return Folded(len(page.positions), last, full=full, stand=None if full else Stand.of(here, last))
     if reached:
         tracking.advance(cursor, list(reached), last)
     for stop in stops:

@@ -12,7 +12,7 @@ import hashlib
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, LiteralString, cast
+from typing import Any, ClassVar, LiteralString, NamedTuple, cast
 
 import msgspec
 import psycopg
@@ -26,6 +26,8 @@ from schema.arrays import uuids
 
 Cursor = psycopg.Cursor[Any]
 Cells = dict[str, Any]
+Values = Mapping[str, str]
+"""Expressions, by the names of columns."""
 Key = Any
 """A row's key: a UUID, or a tuple where the key has several columns."""
 SMALL = 256
@@ -61,6 +63,15 @@ def _document(value: Any) -> bytes:
     return _encode(_without_nul(msgspec.json.decode(document))) if b"\\u0000" in document else document
 
 
+class Part(NamedTuple):
+    """A statement that may stand in a WITH clause, with one placeholder."""
+
+    statement: LiteralString
+    argument: Any
+    rows: int | None
+    """So many it must find; None where it does not matter."""
+
+
 class Table:
     """A table as its CREATE statement describes it, and the statements that write it."""
 
@@ -69,7 +80,7 @@ class Table:
         self.columns = dict(columns)
         self.key = key
         self._updates: dict[tuple[str, ...], LiteralString] = {}
-        self._parts: dict[tuple[str, ...], LiteralString] = {}
+        self._parts: dict[tuple[str, tuple[str, ...]], LiteralString] = {}
         self.names = tuple(columns)
         self._values = operator.itemgetter(*self.names)
         self._binary = tuple(column for column, kind in columns.items() if kind == "bytea")
@@ -115,20 +126,20 @@ class Table:
         cursor.execute(self._delete_statement, (uuids(keys),))
 
     def parts(
-        self, made: Sequence[Cells], patches: Sequence[Cells], gone: Sequence[Key], from_log: Mapping[str, str]
-    ) -> list[tuple[LiteralString, Any]]:
-        """Statements for the rows that an append makes, changes and removes; see `Projection.parts`."""
-        parts: list[tuple[LiteralString, Any]] = []
+        self, made: Sequence[Cells], patches: Sequence[Cells], gone: Sequence[Key], beside: str, values: Values
+    ) -> list[Part]:
+        """Statements that add, change and remove rows as parts of one: see `insert_from`."""
+        parts: list[Part] = []
         if gone:
-            parts.append((self.delete_from(" USING appended"), uuids(gone)))
+            parts.append(Part(self.delete_from(beside), uuids(gone), None))
         for names, rows in self._alike(patches).items():
-            if names not in self._parts:
-                self._parts[names] = self.update_from(names, ", appended", from_log)
-            parts.append((self._parts[names], _document(rows).decode()))
+            if (beside, names) not in self._parts:
+                self._parts[beside, names] = self.update_from(names, beside, values)
+            parts.append(Part(self._parts[beside, names], _document(rows).decode(), len(rows)))
         if made:
-            if self.names not in self._parts:
-                self._parts[self.names] = self.insert_from(", appended", from_log)
-            parts.append((self._parts[self.names], self._as_json(made)))
+            if (beside, self.names) not in self._parts:
+                self._parts[beside, self.names] = self.insert_from(beside, values)
+            parts.append(Part(self._parts[beside, self.names], self._as_json(made), None))
         return parts
 
     def _copied(self, row: Cells) -> Sequence[Any]:
@@ -148,43 +159,46 @@ class Table:
 
     @functools.cached_property
     def _insert_statement(self) -> LiteralString:
-        return self.insert_from("", {})
+        return self.insert_from(None, {})
 
     @functools.cached_property
     def _delete_statement(self) -> LiteralString:
-        return self.delete_from("")
+        return self.delete_from(None)
 
     def _update_statement(self, names: tuple[str, ...]) -> LiteralString:
         if names not in self._updates:
-            self._updates[names] = self.update_from(names, "", {})
+            self._updates[names] = self.update_from(names, None, {})
         return self._updates[names]
 
-    def insert_from(self, beside: str, values: Mapping[str, str]) -> LiteralString:
+    def insert_from(self, beside: str | None, values: Values) -> LiteralString:
         """The statement that adds rows out of one JSON argument.
 
         Args:
-            beside: what else its values may name: ``, name of a table``.
+            beside: a table of one row that it joins, so that this is there before any of our rows is touched.
             values: of columns that are not just as the JSON has them (``new``), by their names.
         """
         names = ", ".join(self.names)
         chosen = ", ".join(values.get(name, f"new.{name}") for name in self.names)
         shape = ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
+        joined = f", {beside}" if beside else ""
         return _ours(
-            f"INSERT INTO {self.name} ({names}) SELECT {chosen} FROM json_to_recordset(%s) AS new ({shape}){beside}"  # noqa: S608 - names out of our own DDL
+            f"INSERT INTO {self.name} ({names}) SELECT {chosen} FROM json_to_recordset(%s) AS new ({shape}){joined}"  # noqa: S608 - names out of our own DDL
         )
 
-    def update_from(self, names: tuple[str, ...], beside: str, values: Mapping[str, str]) -> LiteralString:
+    def update_from(self, names: tuple[str, ...], beside: str | None, values: Values) -> LiteralString:
         """The statement that sets these columns; see `insert_from`."""
         shape = ", ".join(f"{name} {self.columns[name]}" for name in (*self.key, *names))
         sets = ", ".join(f"{name} = {values.get(name, f'new.{name}')}" for name in names)
         match = " AND ".join(f"old.{name} = new.{name}" for name in self.key)
+        joined = f", {beside}" if beside else ""
         return _ours(
-            f"UPDATE {self.name} AS old SET {sets} FROM json_to_recordset(%s) AS new ({shape}){beside} WHERE {match}"  # noqa: S608 - as above
+            f"UPDATE {self.name} AS old SET {sets} FROM json_to_recordset(%s) AS new ({shape}){joined} WHERE {match}"  # noqa: S608 - as above
         )
 
-    def delete_from(self, using: str) -> LiteralString:
-        """The statement that removes rows by their keys."""
+    def delete_from(self, beside: str | None) -> LiteralString:
+        """The statement that removes rows by their keys; see `insert_from`."""
         (column,) = self.key
+        using = f" USING {beside}" if beside else ""
         return _ours(f"DELETE FROM {self.name}{using} WHERE {column} = ANY(%s::uuid[])")  # noqa: S608 - as above
 
 
@@ -250,13 +264,16 @@ class TableBatch:
             cells.update(zip(names, key, strict=True))
         return cells
 
-    def parts(self, from_log: Mapping[str, str]) -> list[tuple[LiteralString, Any]] | None:
-        """What `flush` would write; see `Projection.parts`."""
-        if self._strict or len(self._made) > SMALL or not self._made.keys().isdisjoint(self._gone):
+    def parts(self, beside: str, values: Values) -> list[Part] | None:
+        """What `flush` would write, as parts of one statement (see `Table.insert_from`), if it is not too much.
+
+        A row that must be there and is not makes the rows that a part finds too few.
+        """
+        if len(self._made) > SMALL or not self._made.keys().isdisjoint(self._gone):
             return None
-        return self._table.parts(
-            list(self._made.values()), list(self._set.values()), list(self._gone.values()), from_log
-        )
+        made, patches, gone = list(self._made.values()), list(self._set.values()), list(self._gone.values())
+        parts = self._table.parts(made, patches, gone, beside, values)
+        return parts if self._strict else [part._replace(rows=None) for part in parts]
 
     def flush(self, cursor: Cursor) -> None:
         """Write it."""
@@ -311,17 +328,21 @@ class Projection(abc.ABC):
     def live_tables(self) -> Sequence[str]:
         return [table.name for table in self.tables]
 
-    def parts(self, numbered: Sequence[Recorded]) -> list[tuple[LiteralString, Any]] | None:
+    def parts(self, numbered: Sequence[Recorded]) -> list[Part] | None:
         """What `apply` would write, as parts of one statement; see `command_bus.event_log.InlineFold`.
 
         Each joins ``appended``, so that no row is touched before the log's lock is held and its version accepted: two
         who changed one row could otherwise wait for each other, one with the row, one with the lock.
         """
+        return None if self.strict else self.parts_beside("appended", numbered, self._from_log)
+
+    def parts_beside(self, beside: str, recorded: Sequence[Recorded], values: Values) -> list[Part] | None:
+        """What `apply` would write, as parts of one statement; None if it is too much. See `TableBatch.parts`."""
         batch = self.begin()
-        batch.fold(numbered)
-        parts: list[tuple[LiteralString, Any]] = []
+        batch.fold(recorded)
+        parts: list[Part] = []
         for table in batch.values():
-            found = table.parts(self._from_log)
+            found = table.parts(beside, values)
             if found is None:
                 return None
             parts += found

@@ -255,12 +255,12 @@ def _swap(connection: Connection, projection: Projection, position: int) -> tupl
 
 
 def _swap_once(connection: Connection, cursor: Cursor, projection: Projection, position: int) -> tuple[int, int]:
-    # An inline one's tables before the log's lock, and the tracking row before any table, as appends and the projector
-    # do it.
+    # The tables before the tracking row and the log's lock, as appends and the projector do it: a statement takes its
+    # tables before it does anything.
+    for table in projection.tables:
+        if cursor.execute("SELECT to_regclass(%s)", [f"{LIVE}.{table.name}"]).fetchone() != (None,):
+            cursor.execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(Identifier(LIVE, table.name)))
     if projection.inline:
-        for table in projection.tables:
-            if cursor.execute("SELECT to_regclass(%s)", [f"{LIVE}.{table.name}"]).fetchone() != (None,):
-                cursor.execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(Identifier(LIVE, table.name)))
         cursor.execute("SELECT fleetlog.lock_events()")
     cursor.execute(SQL("SET LOCAL search_path TO {}, {}").format(Identifier(SHADOW), Identifier(LIVE)))
     (tracked,) = tracking.lock(cursor, [projection.name]).values()

@@ -104,6 +104,7 @@ class Projector:
                 self.state = "waiting"
                 try:
                     with psycopg.connect(self._conninfo, autocommit=True) as connection:
+                        self.state = "standby"
                         self._connected.set()
                         wait_s = FIRST_WAIT_S
                         self._work(connection, asleep)
@@ -123,22 +124,26 @@ class Projector:
         while not self._stopping.is_set():
             if connection.execute(_LEADER).fetchone() == (True,):
                 break
-            self.state = "standby"
             self._stopping.wait(self._poll_s)
         if self._stopping.is_set():
             return
         connection.execute("LISTEN fleetlog_events")
         # A plan that was made while a table was empty would read all of it from then on.
         connection.execute("SET enable_seqscan = off")
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        # What a crash of the server takes away of the rows, it takes away of the tracking rows too: it is folded again.
+        connection.execute("SET synchronous_commit = off")
         self._rebuild_stale(connection)
         self.state = "running"
         _log.info("projector_leads")
         types = frozenset[str]().union(*(projection.types for projection in self._projections))
         ahead = ReadAhead(self._conninfo, types)
+        stand = None
         try:
             while not self._stopping.is_set():
                 began = time.monotonic()
-                folded = fold_page(connection, self._projections, self._page_size, ahead)
+                folded = fold_page(connection, self._projections, self._page_size, ahead, stand)
+                stand = folded.stand
                 self._report(folded)
                 if not folded.full:
                     ahead.rest()

@@ -1,6 +1,6 @@
 """How far each projection is: one row for each, written in the transaction that writes its rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from psycopg.rows import tuple_row
 
 from projections import sql
 from projections.pages import Connection
-from projections.projection import Cursor
+from projections.projection import Cursor, Part
 
 CHANNEL = "fleetlog_projected"
 _SQL = sql.load("tracking")
@@ -67,6 +67,30 @@ def advance_and_tell(cursor: Cursor, names: Sequence[str], position: int) -> Non
     """`advance`, and `notify` of it."""
     payload = _encode(dict.fromkeys(names, position)).decode()
     cursor.execute(_SQL["advance_and_tell"], {"names": list(names), "position": position, "payload": payload})
+
+
+def advance_with(cursor: Cursor, tracked: Mapping[str, str], after: int, position: int, parts: Sequence[Part]) -> None:
+    """By one statement: write a page's rows, advance, and notify of it.
+
+    Args:
+        cursor: in autocommit mode.
+        tracked: the projections' digests, by their names.
+        after: where all of them stand.
+        position: where they will.
+        parts: of `Projection.parts_beside`, beside ``went``.
+
+    Raises:
+        psycopg.errors.DivisionByZero: one of them does not stand there, or rows are missing that must be there. Nothing
+            is changed.
+    """
+    names = list(tracked)
+    named = [f", part_{number} AS ({part.statement} RETURNING 1)" for number, part in enumerate(parts)]
+    found = {number: part.rows for number, part in enumerate(parts) if part.rows is not None}
+    right = [f" AND (SELECT count(*) FROM part_{number}) = %s" for number in found]  # noqa: S608 - numbers of ours
+    statement = "".join([_SQL["advance_with"], *named, _SQL["told_if"], *right, ")::integer"])
+    payload = _encode(dict.fromkeys(names, position)).decode()
+    values = [position, names, list(tracked.values()), after]
+    cursor.execute(statement, [*values, *(part.argument for part in parts), payload, len(names), *found.values()])
 
 
 def stop(cursor: Cursor, name: str, *, position: int, error: str, topic: str, error_position: int) -> None:

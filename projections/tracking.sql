@@ -36,6 +36,20 @@ WITH advanced AS (
 )
 SELECT pg_notify('fleetlog_projected', %(payload)s)
 
+-- name: advance_with
+-- The beginning of a statement that goes on with the rows' parts: each joins went, so that no row is touched before the
+-- tracking rows are locked.
+WITH advanced AS (
+    UPDATE tracking AS t SET position = %s, updated_at = statement_timestamp()
+    FROM unnest(%s::text[], %s::text[]) AS known (projection, digest)
+    WHERE t.projection = known.projection AND t.digest = known.digest AND t.position = %s AND t.status = 'running'
+    RETURNING 1
+), went AS MATERIALIZED (SELECT count(*) AS rows FROM advanced)
+
+-- name: told_if
+-- Its end: what did not find all that it must find is undone by a division by zero.
+SELECT pg_notify('fleetlog_projected', %s), 1 / ((SELECT rows FROM went) = %s
+
 -- name: stop
 UPDATE tracking SET position = %(position)s, status = 'stopped', error = %(error)s, error_topic = %(topic)s,
     error_position = %(error_position)s, updated_at = statement_timestamp()

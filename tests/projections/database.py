@@ -102,4 +102,4 @@ def head(url: str) -> int:
     return int(row[0])
 
 
-__all__ = ["PENDING", "Rows", "forget_everything", "head", "positions", "record", "rows_of"]
+__all__ = ["PENDING", "Rows", "deliverable", "forget_everything", "head", "positions", "record", "rows_of"]
