@@ -59,7 +59,7 @@ ANSWERS = 250
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 30.0
 HELD_ELSEWHERE_S = 1.0
-MAX_TRACKED_BACKOFFS = 100_000
+MAX_TRACKED = 100_000
 
 STATUSES = frozenset({"accepted", "rejected", "expired", "cancelled", "busy"})
 
@@ -138,6 +138,8 @@ class Drain:
         self._urgent: Turns[ClientId | None, AgentId] = Turns()
         self._later: list[tuple[float, AgentId]] = []
         self._greeted: set[AgentId] = set()
+        self._emptied: set[AgentId] = set()
+        """Agents for which nothing was left by the last delivery, and nothing has come since."""
         self._busy: set[AgentId] = set()
         self._again: dict[AgentId, bool] = {}
         self._backoff_s: dict[AgentId, float] = {}
@@ -151,6 +153,7 @@ class Drain:
 
     def wake(self, agent_ids: Sequence[AgentId], *, urgent: bool = False) -> None:
         """Look at these agents soon; at urgent ones as soon as their clients' turns allow."""
+        self._emptied.difference_update(agent_ids)
         for agent_id in agent_ids:
             if agent_id in self._busy:
                 # What made somebody call may have come too late for the look that is under way.
@@ -164,6 +167,13 @@ class Drain:
                     self._waiting.add(client_id, agent_id)
         if self._waiting or self._urgent:
             self._woken.set()
+
+    def wake_for_room(self, agent_ids: Sequence[AgentId]) -> None:
+        """These have ended something, so that what did not fit before may fit now.
+
+        Those whose last delivery took all that waited, and for which nobody called since, are not looked at.
+        """
+        self.wake([agent_id for agent_id in agent_ids if agent_id not in self._emptied])
 
     def wake_if_rested(self, agent_ids: Sequence[AgentId], *, urgent: bool = False) -> None:
         """`wake`, but not those whose last try failed and that are due later anyway."""
@@ -268,6 +278,7 @@ class Drain:
         self._busy.difference_update(agents)
         for agent_id in agents:
             if agent_id in failed:
+                self._emptied.discard(agent_id)
                 self._postpone(agent_id, failed[agent_id])
             else:
                 self._backoff_s.pop(agent_id, None)
@@ -280,7 +291,7 @@ class Drain:
     def _postpone(self, agent_id: AgentId, wait_s: float | None) -> None:
         if wait_s is None:
             wait_s = min(self._backoff_s.get(agent_id, FIRST_BACKOFF_S / 2) * 2, LONGEST_BACKOFF_S)
-            if len(self._backoff_s) < MAX_TRACKED_BACKOFFS:
+            if len(self._backoff_s) < MAX_TRACKED:
                 self._backoff_s[agent_id] = wait_s
         heapq.heappush(self._later, (time.monotonic() + wait_s, agent_id))
 
@@ -331,6 +342,9 @@ class Drain:
                 later[agent_id] = None
             elif send.result().more:
                 self._again.setdefault(agent_id, False)
+            elif not send.result().handover.full and len(self._emptied) < MAX_TRACKED:
+                # Who was called for meanwhile is taken out again as it is woken.
+                self._emptied.add(agent_id)
         if unforeseen is not None:
             _log.error("delivery_failed", exc_info=unforeseen)
         return later

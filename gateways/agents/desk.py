@@ -39,6 +39,7 @@ class Desk:
         on_ended: an agent was suspended or retired.
         on_pending: these agents may have something new.
         on_urgent: these do, and somebody asked for just that.
+        on_room: these have ended something, and may have room for more.
         on_contact: these said hello and have something pending.
         seen: one was heard of.
         uplink_group: so many results go into one commit at the most.
@@ -61,6 +62,7 @@ class Desk:
         on_ended: Callable[[AgentId], None],
         on_pending: Callable[[Sequence[AgentId]], None],
         on_urgent: Callable[[Sequence[AgentId]], None],
+        on_room: Callable[[Sequence[AgentId]], None],
         on_contact: Callable[[Sequence[AgentId]], None],
         seen: Callable[[AgentId], None],
         uplink_group: int = 500,
@@ -97,10 +99,10 @@ class Desk:
             self.presence,
             name,
             clock,
-            Masks(log, keystore),
+            Masks(log, keystore, self.orders.names_no_secret),
             agent_keys,
             on_contact=on_contact,
-            on_room=on_pending,
+            on_room=on_room,
             seen=seen,
             group=uplink_group,
             restored=restored,

@@ -161,6 +161,7 @@ class AgentHttp:
             self._new_id,
             on_ended=lambda agent_id: self._wake((agent_id,)),
             on_pending=self._wake,
+            on_room=self._wake,
             on_urgent=self._wake,
             on_contact=lambda _: None,
             seen=self._seen.add,

@@ -43,7 +43,7 @@ SELECT * FROM fleetlog.take_leases(
 )
 """
 _WANTING = "SELECT agent_id FROM fleetlog.wanting(%s::uuid[], %s, %s::text[])"
-_OF_LEASE = 5
+_OF_LEASE = 6
 """Columns of `_TAKE` that say what is leased; the others are an order."""
 _SETTLE = """
 UPDATE fleetlog.leases AS l SET command_ids = wanted.unknown::uuid[], expires_at = '-infinity'
@@ -79,6 +79,8 @@ class Handover(msgspec.Struct, frozen=True):
     """Those of them that were sent before and not answered."""
     took_over: bool
     """The holder before did not settle."""
+    full: bool = False
+    """The agent has no room for more: there may be more that waits."""
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -160,7 +162,7 @@ class Leases:
             }
             cursor = connection.cursor(binary=True, row_factory=tuple_row)
             await cursor.execute(_TAKE, arguments)
-            return _handovers(await cursor.fetchall())
+            return _handovers(await cursor.fetchall(), self._window)
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """End leases; those that were overtaken are left alone."""
@@ -185,11 +187,11 @@ class Leases:
             return [AgentId(row[0]) for row in await cursor.fetchall()]
 
 
-def _handovers(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Handover], list[AgentId]]:
+def _handovers(rows: Iterable[tuple[Any, ...]], window: int) -> tuple[list[Handover], list[AgentId]]:
     """From rows of `_TAKE`; see there."""
     handovers: list[Handover] = []
     busy: list[AgentId] = []
-    for (agent_id, fence, took_over, uncertain, cancels), several in itertools.groupby(
+    for (agent_id, fence, took_over, uncertain, cancels, there), several in itertools.groupby(
         rows, operator.itemgetter(slice(_OF_LEASE))
     ):
         if fence is None:
@@ -198,7 +200,8 @@ def _handovers(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Handover], list[Ag
         orders = [PendingRow.from_row(row[_OF_LEASE:]) for row in several if row[_OF_LEASE] is not None]
         unknown = frozenset(uncertain)
         command_ids = unknown.union(row.command_id for row in orders)
-        handovers.append(Handover(AgentId(agent_id), fence, orders, cancels, command_ids, unknown, took_over))
+        full = there + len(orders) >= window
+        handovers.append(Handover(AgentId(agent_id), fence, orders, cancels, command_ids, unknown, took_over, full))
     return handovers, busy
 
 

@@ -6,7 +6,7 @@ value that was replaced while the command ran is not kept any more; of it there 
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from msgspec import structs
@@ -25,15 +25,17 @@ class Masks:
     Args:
         log: says which secrets were read for it.
         keystore: holds their values.
+        names_none: whether a command is known to name no secret; of such the log is not asked.
     """
 
-    def __init__(self, log: EventLog, keystore: Keystore) -> None:
+    def __init__(self, log: EventLog, keystore: Keystore, names_none: Callable[[UUID], bool]) -> None:
         self._log = log
         self._keystore = keystore
+        self._names_none = names_none
 
     async def of(self, command_ids: Iterable[UUID]) -> dict[UUID, tuple[str, ...] | KeyServiceAwayError]:
         """The secrets that these commands were handed, or why nobody can tell now; most commands had none."""
-        streams = {reads_stream(command_id): command_id for command_id in command_ids}
+        streams = {reads_stream(one): one for one in command_ids if not self._names_none(one)}
         recorded = await self._log.read_streams(list(streams), tolerant=True)
         values = {
             streams[stream_id]: {

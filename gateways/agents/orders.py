@@ -1,7 +1,7 @@
 """From rows of the queue to signed messages that leave nothing for the agent to look up."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -67,6 +67,7 @@ class Orders:
         self._clock = clock
         self._secrets = secrets
         self._revisions: OrderedDict[tuple[UUID, int], Revision] = OrderedDict()
+        self._plain: OrderedDict[UUID, None] = OrderedDict()
 
     async def prepare(self, rows: Sequence[PendingRow]) -> dict[UUID, Prepared]:
         """Read these commands' specs, the scripts that they run and the secrets that they name, by one read each.
@@ -77,6 +78,7 @@ class Orders:
         """
         specs = await self._specs(rows)
         wants = [Want(row, data) for row in rows if (data := _data(specs.get(row.command_id))) and data.secrets]
+        self._note_plain(specs.keys() - {want.row.command_id for want in wants})
         if not wants:
             return {command_id: Prepared(spec) for command_id, spec in specs.items()}
         opened = await self._secrets.open(wants)
@@ -86,6 +88,15 @@ class Orders:
             for command_id, spec in specs.items()
             if command_id in opened or command_id not in naming
         }
+
+    def names_no_secret(self, command_id: UUID) -> bool:
+        """Whether this is known of a command: what it names is in its spec, and that never changes."""
+        return command_id in self._plain
+
+    def _note_plain(self, command_ids: Iterable[UUID]) -> None:
+        self._plain.update(dict.fromkeys(command_ids))
+        while len(self._plain) > MAX_PLAIN:
+            self._plain.popitem(last=False)
 
     async def _specs(self, rows: Sequence[PendingRow]) -> dict[UUID, Spec]:
         specs: dict[UUID, Spec] = {}
@@ -240,6 +251,8 @@ def rejected(row: PendingRow, code: str, detail: str) -> wire.Accepted:
     return wire.Accepted(command_id=row.command_id, attempt=row.attempt, status="rejected", code=code, detail=detail)
 
 
+MAX_PLAIN = 50_000
+"""So many commands that were prepared last are known to name no secret."""
 _BARE: dict[type[Spec], bytes] = {
     Ping: wire.encode(wire.PingWork()),
     CollectFacts: wire.encode(wire.FactsWork()),

@@ -124,6 +124,7 @@ class GatewayService:
             on_ended=self._on_ended,
             on_pending=self._on_pending,
             on_urgent=self._on_urgent,
+            on_room=self._on_room,
             on_contact=self._on_contact,
             seen=self._on_seen,
             uplink_group=self._uplink_group,
@@ -212,6 +213,9 @@ class GatewayService:
 
     def _on_urgent(self, agent_ids: Sequence[AgentId]) -> None:
         self._drain.wake_if_rested(agent_ids, urgent=True)
+
+    def _on_room(self, agent_ids: Sequence[AgentId]) -> None:
+        self._drain.wake_for_room(agent_ids)
 
     def _on_contact(self, agent_ids: Sequence[AgentId]) -> None:
         self._drain.greeted(agent_ids)

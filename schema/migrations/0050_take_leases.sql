@@ -51,7 +51,7 @@ CREATE FUNCTION fleetlog.take_leases(
     only_wanted boolean, moment timestamptz, room integer, open_hours text[]
 )
 RETURNS TABLE (
-    leased_agent uuid, lease_fence bigint, took_over boolean, uncertain uuid[], cancels uuid[],
+    leased_agent uuid, lease_fence bigint, took_over boolean, uncertain uuid[], cancels uuid[], there bigint,
     command_id uuid, agent_id uuid, client_id uuid, lane text, priority smallint, queued_position bigint, state text,
     attempt integer, not_before timestamptz, expires_at timestamptz, cancel_requested boolean, queued_at timestamptz,
     correlation_id uuid, spec bytea, version bigint, hours text
@@ -100,7 +100,11 @@ BEGIN
             ARRAY(
                 SELECT p.command_id FROM read.pending AS p
                 WHERE p.agent_id = l.agent_id AND p.cancel_requested ORDER BY p.cancel_position
-            ) AS cancels
+            ) AS cancels,
+            (
+                SELECT count(*) FROM read.pending AS p
+                WHERE p.agent_id = l.agent_id AND p.state IN ('delivered', 'running')
+            ) AS there
         FROM fleetlog.leases AS l WHERE l.agent_id = ANY(mine)
     ), orders AS MATERIALIZED (
         SELECT * FROM fleetlog.deliverable(mine, moment, room, open_hours)
@@ -119,13 +123,13 @@ BEGIN
         FROM held AS h LEFT JOIN given AS g ON g.agent_id = h.agent_id
         WHERE l.agent_id = h.agent_id
     )
-    SELECT h.agent_id, h.fence, h.took_over, h.uncertain, h.cancels, o.*
+    SELECT h.agent_id, h.fence, h.took_over, h.uncertain, h.cancels, h.there, o.*
     FROM held AS h LEFT JOIN orders AS o ON o.agent_id = h.agent_id
     ORDER BY h.agent_id, o.priority, o.queued_position;
     IF only_wanted THEN
         RETURN QUERY
-        SELECT w.agent_id, NULL::bigint, false, NULL::uuid[], NULL::uuid[], NULL::uuid, NULL::uuid, NULL::uuid,
-            NULL::text, NULL::smallint, NULL::bigint, NULL::text, NULL::integer, NULL::timestamptz, NULL::timestamptz,
+        SELECT w.agent_id, NULL::bigint, false, NULL::uuid[], NULL::uuid[], NULL::bigint,
+            NULL::uuid, NULL::uuid, NULL::uuid, NULL::text, NULL::smallint, NULL::bigint, NULL::text, NULL::integer, NULL::timestamptz, NULL::timestamptz,
             NULL::boolean, NULL::timestamptz, NULL::uuid, NULL::bytea, NULL::bigint, NULL::text
         FROM unnest(wanted) AS w (agent_id) WHERE w.agent_id <> ALL(mine);
     END IF;

@@ -1,9 +1,12 @@
 """Commands reach their agents: at once, at check-in, in order, and never after they were called off."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+import pytest
 
 from command_bus.ids import utc_now
 from command_bus.intents.commands import CancelCommand, QueueCommand
@@ -47,6 +50,29 @@ async def test_what_waited_is_drained_in_order_when_the_agent_says_hello(fleet: 
     await agent.until(lambda: len(agent.received) == 61)
     assert [order.command_id for order in agent.received] == [*urgent, *late]
     assert agent.redelivered == 0
+
+
+async def test_an_agent_whose_queue_is_empty_is_not_looked_at_for_its_room(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One command after the other costs one lease each: that one has ended calls for no look at what is not there."""
+    service = await fleet.gateway()
+    looks: list[int] = []
+    take = service._drain._leases.take_wanted
+
+    async def counted(agent_ids: Sequence[UUID]) -> Any:
+        looks.append(len(agent_ids))
+        return await take(agent_ids)
+
+    monkeypatch.setattr(service._drain._leases, "take_wanted", counted)
+    agent = await fleet.agent()
+    await agent.hello()
+    for number in range(1, 6):
+        await fleet.queue(agent.agent_id)
+        await agent.until(lambda number=number: len(agent.received) == number)  # type: ignore[misc]
+        await fleet.until_event(agent.agent_id, CommandDelivered, number)
+        assert await agent.finish(agent.received[-1]) == wire.Acknowledged()
+    assert looks == [1] * 5
 
 
 async def test_a_result_is_acknowledged_after_its_commit_and_a_repeat_changes_nothing(fleet: Fleet) -> None:
