@@ -94,7 +94,9 @@ class LogDatastore(PostgresDatastore):
 
     def __init__(self, url: str, *, name: str, pool_size: int, connect_timeout_s: float) -> None:
         super().__init__("", "", "", "", "", schema="fleetlog", lock_timeout=LOCK_TIMEOUT_S)
-        settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s", "synchronous_commit": "on", **BY_INDEX}
+        # Few statements, many times each: a plan made anew knows no better.
+        planning = {"plan_cache_mode": "force_generic_plan", **BY_INDEX}
+        settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s", "synchronous_commit": "on", **planning}
         self.new_event_oid = 0
         # The library makes its pool from host, port and password alone; ours knows all that libpq knows.
         self.pool = ConnectionPool(
