@@ -1,9 +1,10 @@
-"""What somebody may do, read from the log: a key, who owns it, and the roles that both were granted.
+"""What somebody may do, read from the log: a key or a session, whose it is, and the roles that were granted.
 
-What was read is believed for one second, and not even that long once the log tells of a change (`Authenticator.heard`).
+What was read is believed for one second, and not even that long once the log tells of a change (`Believed.heard`).
 All that a key stands on is read again by one statement.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -13,18 +14,20 @@ from uuid import UUID
 import msgspec
 
 from command_bus.event_log import EventLog, Mark
-from command_bus.repository import replay_existing
+from command_bus.repository import load_many, replay_existing
 from domain.access import Access, Grant
 from domain.api_keys import ApiKey
 from domain.errors import NotFoundError
 from domain.event import Recorded
 from domain.ids import RoleId
+from domain.logins import Login, login_stream
 from domain.roles import BUILT_IN, BUILT_IN_IDS, CustomRole, Terms
+from domain.sessions import UserSession
 from domain.users import User
 
 NO_TERMS = Terms(frozenset())
 Streams = Mapping[UUID, Sequence[Recorded]]
-A = TypeVar("A", ApiKey, User, CustomRole)
+A = TypeVar("A", ApiKey, User, CustomRole, UserSession, Login)
 
 
 class Standing:
@@ -36,6 +39,8 @@ class Standing:
 
     def __init__(self, stands_on: Mapping[UUID, int] = MappingProxyType({})) -> None:
         self.stands_on = stands_on
+        self.lasts_until_s: float | None = None
+        """By the event loop's clock; None where only an event ends it."""
         self.over = False
         self._told: set[Callable[[], None]] = set()
 
@@ -55,10 +60,15 @@ class Standing:
         self._told.add(tell)
         if self.over:
             tell()
+        timer = None
+        if self.lasts_until_s is not None:
+            timer = asyncio.get_running_loop().call_at(self.lasts_until_s, self.end)
         try:
             yield
         finally:
             self._told.discard(tell)
+            if timer is not None:
+                timer.cancel()
 
 
 class KeyAccess(msgspec.Struct, frozen=True):
@@ -75,6 +85,10 @@ class KeyAccess(msgspec.Struct, frozen=True):
         if self.key.grants is not None:
             return self.key.grants
         return self.owner.grants if self.owner is not None else ()
+
+    @property
+    def there(self) -> bool:
+        return self.key.exists
 
     @property
     def good(self) -> bool:
@@ -105,6 +119,53 @@ async def key_access(log: EventLog, key_id: UUID, hint: Iterable[UUID] = ()) -> 
     return KeyAccess(key, owner, _both(key, owner, streams), Standing({one: _last(streams[one]) for one in wanted}))
 
 
+class SessionAccess(msgspec.Struct, frozen=True):
+    """A session, and what may be done in it."""
+
+    session: UserSession
+    user: User | None
+    login: Login | None
+    access: Access
+    """Nothing, until the login is in order."""
+    standing: Standing
+
+    @property
+    def there(self) -> bool:
+        return self.session.exists
+
+    @property
+    def good(self) -> bool:
+        """Not ended, of a user who is not disabled, and begun since the user's sessions were last revoked."""
+        return (
+            self.session.exists
+            and not self.session.ended
+            and self.user is not None
+            and not self.user.disabled
+            and self.login is not None
+            and self.session.generation == self.login.generation
+        )
+
+
+async def session_access(log: EventLog, session_id: UUID, hint: Iterable[UUID] = ()) -> SessionAccess:
+    """Read a session and what it stands on; see `key_access`."""
+    streams: dict[UUID, Sequence[Recorded]] = {}
+    wanted = {session_id, *hint}
+    while missing := wanted - streams.keys():
+        found = await log.read_streams(list(missing))
+        streams |= {stream_id: found.get(stream_id, ()) for stream_id in missing}
+        session = _replayed(UserSession, session_id, streams) or UserSession(session_id)
+        if not session.exists:
+            return SessionAccess(session, None, None, Access(), Standing())
+        user = _replayed(User, session.user_id, streams)
+        login = _replayed(Login, login_stream(session.user_id), streams)
+        wanted = {session_id, session.user_id, login_stream(session.user_id)}
+        wanted |= custom_roles(user.grants if user is not None else ())
+    complete = user is not None and login is not None and login.complete
+    access = _worked_out(user.grants, streams) if complete and user is not None else Access()
+    standing = Standing({one: _last(streams[one]) for one in wanted})
+    return SessionAccess(session, user, login, access, standing)
+
+
 def _last(story: Sequence[Recorded]) -> int:
     return story[-1].position if story else 0
 
@@ -120,6 +181,9 @@ def _both(key: ApiKey, owner: User | None, streams: Streams) -> Access:
 async def access_of_actor(log: EventLog, actor: str) -> Access:
     """What somebody who asked for something may do now; nothing, where their key or they themselves are shut out."""
     kind, _, text = actor.partition(":")
+    if kind == "user":
+        user = (await load_many(log, User, [UUID(text)]))[UUID(text)]
+        return await access_of(log, user.grants) if user.exists and not user.disabled else Access()
     if kind != "key":
         return Access()
     found = await key_access(log, UUID(text))

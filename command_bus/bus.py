@@ -42,6 +42,9 @@ class Intent(BaseModel):
     fleet_wide: ClassVar[bool] = False
     """True where it concerns more than one tenant, so that it needs its permissions over everything."""
 
+    grave: ClassVar[bool] = False
+    """True where it can do harm whatever its size: a person's session is asked for a fresh proof."""
+
     def sealed(self, new_id: NewId) -> tuple["Intent", str | None]:
         """What is kept of it while it waits for another person, and what its caller alone is shown then, once."""
         del new_id
@@ -130,11 +133,14 @@ class CommandBus:
 
         Raises:
             ForbiddenError: the caller's roles do not cover it.
+            FreshProofNeededError: it can do harm, and the caller's session was not proved lately.
             DomainError: a rule of the domain forbids it; nothing was recorded.
             ApprovalAwaitedError: it is recorded as a request that waits for another person.
             BusyStreamError: others kept changing the same streams.
             EventLogError: the log could not record it.
         """
+        if intent.grave:
+            caller.must_be_fresh()
         caller = caller.asking(*intent.required())
         if intent.fleet_wide and not caller.scope.everything:
             raise ForbiddenError("This concerns all tenants, and your roles are limited to some.")

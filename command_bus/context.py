@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import structs
 
-from command_bus.errors import ForbiddenError
+from command_bus.errors import ForbiddenError, FreshProofNeededError
 from domain.access import FULL, Access, Grant
 from domain.event import Metadata
 from domain.ids import AgentId, UserId
@@ -31,6 +31,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Another person allowed what is asked."""
     user_id: UserId | None = None
     """The user or service account behind the key, where there is one."""
+    freshness: "Freshness | None" = None
+    """Of a person's session; a key has none, since nobody sits there who could show themselves."""
     correlation_id: UUID
     causation_id: UUID | None = None
     idempotency_key: str | None = None
@@ -40,6 +42,20 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def metadata(self) -> Metadata:
         return Metadata(actor=self.actor, correlation_id=self.correlation_id, causation_id=self.causation_id)
+
+    def must_be_fresh(self) -> None:
+        """Refuse what can do harm to a session whose person has not shown themselves lately.
+
+        Raises:
+            FreshProofNeededError: they are to do so first.
+        """
+        if self.freshness is not None and not self.freshness.proved:
+            raise FreshProofNeededError
+
+    def must_be_fresh_to_touch(self, agents: int | None) -> None:
+        """The same where it touches many agents; None where nobody knows how many."""
+        if self.freshness is not None and (agents is None or agents > self.freshness.agents):
+            self.must_be_fresh()
 
     def asking(self, *permissions: Permission) -> "Caller":
         """The caller as one who does what needs these permissions, within what is asked already.
@@ -52,6 +68,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
             wanted = " and ".join(f"`{permission}`" for permission in permissions)
             raise ForbiddenError(f"This needs the permission {wanted}; ask for a role that has it.")
         return structs.replace(self, scope=scope)
+
+
+class Freshness(msgspec.Struct, frozen=True):
+    """Whether the person behind a session has shown themselves lately."""
+
+    proved: bool
+    agents: int
+    """What touches more than so many asks for it."""
 
 
 class Allowed(msgspec.Struct, frozen=True):

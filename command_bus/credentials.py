@@ -2,6 +2,8 @@
 
     flk_<id: 32 hex digits>_<secret: 43 characters of URL-safe base64, 256 random bits>
 
+and likewise flt_ for enrollment, fls_ for a session.
+
 A secret with that much randomness cannot be guessed from a plain SHA-256, so that is what is kept; a slow hash is for
 what people choose themselves.
 """
@@ -13,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 KEY_PREFIX = "flk"
+SESSION_PREFIX = "fls"
 TOKEN_PREFIX = "flt"  # noqa: S105 -- a prefix that says what kind of credential follows
 _ID_DIGITS = 32
 _MAX_LENGTH = 200

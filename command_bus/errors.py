@@ -11,7 +11,7 @@ class ForbiddenError(DomainError):
 
 
 class UnauthenticatedError(DomainError):
-    """No valid API key came with the request; send `Authorization: Bearer <key>`."""
+    """No valid API key or session came with the request; send `Authorization: Bearer <key>`, or log in."""
 
     code = "unauthenticated"
     status = 401
@@ -29,3 +29,45 @@ class LoginsBusyError(DomainError):
 
     code = "logins_busy"
     status = 503
+
+
+class LoginRefusedError(UnauthenticatedError):
+    """Name, password or code are not right; which of them is not said. At the first login leave the code out."""
+
+    code = "login_refused"
+    status = 401
+
+
+class ProofRefusedError(DomainError):
+    """Password or code are not right, or the code was used before; wait for the next one."""
+
+    code = "proof_refused"
+    status = 403
+
+
+class LockedOutError(DomainError):
+    """Too many attempts were wrong; nothing was compared. Come again after Retry-After seconds."""
+
+    code = "locked_out"
+    status = 429
+
+
+class NoSessionError(DomainError):
+    """This is for people who have logged in; an API key has no session."""
+
+    code = "no_session"
+    status = 409
+
+
+class LoginIncompleteError(DomainError):
+    """First change your password and enroll a second factor (`fleetlog login` does both); until then this waits."""
+
+    code = "login_incomplete"
+    status = 403
+
+
+class FreshProofNeededError(DomainError):
+    """This can do harm, so show once more that it is you: password or code to `POST /session/proof`, then repeat it."""
+
+    code = "fresh_proof_needed"
+    status = 403

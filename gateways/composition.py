@@ -18,11 +18,14 @@ from command_bus.audit.chain import Interval
 from command_bus.audit.exporting import CheckpointExporter, Command, Destination, Folder, Webhook
 from command_bus.audit.follower import ChainFollower
 from command_bus.audit.leading import Leading
+from command_bus.authenticating import Authenticator
 from command_bus.bus import CommandBus
 from command_bus.credential_store import CredentialStore
-from command_bus.handlers.api_keys import Authenticator
 from command_bus.handlers.approvals import ApprovalExpiry
 from command_bus.handlers.housekeeping import Housekeeping
+from command_bus.handlers.login_checks import LoginChecks
+from command_bus.handlers.own_logins import OwnLogin
+from command_bus.handlers.sessions import Sessions
 from command_bus.ids import new_id, utc_now
 from command_bus.keystore import CREDENTIALS, Keystore
 from command_bus.passwords import PasswordHasher
@@ -30,6 +33,7 @@ from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, make_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.rollouts import FanOut
 from command_bus.scheduler import Scheduler
+from command_bus.session_rows import SessionRows
 from command_bus.wiring import make_bus
 from command_bus.worker import JobQueue, WorkerService
 from gateways.agents.greeting import greeting
@@ -45,8 +49,9 @@ from gateways.local.jobs import all_jobs
 from gateways.master_keys import master_keys
 from gateways.rest.app import ApiParts, create_app
 from gateways.rest.errors import BehindError
+from gateways.rest.guesses import Guesses
 from gateways.rest.key_uses import KeyUses
-from gateways.rest.parts import Readiness, Service
+from gateways.rest.parts import People, Readiness, Service
 from gateways.rest.rates import FAILED, FailureLimit, Rates, SharedRates
 from gateways.settings import Settings, need
 from gateways.tls import Authorities
@@ -245,10 +250,13 @@ def build_api(settings: Settings) -> Starlette:
         master_keys=parts.master_keys,
     )
     rates, shared = _rates(settings)
+    url = settings.redis_url
+    guesses = Guesses(time.monotonic, url.get_secret_value() if url is not None else None)
     failures = FailureLimit(WRONG_KEYS, WRONG_KEY_EVERY_S, time.monotonic)
     if settings.redis_url is not None:
         shared.append(SharedRates(failures, settings.redis_url.get_secret_value(), FAILED))
-    authenticator = Authenticator(parts.log)
+    rows, idle = SessionRows(parts.pool), timedelta(seconds=settings.session_idle_s)
+    authenticator = Authenticator(parts.log, rows, idle)
     return create_app(
         ApiParts(
             bus=parts.bus(waiter),
@@ -256,6 +264,7 @@ def build_api(settings: Settings) -> Starlette:
             pool=parts.pool,
             waiter=waiter,
             authenticator=authenticator,
+            people=_people(parts, rows, guesses),
             clock=utc_now,
             new_id=new_id,
             live=live,
@@ -270,11 +279,27 @@ def build_api(settings: Settings) -> Starlette:
                 agents,
                 KeyUses(parts.pool, authenticator.take_used),
                 *shared,
+                guesses,
             ],
             rates=rates,
             failures=failures,
             on_leave=[agents.leave],
         )
+    )
+
+
+def _people(parts: Parts, rows: SessionRows, guesses: Guesses) -> People:
+    """What people do for themselves."""
+    settings = parts.settings
+    checks = LoginChecks(parts.log, parts.credentials, guesses, utc_now, new_id)
+    life, idle = timedelta(seconds=settings.session_life_s), timedelta(seconds=settings.session_idle_s)
+    sessions = Sessions(parts.log, rows, checks, utc_now, new_id, life=life, idle=idle)
+    return People(
+        sessions=sessions,
+        own_login=OwnLogin(parts.log, rows, sessions, checks, parts.credentials, new_id),
+        proof_life=timedelta(seconds=settings.proof_life_s),
+        proof_agents=settings.proof_agents,
+        public_url=settings.public_url,
     )
 
 

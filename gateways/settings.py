@@ -262,6 +262,24 @@ class Settings(BaseSettings):
     admin_password_file: Path | None = Field(
         default=None, description="Holds the same, on its first line, in place of admin_password."
     )
+    session_idle_s: int = Field(
+        default=1_800, ge=60, le=7 * 86_400, description="A person's session that is not used for so long is over."
+    )
+    session_life_s: int = Field(
+        default=43_200,
+        ge=300,
+        le=30 * 86_400,
+        description="How long a person's session lasts, however much it is used.",
+    )
+    proof_life_s: int = Field(
+        default=600,
+        ge=30,
+        le=86_400,
+        description="How long after a password or code a person may do what can do harm; then they are asked again.",
+    )
+    proof_agents: int = Field(
+        default=50, ge=0, description="An action of a person's that touches more agents asks for such a proof."
+    )
     password_hashes_at_once: int = Field(
         default=2,
         ge=1,

@@ -21,7 +21,9 @@ def must_touch(caller: Caller, needs: Sequence[Permission], agents: int | None, 
     Raises:
         TooManyAgentsError: more than these roles let one action touch, or than was allowed.
         NeedsApprovalError: it has to wait.
+        FreshProofNeededError: a person is to show once more that it is them.
     """
+    caller.must_be_fresh_to_touch(agents)
     limits = caller.access.limits(*needs, over=over)
     touched = "agents that may join are not counted beforehand" if agents is None else f"it would touch {agents}"
     if _beyond(limits.max_agents, agents):

@@ -17,6 +17,7 @@ class CreateApiKey(Intent):
     """Make an API key. Its text is shown once."""
 
     needs: ClassVar[Permission] = Permission.KEYS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     name: str = Field(max_length=200)
@@ -52,6 +53,7 @@ class RevokeApiKey(Intent):
     """Void an API key."""
 
     needs: ClassVar[Permission] = Permission.KEYS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     key_id: UUID

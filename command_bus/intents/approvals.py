@@ -15,6 +15,7 @@ class ApproveRequest(Intent):
     """Allow what somebody else asked for. It is done at once, by what that one may do now."""
 
     needs: ClassVar[Permission] = Permission.APPROVALS_DECIDE
+    grave: ClassVar[bool] = True
 
     approval_id: UUID
     reason: str = Reason

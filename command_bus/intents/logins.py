@@ -16,6 +16,7 @@ class SetPassword(Intent):
     """Give a user a password, which they have to change as they log in. All their sessions are over."""
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     user_id: UUID
@@ -36,6 +37,7 @@ class ResetSecondFactor(Intent):
     """Take a user's second factor and recovery codes away; they enroll another as they log in."""
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     user_id: UUID
@@ -46,6 +48,7 @@ class RevokeUserSessions(Intent):
     """Log a user out, wherever they are logged in. Their API keys stay."""
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     user_id: UUID

@@ -38,6 +38,7 @@ class CreateRole(Intent):
     """Make a role: a named set of permissions."""
 
     needs: ClassVar[Permission] = Permission.ROLES_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     name: str = Field(max_length=200, description="Unique among roles, regardless of case.")
@@ -49,6 +50,7 @@ class ChangeRole(Intent):
     """Set what a role allows, all of it. It holds at once for whoever has it."""
 
     needs: ClassVar[Permission] = Permission.ROLES_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     role_id: UUID
@@ -63,6 +65,7 @@ class RetireRole(Intent):
     """Take a role out of use: it allows nothing any more, whoever has it."""
 
     needs: ClassVar[Permission] = Permission.ROLES_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     role_id: UUID

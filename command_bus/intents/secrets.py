@@ -54,6 +54,7 @@ class SetSecret(Intent):
     """
 
     needs: ClassVar[Permission] = Permission.SECRETS_MANAGE
+    grave: ClassVar[bool] = True
 
     name: str = Field(pattern=f"^{NAME}$", description="As in `{{secret.NAME}}`; case does not matter.")
     value: SecretStr = Field(
@@ -74,6 +75,7 @@ class RemoveSecret(Intent):
     """Take a secret away; a command that names it and was not delivered yet will end as rejected."""
 
     needs: ClassVar[Permission] = Permission.SECRETS_MANAGE
+    grave: ClassVar[bool] = True
 
     secret_id: UUID
     reason: Reason = ""
@@ -83,4 +85,5 @@ class RotateSecrets(Intent):
     """Seal all secrets anew under the present master key; their values stay as they are."""
 
     needs: ClassVar[Permission] = Permission.SECRETS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True

@@ -17,6 +17,7 @@ class CreateUser(Intent):
     """Add a user or a service account."""
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     name: str = Field(max_length=200, description="Unique among users and service accounts, regardless of case.")
@@ -29,6 +30,7 @@ class ChangeUser(Intent):
     """Give a user another name or address."""
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     user_id: UUID
@@ -40,6 +42,7 @@ class GrantRoles(Intent):
     """Set what a user may do, all of it. It holds at once, for the keys of that user, too."""
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     user_id: UUID
@@ -50,6 +53,7 @@ class DisableUser(Intent):
     """Shut a user out at once, with all keys."""
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     user_id: UUID
@@ -60,6 +64,7 @@ class EnableUser(Intent):
     """Let a disabled user in again."""
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
+    grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     user_id: UUID

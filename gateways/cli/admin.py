@@ -16,6 +16,7 @@ from gateways.cli import (
     run,
     scripts,
     secrets,
+    sessions,
     simulate,
     tokens,
     users,
@@ -44,4 +45,5 @@ def register(app: typer.Typer) -> None:
     for group in (*groups, users.app, roles.app, keys.app, approvals.app):
         app.add_typer(group)
     login.register(app)
+    sessions.register(app)
     simulate.register(app)

@@ -7,7 +7,7 @@ under the same Idempotency-Key, and turns problem documents into errors of the c
 import random
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -24,8 +24,10 @@ PREFIX = "/api/v1"
 PAGE = 500
 TRIES = 3
 BUSY = (429, 503)
-NOT_AGAIN = ("too_many_failures", "outcome_unknown")
-"""A wrong key stays wrong; and what may have been recorded must not be told as refused, should the next try be."""
+PROOF_NEEDED = "fresh_proof_needed"
+NOT_AGAIN = ("too_many_failures", "outcome_unknown", "locked_out")
+"""A wrong key stays wrong, a code grows old, and what may have been recorded must not be told as refused, should the
+next try be."""
 LONGEST_PATIENCE_S = 10
 """An answer that asks for more is shown instead: somebody sits and waits."""
 LONGEST_WAIT_S = 60
@@ -58,7 +60,11 @@ class Api:
             # Or certificates are read, at length, that verify nothing.
             verify=_trusting(profile.ca) if where.scheme == "https" else False,
         )
-        self._client.headers["Authorization"] = f"Bearer {profile.key}"
+        self.key = profile.key
+        self.prove: Callable[[], dict[str, str] | None] = lambda: None
+        """Asks whoever sits there for a password or code, where the server asks for one; None if nobody does."""
+        if profile.key:
+            self._client.headers["Authorization"] = f"Bearer {profile.key}"
         self._client.headers["User-Agent"] = "fleetlog-cli"
 
     def __enter__(self) -> Self:
@@ -131,7 +137,16 @@ class Api:
             yield from source
 
     def _write(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        response = self._send(method, path, body=body or {}, headers={"Idempotency-Key": str(uuid4())})
+        headers = {"Idempotency-Key": str(uuid4())}
+        try:
+            response = self._send(method, path, body=body or {}, headers=headers)
+        except RefusedError as error:
+            # Nothing was done. It is asked for once: a wrong answer ends the command with its own error.
+            proof = self.prove() if error.refused_as == PROOF_NEEDED else None
+            if proof is None:
+                raise
+            self._send("POST", "/session/proof", body=proof)
+            response = self._send(method, path, body=body or {}, headers=headers)
         self._position = max(self._position, int(response.headers.get("Fleetlog-Position", "0")))
         answer: dict[str, Any] = _json(response) if response.content else {}
         return answer

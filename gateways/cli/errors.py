@@ -24,7 +24,7 @@ class NoAddressError(CommandLineError):
 
 
 class NoKeyError(CommandLineError):
-    """No API key is known for that address: `fleetlog login URL`, or set FLEETLOG_API_KEY."""
+    """No way in is known for that address: `fleetlog login URL`, or set FLEETLOG_API_KEY."""
 
     code = "no_key"
 

@@ -1,4 +1,4 @@
-"""``fleetlog login`` and ``logout``: which Fleetlog this user's command line talks to."""
+"""``fleetlog login`` and ``logout``: which Fleetlog this user's command line talks to, and as whom."""
 
 import getpass
 import sys
@@ -7,16 +7,20 @@ from typing import Annotated
 
 import typer
 
+from gateways.cli import first_login
 from gateways.cli.api import Api
-from gateways.cli.errors import BadValueError, CommandLineError, UnreachableError
+from gateways.cli.asking import asked, asked_password
+from gateways.cli.errors import BadValueError, CommandLineError, RefusedError, UnreachableError
 from gateways.cli.finding import Names
 from gateways.cli.grants import shown
 from gateways.cli.output import Output, Row
-from gateways.cli.profile import Profile, clean_url, find, profile_file, read_ca, save
+from gateways.cli.profile import Profile, clean_url, find, kept, profile_file, read_ca, save
 from gateways.cli.session import BAD_REQUEST, Session, command
 from schema.authorities import AuthorityError, pinned
 
 _TIMEOUT_S = 10.0
+
+SESSION = "fls_"
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +32,9 @@ def register(app: typer.Typer) -> None:
 
 def login(
     url: Annotated[str, typer.Argument(metavar="URL", help="As https://fleet.example.com:8470.")],
+    user: Annotated[
+        str | None, typer.Option("--user", help="Log in as this person; without it, with an API key.")
+    ] = None,
     ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="The server's authority (PEM).")] = None,
     fingerprint: Annotated[
         str | None,
@@ -36,14 +43,19 @@ def login(
         ),
     ] = None,
 ) -> None:
-    """Keep an address and an API key for the commands to come.
+    """Keep an address and a way in for the commands to come: a person's session, or an API key.
 
-    The key is asked for, or read from standard input when that is not a terminal; it never stands on a command line.
+    Password, code or key are asked for, or read from standard input, a line each, when that is not a terminal; they
+    never stand on a command line. At the first login there is no code yet: the password is changed, and a second factor
+    enrolled.
     """
     out = Output(as_json=False)
     try:
         url = clean_url(url)
         trusted = _authority(url, ca, fingerprint)
+        if user is not None:
+            _as_person(out, Profile(url, "", trusted), user)
+            return
         key = (getpass.getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
         if not key:
             raise BadValueError("No key was given.")
@@ -82,19 +94,45 @@ def _authority(url: str, ca: Path | None, fingerprint: str | None) -> str | None
         raise UnreachableError(f"{url} cannot be asked for its authority: {error}.") from error
 
 
+def _as_person(out: Output, nobody: Profile, user: str) -> None:
+    password = asked_password("Password: ")
+    code = asked("Code (none at the first login): ") or None
+    with Api(nobody) as api:
+        answer = api.post("/session", {"user": user, "password": password, "code": code, "bearer": True})
+    # Kept at once: whatever is put in order below gives the session another token, and each is kept in turn.
+    profile = first_login.keep(nobody, answer)
+    if answer["pending"]:
+        profile = first_login.complete(out, profile, password, answer["pending"])
+    with Api(profile) as api:
+        holder = api.get("/me")
+    out.plain(f"Logged in to {profile.url} as {holder.get('name') or user} ({roles_of(holder)}).")
+
+
 def roles_of(holder: Row) -> str:
     """The names of the roles, in one line."""
     return ", ".join(dict.fromkeys(grant["role"] or grant["role_id"] for grant in holder["grants"])) or "no role"
 
 
 def logout() -> None:
-    """Forget the address and the key."""
+    """Log out: end the session, and forget the address and the way in. An API key stays good; it is forgotten here."""
+    out = Output(as_json=False)
+    profile = kept()
     profile_file().unlink(missing_ok=True)
-    Output(as_json=False).plain("Forgotten.")
+    if profile is not None and profile.key.startswith(SESSION):
+        try:
+            with Api(profile) as api:
+                api.post("/session/end")
+        except RefusedError:
+            out.note("The session was over already.")
+        except CommandLineError as error:
+            out.note(
+                f"{profile.url} could not be told ({error.shown_code}): the session there ends by itself.", "yellow"
+            )
+    out.plain("Forgotten.")
 
 
 def me(session: Session) -> None:
-    """Show which key is in use, and what it may do."""
+    """Show which key or session is in use, and what it may do."""
     holder = session.api.get("/me")
     session.out.fields(
         [

@@ -24,6 +24,7 @@ LOCAL_PROFILE = "cli.json"
 class Profile(msgspec.Struct, frozen=True):
     url: str
     key: str
+    """An API key, or the token of a person's session."""
     ca: str | None = None
     """PEM: whom to trust there, and nobody else; without it, whom the system trusts."""
 
@@ -71,6 +72,15 @@ def save(profile: Profile, file: Path) -> None:
     fresh.replace(file)
 
 
+def kept(env: Mapping[str, str] = os.environ) -> Profile | None:
+    """What ``fleetlog login`` kept, if it did.
+
+    Raises:
+        BadValueError: the file is damaged.
+    """
+    return _read(profile_file(env))
+
+
 def find(url: str | None, key: str | None, env: Mapping[str, str] = os.environ) -> Profile:
     """The address and the key to use. A key goes only to the address that it was kept for.
 
@@ -93,7 +103,7 @@ def find(url: str | None, key: str | None, env: Mapping[str, str] = os.environ) 
     if not url:
         raise NoAddressError
     if not key:
-        raise NoKeyError(f"No API key is known for {url}: `fleetlog login {url}`, or set FLEETLOG_API_KEY.")
+        raise NoKeyError(f"No way in is known for {url}: `fleetlog login {url}`, or set FLEETLOG_API_KEY.")
     if not (key.isascii() and key.isprintable()):
         raise BadValueError("The API key holds characters that no key has; copy it whole from where it was shown.")
     return Profile(clean_url(url), key, ca)

@@ -5,6 +5,8 @@
 """
 
 import inspect
+import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
@@ -14,12 +16,14 @@ import typer
 from typer.core import TyperGroup
 
 from gateways.cli.api import Api
+from gateways.cli.asking import asked_password
 from gateways.cli.errors import CommandLineError
 from gateways.cli.output import Output
 from gateways.cli.profile import find
 from gateways.cli.times import point
 
 BAD_REQUEST = 2
+_CODE = re.compile(r"[0-9]{3} ?[0-9]{3}|[A-Za-z2-7]{4}(-[A-Za-z2-7]{4}){3}")
 P = ParamSpec("P")
 
 Url = Annotated[
@@ -83,6 +87,7 @@ def command(
             out = Output(as_json=as_json)
             try:
                 with Api(find(url, key), at=as_of(at, datetime.now(UTC)) if at is not None else None) as api:
+                    api.prove = ask_for_proof
                     function(Session(api, out), *args, **options)
             except CommandLineError as error:
                 out.error(error.shown_code, error.detail)
@@ -103,6 +108,18 @@ def as_of(text: str, now: datetime) -> str:
     """
     text = text.strip()
     return text if text.isdecimal() or text[:1].isalpha() else point(text, now, past=True).isoformat()
+
+
+def ask_for_proof() -> dict[str, str] | None:
+    """A password or code of whoever sits there; None where nobody does."""
+    if not sys.stdin.isatty():
+        return None
+    return proof_of(asked_password("This can do harm. Password or code: "))
+
+
+def proof_of(text: str) -> dict[str, str]:
+    """What was typed, as what it looks like: six figures are a code, as are four groups of four with dashes."""
+    return {"code" if _CODE.fullmatch(text.strip()) else "password": text}
 
 
 def _show_shared_options(run: Callable[..., None], function: Callable[..., None], *, past: bool) -> None:

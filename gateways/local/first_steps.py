@@ -13,12 +13,12 @@ from uuid import UUID
 import msgspec
 from pydantic import SecretStr
 
+from command_bus.authenticating import Authenticator
 from command_bus.bus import CommandBus
 from command_bus.context import Caller
 from command_bus.credential_store import CredentialStore
 from command_bus.errors import UnauthenticatedError
 from command_bus.event_log import EventLog, Selection
-from command_bus.handlers.api_keys import Authenticator
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
 from command_bus.intents.clients import CreateClient, CreateSite

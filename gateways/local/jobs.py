@@ -9,12 +9,16 @@ import psycopg
 import structlog
 
 from command_bus.archiving import ArchiveBusyError, archive
+from command_bus.authenticating import IDLE
 from command_bus.credential_store import sweep_credentials
 from command_bus.handlers.secrets import sweep_values
+from command_bus.handlers.sessions import sweep_sessions
+from command_bus.ids import new_id, utc_now
 from command_bus.keystore import CREDENTIALS, Keystore
 from command_bus.master_keys import NO_KEYS
 from command_bus.postgres import AsyncPool, app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
+from command_bus.session_rows import SessionRows
 from command_bus.worker import Job
 from gateways.agents.outputs import purge_uploads, scrub_output, some_outputs
 from gateways.agents.retention import remove_beyond, remove_old
@@ -78,6 +82,18 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         finally:
             await log.stop()
 
+    async def end_sessions(pool: AsyncPool) -> Mapping[str, Any]:
+        log = PostgresEventLog(url, inline=INLINE, name="jobs")
+        await log.start()
+        idle = timedelta(seconds=settings.session_idle_s) if settings is not None else IDLE
+        ended = 0
+        try:
+            while some := await sweep_sessions(log, SessionRows(pool), utc_now(), idle, new_id):
+                ended += some
+        finally:
+            await log.stop()
+        return {"ended": ended}
+
     def forget() -> Mapping[str, Any]:
         with psycopg.connect(app_conninfo(url, name="fleetlog-jobs"), autocommit=True) as connection:
             return {"removed": forget_lost(connection)}
@@ -89,6 +105,7 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         Job(name="purge_uploads", period_s=30 * _MINUTE, run=lambda: _with_pool(url, purge)),
         Job(name="scrub_outputs", period_s=60 * _MINUTE, run=lambda: _with_pool(url, scrubber.run)),
         Job(name="sweep_secrets", period_s=60 * _MINUTE, run=lambda: _with_pool(url, sweep)),
+        Job(name="end_sessions", period_s=10 * _MINUTE, run=lambda: _with_pool(url, end_sessions)),
         Job(name="forget_lost_processes", period_s=60 * _MINUTE, run=forget),
         Job(name="drop_replays", period_s=10 * _MINUTE, run=drop_replays),
     ]

@@ -1,4 +1,4 @@
-"""Who asks: the API key of a request, and patience with wrong ones."""
+"""Who asks: the API key or the session of a request, and patience with wrong ones."""
 
 import hashlib
 from collections import OrderedDict
@@ -7,7 +7,9 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from command_bus.credentials import SESSION_PREFIX
 from command_bus.errors import UnauthenticatedError
+from gateways.rest.cookies import must_be_ours, session_token
 from gateways.rest.errors import TooManyFailuresError
 from gateways.rest.parts import ApiParts, Identity
 from gateways.rest.rates import FailureLimit
@@ -15,8 +17,14 @@ from gateways.rest.rates import FailureLimit
 MAX_KNOWN_KEYS = 1_000
 
 
+def address_of(scope: Scope) -> str:
+    """Where a request came from."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
+
+
 class Gate:
-    """Checks the API key of each request.
+    """Checks the API key, or the session, of each request.
 
     An address that sent too many wrong keys is refused before its key is looked at, so that guessing costs us nothing.
     Keys that were right a moment ago pass all the same: one broken script behind an office's address must not lock out
@@ -28,30 +36,46 @@ class Gate:
         self._limit = parts.failures or FailureLimit(parts.failed_auth_burst, parts.failed_auth_every_s, seconds)
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
-    async def identify(self, scope: Scope, headers: Headers) -> Identity:
-        """Whom the request speaks for.
+    async def identify(self, scope: Scope, headers: Headers, *, using: bool = True) -> Identity:
+        """Whom the request speaks for. A key or session in its own header counts before a cookie.
+
+        Args:
+            scope: of the request.
+            headers: of the request.
+            using: whether it keeps a session from being idle.
 
         Raises:
-            UnauthenticatedError: no key, or a wrong one.
+            UnauthenticatedError: no key and no session, or a wrong one.
             TooManyFailuresError: too many wrong ones from that address.
+            CrossSiteError, NoCsrfTokenError: a change by cookie that no page of ours has made.
         """
-        scheme, _, text = headers.get("authorization", "").partition(" ")
-        text = text.strip()
-        if scheme.lower() != "bearer" or not text:
-            raise UnauthenticatedError
-        address = scope["client"][0] if scope.get("client") else "unknown"
+        text = self._text(scope, headers)
+        address = address_of(scope)
         digest = hashlib.sha256(text.encode()).digest()
         wait_s = self._limit.wait_s(address)
         if wait_s > 0 and digest not in self._known:
             raise TooManyFailuresError(headers={"Retry-After": str(int(wait_s) + 1)})
         try:
-            identity = await self._parts.authenticator.authenticate(text, self._parts.clock())
+            identity = await self._parts.authenticator.authenticate(text, self._parts.clock(), using=using)
         except UnauthenticatedError:
-            self._known.pop(digest, None)
-            self._limit.failed(address)
+            # A session that is over was no guess: a page that is left open goes on asking for a while.
+            if not (text.startswith(f"{SESSION_PREFIX}_") and digest in self._known):
+                self._known.pop(digest, None)
+                self._limit.failed(address)
             raise
         self._remember(digest)
         return identity
+
+    def _text(self, scope: Scope, headers: Headers) -> str:
+        scheme, _, text = headers.get("authorization", "").partition(" ")
+        text = text.strip()
+        if scheme.lower() == "bearer" and text:
+            return text
+        token = session_token(scope, headers) if not scheme else None
+        if token is None:
+            raise UnauthenticatedError
+        must_be_ours(scope, headers, token, self._parts.people.public_url)
+        return token
 
     def _remember(self, digest: bytes) -> None:
         self._known[digest] = None

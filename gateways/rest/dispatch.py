@@ -14,13 +14,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from command_bus.access import Standing
+from command_bus.authenticating import Authenticated
 from command_bus.bus import Intent
-from command_bus.context import Caller
-from command_bus.errors import ForbiddenError
+from command_bus.context import Caller, Freshness
+from command_bus.errors import ForbiddenError, LoginIncompleteError
+from domain.access import Access
 from domain.errors import NotFoundError, StaleVersionError
 from gateways.rest.admission import ApiAdmission, Kind
-from gateways.rest.auth import Gate
+from gateways.rest.auth import Gate, address_of
 from gateways.rest.bodies import receive_body
+from gateways.rest.cookies import must_not_be_cross_site
 from gateways.rest.errors import (
     BehindError,
     FieldError,
@@ -128,9 +132,9 @@ class Endpoint:
 
     async def _call(self, route: Route, request: Request, held: ExitStack) -> Call:
         headers = request.headers
-        identity = await self._gate.identify(request.scope, headers)
+        identity = await self._identity(route, request.scope, headers)
         self._admission.count(identity.actor)
-        caller = _caller(identity, headers, request.scope)
+        caller = self._caller(identity, headers, request.scope)
         if route.needs is not None:
             # Of a write, what it is about may ask for more: the bus sees to that.
             caller = caller.asking(route.needs)
@@ -149,11 +153,41 @@ class Endpoint:
             feed=self._feed,
             request=request,
             caller=caller,
+            session=identity.session,
             standing=identity.standing,
             path=path,
             query=query,
             intent=intent,
             at=at,
+        )
+
+    async def _identity(self, route: Route, scope: Scope, headers: Headers) -> Identity:
+        if route.anonymous:
+            must_not_be_cross_site(scope, headers, self._parts.people.public_url)
+            # Counted by address: whoever floods this stands in their own way alone.
+            return Authenticated(f"address:{address_of(scope)}", Access(), None, (), Standing())
+        identity = await self._gate.identify(scope, headers, using=not route.streams)
+        if identity.session is not None and identity.session.pending and not route.unfinished:
+            raise LoginIncompleteError
+        return identity
+
+    def _caller(self, identity: Identity, headers: Headers, scope: Scope) -> Caller:
+        key = headers.get("idempotency-key")
+        if key is not None and not _KEY.fullmatch(key):
+            raise MalformedHeaderError("Idempotency-Key: 1 to 255 visible ASCII characters without space.")
+        freshness, people = None, self._parts.people
+        if identity.session is not None:
+            proved = self._parts.clock() - identity.session.proved_at < people.proof_life
+            freshness = Freshness(proved, people.proof_agents)
+        return Caller(
+            actor=identity.actor,
+            access=identity.access,
+            grants=identity.grants,
+            user_id=identity.user_id,
+            freshness=freshness,
+            correlation_id=correlation_id(scope),
+            idempotency_key=key,
+            if_match=_if_match(headers.get("if-match")),
         )
 
     async def _body(self, request: Request, held: ExitStack) -> bytes:
@@ -183,21 +217,6 @@ class Endpoint:
 def _kind(route: Route, query: Query) -> Kind:
     """A read that waits for something to happen is one of those that do little for long."""
     return Kind.STREAM if getattr(query, "wait_s", 0) else route.kind
-
-
-def _caller(identity: Identity, headers: Headers, scope: Scope) -> Caller:
-    key = headers.get("idempotency-key")
-    if key is not None and not _KEY.fullmatch(key):
-        raise MalformedHeaderError("Idempotency-Key: 1 to 255 visible ASCII characters without space.")
-    return Caller(
-        actor=identity.actor,
-        access=identity.access,
-        grants=identity.grants,
-        user_id=identity.user_id,
-        correlation_id=correlation_id(scope),
-        idempotency_key=key,
-        if_match=_if_match(headers.get("if-match")),
-    )
 
 
 def _if_match(text: str | None) -> int | None:

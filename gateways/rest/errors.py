@@ -104,6 +104,27 @@ class PositionAheadError(ApiError):
     status = 422
 
 
+class CrossSiteError(ApiError):
+    """The request comes from a page of another site, or without a browser's word on where it comes from."""
+
+    code = "cross_site"
+    status = 403
+
+
+class NoCsrfTokenError(ApiError):
+    """A change by cookie needs the header X-CSRF-Token, with what `GET /session` shows as `csrf_token`."""
+
+    code = "no_csrf_token"
+    status = 403
+
+
+class HttpsNeededError(ApiError):
+    """A browser logs in over https, or on this very machine; elsewhere its cookie would travel for all to read."""
+
+    code = "https_needed"
+    status = 403
+
+
 class TooManyFailuresError(ApiError):
     """Too many wrong API keys came from this address; wait, and check the key."""
 

@@ -25,7 +25,13 @@ from openapi_pydantic import (
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from command_bus.errors import BusyStreamError, ForbiddenError, UnauthenticatedError
+from command_bus.errors import (
+    BusyStreamError,
+    ForbiddenError,
+    FreshProofNeededError,
+    LoginIncompleteError,
+    UnauthenticatedError,
+)
 from domain.errors import (
     ApprovalAwaitedError,
     DomainError,
@@ -35,6 +41,7 @@ from domain.errors import (
     StaleVersionError,
 )
 from gateways.rest import errors as http
+from gateways.rest.cookies import CSRF_HEADER, SECURE_NAME
 from gateways.rest.problems import MEDIA_TYPE, Problem
 from gateways.rest.route import API, AS_OF, JSON, MAX_POSITION, NUMBERS, PageQuery, ReadQuery, Route
 from projections.errors import InvalidCursorError, NoReplayError, UnknownReplayError
@@ -70,6 +77,7 @@ _WRITES: tuple[type[DomainError], ...] = (
     http.UncertainError,
     BusyStreamError,
 )
+_BY_COOKIE: tuple[type[DomainError], ...] = (http.CrossSiteError, http.NoCsrfTokenError)
 _PATH: tuple[type[DomainError], ...] = (NotFoundError,)
 _EVERYWHERE: tuple[type[DomainError], ...] = (http.NoSuchRouteError, http.MethodNotAllowedError)
 _TAGS = {
@@ -86,10 +94,12 @@ _TAGS = {
     "People": "Users, service accounts and roles: who may do what, and over what.",
     "Approvals": "What waits for another person, where a role asks for one.",
     "API keys": "What programs call with.",
+    "Session": "People who log in: with a password and a second factor, and a session that ends.",
 }
 _ABOUT = """\
 Every write is an event, on disk before its answer. A write's answer names its place in the log (`Fleetlog-Position`);
-a read that repeats it (`Fleetlog-Wait-Position`) sees that write. Send `Authorization: Bearer flk_...`.
+a read that repeats it (`Fleetlog-Wait-Position`) sees that write. Send `Authorization: Bearer flk_...`, or log in as
+a person (`POST /session`): a browser gets a cookie, and sends its changes with `X-CSRF-Token`.
 
 Repeating a `POST`, `PUT` or `PATCH` with the same `Idempotency-Key` does the thing once and gives the first answer
 again. A single thing carries its version as `ETag`; send it back as `If-Match` to change it only if it is still so.
@@ -114,6 +124,10 @@ def _errors_of(route: Route) -> Iterator[type[DomainError]]:
         yield InvalidCursorError
     if route.intent is not None:
         yield from _WRITES
+        yield from _BY_COOKIE
+        if route.intent.grave or route.bulk:
+            yield FreshProofNeededError
+    yield LoginIncompleteError
     if route.path_names:
         yield from _PATH
     yield from route.errors
@@ -140,12 +154,26 @@ def build_document(routes: Sequence[Route]) -> dict[str, Any]:
         ),
         servers=[Server(url="/")],
         tags=[Tag(name=name, description=text) for name, text in _TAGS.items()],
+        # A key or a session's token, by header, opens every route. The cookie is for browsers, which see to it.
         security=[{"api_key": []}],
         paths={path: PathItem.model_validate(operations) for path, operations in paths.items()},
         components=Components(
             schemas={name: Schema.model_validate(schema) for name, schema in schemas.components.items()},
             securitySchemes={
-                "api_key": SecurityScheme(type="http", scheme="bearer", description="An API key: `flk_...`.")
+                "api_key": SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    description="An API key, `flk_...`, or the token of a session, `fls_...`.",
+                ),
+                "session": SecurityScheme.model_validate(
+                    {
+                        "type": "apiKey",
+                        "in": "cookie",
+                        "name": SECURE_NAME,
+                        "description": "Of a person in a browser; a change also needs the header "
+                        f"`{CSRF_HEADER}`, with `csrf_token` of `GET /session`.",
+                    }
+                ),
             },
         ),
     )
@@ -232,6 +260,7 @@ def _operation(route: Route, schemas: _Schemas) -> Operation:
             required=not route.body_optional, content={JSON: MediaType.model_validate({"schema": schemas.body(body)})}
         ),
         responses=_responses(route, schemas),
+        security=[] if route.anonymous else None,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -11,9 +11,12 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.routing import BaseRoute
 
 from command_bus.access import Standing
+from command_bus.authenticating import LiveSession
 from command_bus.bus import CommandBus
 from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog, Mark
+from command_bus.handlers.own_logins import OwnLogin
+from command_bus.handlers.sessions import Sessions
 from domain.access import Access, Grant
 from domain.event import Recorded
 from domain.ids import UserId
@@ -25,7 +28,7 @@ MIB = 1024 * 1024
 
 
 class Identity(Protocol):
-    """Whom an API key speaks for."""
+    """Whom an API key or a session speaks for."""
 
     @property
     def actor(self) -> str: ...
@@ -37,14 +40,16 @@ class Identity(Protocol):
     def grants(self) -> tuple[Grant, ...]: ...
     @property
     def user_id(self) -> UserId | None: ...
+    @property
+    def session(self) -> LiveSession | None: ...
 
 
 class Authenticator(Protocol):
-    async def authenticate(self, text: str, at: datetime) -> Identity:
-        """Whom this key speaks for.
+    async def authenticate(self, text: str, at: datetime, *, using: bool = True) -> Identity:
+        """Whom this key or session speaks for; ``using`` keeps a session from being idle.
 
         Raises:
-            UnauthenticatedError: it is no key, or an expired or revoked one.
+            UnauthenticatedError: it is neither, or an expired or revoked one.
         """
 
     def heard(self, recorded: Recorded | Mark) -> None:
@@ -52,6 +57,20 @@ class Authenticator(Protocol):
 
     def missed(self) -> None:
         """Something may have been recorded that nobody told of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class People:
+    """What people do for themselves, and what their sessions are held to."""
+
+    sessions: Sessions
+    own_login: OwnLogin
+    proof_life: timedelta = timedelta(minutes=10)
+    """So long after they have shown themselves they may do what can do harm."""
+    proof_agents: int = 50
+    """What touches more agents than these can do harm."""
+    public_url: str | None = None
+    """Where browsers reach the API, if that is not what they write as Host."""
 
 
 class Waiter(Protocol):
@@ -106,6 +125,7 @@ class ApiParts:
     waiter: Waiter
     authenticator: Authenticator
     read_output: OutputReader
+    people: People
     clock: Clock
     new_id: NewId
     live: Live | None = None

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from command_bus.access import Standing
+from command_bus.authenticating import LiveSession
 from command_bus.bus import Done, Intent
 from command_bus.context import Caller
 from domain.errors import DomainError, NotFoundError
@@ -92,6 +93,8 @@ class Call:
     feed: LogFeed
     request: Request
     caller: Caller
+    session: LiveSession | None
+    """Of a person who is logged in; None of a key."""
     standing: Standing
     """Over, once the caller may no longer do what they might when they called."""
     path: dict[str, Any]
@@ -156,6 +159,10 @@ class Route:
     """The log itself answers it, which needs no replay for that."""
     needs: Permission | None
     """What the caller must be permitted; None where every key may. What is answered lies within its scope."""
+    anonymous: bool = False
+    """Whoever comes, with a key, a session or nothing, is nobody here."""
+    unfinished: bool = False
+    """A session may call it before its person's login is in order."""
     everywhere: bool = False
     """It shows what belongs to no tenant, so that it needs its permission over everything."""
     etag: bool = False

@@ -13,6 +13,7 @@ from gateways.rest import (
     rollouts,
     scripts,
     secrets,
+    sessions,
     tokens,
     users,
 )
@@ -27,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     *clients.ROUTES,
     *tokens.ROUTES,
     *users.ROUTES,
+    *sessions.ROUTES,
     *roles.ROUTES,
     *api_keys.ROUTES,
     *approvals.ROUTES,

@@ -6,11 +6,11 @@ from uuid import UUID
 import pytest
 from msgspec import structs
 
+from command_bus.authenticating import Authenticator
 from command_bus.bus import CommandBus
 from command_bus.context import Caller
 from command_bus.errors import ForbiddenError, UnauthenticatedError
 from command_bus.event_log import Selection
-from command_bus.handlers.api_keys import Authenticator
 from command_bus.ids import new_id
 from command_bus.intents.agents import MoveAgent, RenameAgent, RetireAgent, SuspendAgent, TagAgent
 from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey

@@ -4,11 +4,13 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +19,15 @@ import msgspec
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
+from command_bus.authenticating import Authenticator
 from command_bus.bus import CommandBus
 from command_bus.context import Caller
 from command_bus.credential_store import CredentialStore
-from command_bus.handlers.api_keys import Authenticator
 from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.enrollment import Enrollment
+from command_bus.handlers.login_checks import LoginChecks
+from command_bus.handlers.own_logins import OwnLogin
+from command_bus.handlers.sessions import Sessions
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
 from command_bus.keystore import CREDENTIALS, Keystore
@@ -30,6 +35,7 @@ from command_bus.master_keys import GivenKeys, MasterKey
 from command_bus.passwords import Cost, PasswordHasher
 from command_bus.postgres import app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
+from command_bus.session_rows import SessionRows
 from command_bus.wiring import make_bus
 from domain.ids import AgentId
 from domain.roles import Role
@@ -37,8 +43,9 @@ from gateways.agents.http import AgentHttp
 from gateways.agents.keys import load_keys
 from gateways.agents.outputs import read_output
 from gateways.rest.app import create_app
+from gateways.rest.guesses import Guesses
 from gateways.rest.openapi import build_document
-from gateways.rest.parts import ApiParts, Readiness, Service
+from gateways.rest.parts import ApiParts, People, Readiness, Service
 from gateways.rest.problems import MEDIA_TYPE, Problem
 from gateways.rest.route import API, JSON, Route
 from gateways.rest.routes import ROUTES
@@ -51,6 +58,16 @@ from schema.wire import Accepted, EnrollRequest, ResultReport, StartedReport, St
 KEYS = GivenKeys([MasterKey(bytes(range(32)))])
 QUICK = Cost(memory_kib=64, iterations=1)
 """What a hash costs in tests: what it keeps from guessers is not tested, that it is made is."""
+
+
+class MovableClock:
+    """The time, and as much more as the test says."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return utc_now() + self.ahead
 
 
 class InFlightSet:
@@ -143,6 +160,9 @@ class Api(msgspec.Struct):
     waiter: PositionWaiter
     clients: list[httpx2.AsyncClient] = []
     agents: AgentHttp | None = None
+    clock: Any = None
+    """Moves on when the test says so."""
+    hasher: Any = None
 
     def client(self, key: str | None = None, *, check: bool = True, **headers: str) -> httpx2.AsyncClient:
         """A client with a key; the administrator's by default, none if it is empty."""
@@ -281,7 +301,12 @@ async def sse(response: httpx2.Response) -> AsyncIterator[tuple[str | None, str,
 
 @asynccontextmanager
 async def composed(
-    url: str, *, first: Service | None = None, agents: bool = False, **changes: Any
+    url: str,
+    *,
+    first: Service | None = None,
+    agents: bool = False,
+    terms: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
 ) -> AsyncIterator[Api]:
     """The API on this database, its projector beside it.
 
@@ -289,6 +314,7 @@ async def composed(
         url: the database.
         first: what it has to wait for.
         agents: serve them too: enrollment and check-ins.
+        terms: of people's sessions.
         changes: to its parts.
     """
     log = PostgresEventLog(url, inline=INLINE, name="test")
@@ -307,6 +333,13 @@ async def composed(
     async def postgres() -> dict[str, Any]:
         return {"position": await log.head()}
 
+    rows = SessionRows(pool)
+    guesses = Guesses(time.monotonic)
+    clock = MovableClock()
+    checks = LoginChecks(log, credentials, guesses, clock, new_id)
+    sessions = Sessions(log, rows, checks, clock, new_id)
+    own_login = OwnLogin(log, rows, sessions, checks, credentials, new_id)
+    people = People(sessions=sessions, own_login=own_login, **terms)
     services: list[Service] = [*([first] if first else []), log, waiter, Projector(app_conninfo(url))]
     served = None
     if agents:
@@ -319,9 +352,10 @@ async def composed(
         log=log,
         pool=pool,
         waiter=waiter,
-        authenticator=Authenticator(log),
+        authenticator=Authenticator(log, rows),
+        people=people,
         read_output=partial(read_output, pool),
-        clock=utc_now,
+        clock=clock,
         new_id=new_id,
         live=live,
         readiness={"postgres": Readiness(probe=postgres)},
@@ -331,7 +365,7 @@ async def composed(
     )
     app = create_app(replace(parts, **changes))
     async with running(app) as (address, server):
-        api = Api(address, log, bus, in_flight, live, "", server, pool, waiter, [], served)
+        api = Api(address, log, bus, in_flight, live, "", server, pool, waiter, [], served, clock, hasher)
         yield api
         for client in api.clients:
             await client.aclose()

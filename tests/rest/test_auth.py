@@ -34,8 +34,8 @@ class OneKey:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def authenticate(self, text: str, at: Any) -> Any:
-        del at
+    async def authenticate(self, text: str, at: Any, *, using: bool = True) -> Any:
+        del at, using
         self.asked += 1
         if text != "right":
             raise UnauthenticatedError
@@ -43,7 +43,12 @@ class OneKey:
 
 
 def gate(seconds: Seconds, keys: OneKey) -> Gate:
-    parts: Any = SimpleNamespace(authenticator=keys, clock=utc_now, failures=FailureLimit(3, 10.0, seconds))
+    parts: Any = SimpleNamespace(
+        authenticator=keys,
+        clock=utc_now,
+        failures=FailureLimit(3, 10.0, seconds),
+        people=SimpleNamespace(public_url=None),
+    )
     return Gate(parts, seconds)
 
 

@@ -21,7 +21,13 @@ def test_first_words(whole: Platform) -> None:
     printed = whole.first_words()
     assert f"Fleetlog is running: {whole.url} " in printed
     assert printed.count(whole.admin_key) == 1
-    assert printed.count("log in as (shown this once):  admin, password ") == 1
+    (password,) = re.findall(r"log in as \(shown this once\):  admin, password (\S+) ", printed)
+    answer = httpx2.post(
+        f"{whole.url}/api/v1/session",
+        json={"user": "admin", "password": password, "bearer": True},
+        trust_env=False,
+    )
+    assert (answer.status_code, answer.json()["pending"]) == (201, ["password", "totp"])
     assert printed.count(f"fleetlog agent enroll {whole.url} {whole.token}") == 1
     assert whole.admin_key not in (whole.folder / "data" / "cli.json").read_text()
 

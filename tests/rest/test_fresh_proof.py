@@ -1,0 +1,151 @@
+"""What can do harm asks a person's session for a fresh proof, and says so before anything else comes of it."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from command_bus.bus import Intent
+from command_bus.context import Caller
+from command_bus.ids import new_id
+from command_bus.intents.api_keys import CreateApiKey
+from domain.permissions import Permission
+from domain.roles import Role
+from gateways.rest.routes import ROUTES
+from tests.rest.harness import Api, Fleet, composed, made
+from tests.rest.people import FIRST, SECOND, Person
+
+ALL: dict[str, Any] = {"role": "administrator", "everything": True}
+GRAVE = {Permission.USERS_MANAGE, Permission.ROLES_MANAGE, Permission.KEYS_MANAGE, Permission.SECRETS_MANAGE}
+LATER = timedelta(minutes=10)
+
+
+def intents() -> set[type[Intent]]:
+    return {route.intent for route in ROUTES if route.intent is not None}
+
+
+def test_who_may_do_what_and_secrets_are_grave() -> None:
+    """Each request about people, roles, keys and secrets, and the word that lets another's request through."""
+    grave = {intent.__name__ for intent in intents() if intent.grave}
+    assert grave == {intent.__name__ for intent in intents() if intent.needs in GRAVE} | {"ApproveRequest"}
+    assert len(grave) >= 17
+
+
+async def test_a_session_is_asked_after_a_while(api: Api, fleet: Fleet) -> None:
+    """Ten minutes after the last proof each of them is refused, and nothing is recorded; a proof lets all through."""
+    ada = await Person.ready(api, "Ada", ALL)
+    other = (await made(fleet.http, "/users", {"name": "Bob"}))["id"]
+    tries: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/users", {"name": "x"}),
+        ("PATCH", f"/users/{other}", {"email": "bob@example.com"}),
+        ("PUT", f"/users/{other}/grants", {"grants": [ALL]}),
+        ("PUT", f"/users/{other}/password", {"password": FIRST}),
+        ("POST", f"/users/{other}/sessions/revoke", {}),
+        ("POST", "/roles", {"name": "x", "permissions": []}),
+        ("POST", "/api-keys", {"name": "x"}),
+        ("POST", "/secrets", {"name": "x", "value": "a value of it"}),
+        ("POST", "/secrets/rotate", {}),
+    ]
+    api.clock.ahead += LATER
+    head = await api.log.head()
+    for method, path, body in tries:
+        refused = await ada.http.request(method, path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed"), path
+    assert await api.log.head() == head
+    # What can do little is not asked about.
+    assert (await ada.http.get("/users")).status_code == 200
+    agent_id = await fleet.agent()
+    ping = {"agent_id": agent_id, "spec": {"kind": "ping"}}
+    assert (await ada.http.post("/commands", json=ping)).is_success
+    assert (await ada.http.post("/session/proof", json={"password": SECOND})).is_success
+    shown = (await ada.http.get("/session")).json()
+    assert shown["proved_until"] > shown["opened_at"]
+    for method, path, body in tries:
+        answer = await ada.http.request(method, path, json=body)
+        assert answer.is_success, (path, answer.text)
+    (proved,) = await ada.events("SessionProved")
+    assert (proved["data"]["proof"], proved["data"]["address"]) == ("password", "127.0.0.1")
+
+
+@pytest.mark.parametrize("by", ["password", "code", "recovery"])
+async def test_a_proof_is_a_password_or_a_code(api: Api, by: str) -> None:
+    """Each holds for ten minutes; neither, or both at once, is no proof."""
+    ada = await Person.ready(api, "Ada", ALL)
+    for body in ({}, {"password": SECOND, "code": ada.code()}):
+        assert (await ada.http.post("/session/proof", json=body)).json()["code"] == "invalid_value"
+    api.clock.ahead += LATER
+    proof = {
+        "password": {"password": SECOND},
+        "code": {"code": ada.code()},
+        "recovery": {"code": ada.recovery_codes[4]},
+    }
+    assert (await ada.http.post("/session/proof", json=proof[by])).is_success
+    api.clock.ahead += LATER - timedelta(seconds=5)
+    assert (await ada.http.post("/roles", json={"name": "x", "permissions": []})).is_success
+    api.clock.ahead += timedelta(seconds=5)
+    late = await ada.http.post("/roles", json={"name": "y", "permissions": []})
+    assert late.json()["code"] == "fresh_proof_needed"
+
+
+async def test_a_proof_is_of_one_session(api: Api) -> None:
+    """Shown in one place it is not shown in another: a stolen session does not profit by it."""
+    ada = await Person.ready(api, "Ada", ALL)
+    stolen = api.client(ada.token)
+    other = Person(api, ada.user_id, "Ada", ada.password, ada.secret)
+    await other.log_in()
+    api.clock.ahead += LATER
+    assert (await other.http.post("/session/proof", json={"password": SECOND})).is_success
+    refused = await stolen.post("/roles", json={"name": "x", "permissions": []})
+    assert refused.json()["code"] == "fresh_proof_needed"
+
+
+async def test_programs_are_not_asked(api: Api) -> None:
+    """A key has nobody who could show themselves, be it a service account's or a user's."""
+    http = api.client()
+    api.clock.ahead += timedelta(hours=5)
+    for kind in ("service", "person"):
+        owner = (await made(http, "/users", {"name": kind, "kind": kind, "grants": [ALL]}))["id"]
+        key = (await made(http, "/api-keys", {"name": "k", "owner_id": owner}))["key"]
+        client = api.client(key, **{"Fleetlog-Wait-Position": str(await api.log.head())})
+        assert (await client.post("/roles", json={"name": f"by {kind}", "permissions": []})).is_success
+
+
+async def test_what_touches_many_asks_too(postgres_url: str) -> None:
+    """A rollout to more agents than the setting says, or to those that may join, asks; a smaller one does not."""
+    async with composed(postgres_url, terms={"proof_agents": 1}) as api:
+        caller = Caller(actor="system", correlation_id=new_id())
+        done = await api.bus.dispatch(CreateApiKey(name="admin", role=Role.ADMIN), caller)
+        api.admin_key = str(done.answer["key"])
+        fleet = await Fleet.make(api, api.client(), "Acme")
+        agents = [await fleet.agent(f"web-{number}") for number in range(2)]
+        ada = await Person.ready(api, "Ada", ALL)
+        ada.http.headers["Fleetlog-Wait-Position"] = str(await api.log.head())
+        api.clock.ahead += LATER
+
+        def rollout(*chosen: str, **more: Any) -> dict[str, Any]:
+            target = {"include": {"agents": list(chosen)}}
+            return {"name": "r", "target": target, "spec": {"kind": "ping"}} | more
+
+        refused = await ada.http.post("/rollouts", json=rollout(*agents))
+        assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed")
+        assert (await ada.http.post("/rollouts", json=rollout(agents[0]))).is_success
+        await ada.http.post("/session/proof", json={"code": ada.code()})
+        assert (await ada.http.post("/rollouts", json=rollout(*agents))).is_success
+
+
+async def test_who_approves_shows_themselves(api: Api, fleet: Fleet) -> None:
+    """Another's request is let through by a fresh proof; whoever asked for it is not asked again by then."""
+    http = fleet.http
+    careful = {"permissions": ["clients.manage", "clients.see"], "limits": {"approval_for": ["clients.manage"]}}
+    await made(http, "/roles", {"name": "careful", **careful})
+    bob = await Person.ready(api, "Bob", {"role": "careful", "everything": True})
+    asked = await bob.http.post("/clients", json={"name": "Globex"})
+    approval = asked.json()["approval_id"]
+    ada = await Person.ready(api, "Ada", ALL)
+    api.clock.ahead += LATER
+    refused = await ada.http.post(f"/approvals/{approval}/approve", json={})
+    assert refused.json()["code"] == "fresh_proof_needed"
+    await ada.http.post("/session/proof", json={"password": SECOND})
+    assert (await ada.http.post(f"/approvals/{approval}/approve", json={})).is_success
+    created = [event for event in await ada.events("ClientCreated") if event["data"]["name"] == "Globex"]
+    assert [event["actor"] for event in created] == [f"user:{ada.user_id}"]
