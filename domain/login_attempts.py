@@ -56,6 +56,12 @@ class LoginLockedOut(Event, frozen=True, kw_only=True):
     wait_s: int
 
 
+class WrongKeysHeldBack(Event, frozen=True, kw_only=True):
+    """An address sent so many wrong API keys or session tokens that it has to wait for each further one."""
+
+    address: str
+
+
 class TotpCode(Aggregate):
     """One code of one secret."""
 
@@ -83,9 +89,12 @@ class LoginAttempt(Aggregate):
     def lock_out(self, locked: LoginLockedOut) -> Change:
         return self.decide(locked)
 
+    def hold_back(self, held: WrongKeysHeldBack) -> Change:
+        return self.decide(held)
+
     def when(self, event: Event) -> None:
         match event:
-            case LoginRefused() | LoginLockedOut():
+            case LoginRefused() | LoginLockedOut() | WrongKeysHeldBack():
                 pass
             case _:
                 super().when(event)

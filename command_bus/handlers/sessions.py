@@ -1,6 +1,7 @@
 """Sessions of people: logging in and out, showing oneself once more, seeing and ending one's own."""
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -87,9 +88,10 @@ class Sessions:
             LockedOutError: too many were wrong lately.
             LoginsBusyError, NoMasterKeyError: nothing can be compared now.
         """
-        name = await load(self._log, Name, Name.id_of("user", None, intent.user.strip()))
+        typed = unicodedata.normalize("NFC", intent.user).strip()
+        name = await load(self._log, Name, Name.id_of("user", None, typed))
         user_id = UserId(name.holder) if name.holder is not None else None
-        account = account_of(user_id, intent.user)
+        account = account_of(user_id, typed)
         await self._checks.admit(Purpose.LOG_IN, account, user_id, visitor)
         user, login = await self._read(user_id or NOBODY)
         # Both are compared whatever comes of the first: neither answer nor time tells which of them was wrong.
@@ -252,7 +254,7 @@ def account_of(user_id: UserId | None, name: str) -> str:
     """What attempts are counted by: the user, or what stands for a name that nobody has."""
     if user_id is not None:
         return str(user_id)
-    return hashlib.sha256(name.strip().casefold().encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(name.casefold().encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _why_not(user: User, login: Login, password: Shown | Why, code: Shown | Why) -> Why | None:

@@ -4,17 +4,24 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from command_bus.credentials import SESSION_PREFIX
 from command_bus.errors import UnauthenticatedError
+from command_bus.event_log import EventLogError
+from domain.event import Metadata
+from domain.login_attempts import LoginAttempt, WrongKeysHeldBack
 from gateways.rest.cookies import must_be_ours, session_token
 from gateways.rest.errors import TooManyFailuresError
+from gateways.rest.observe import correlation_id
 from gateways.rest.parts import ApiParts, Identity
 from gateways.rest.rates import FailureLimit
 
 MAX_KNOWN_KEYS = 1_000
+NOTED_S = 900.0
+_log = structlog.get_logger("fleetlog.auth")
 
 
 def address_of(scope: Scope) -> str:
@@ -35,6 +42,9 @@ class Gate:
         self._parts = parts
         self._limit = parts.failures or FailureLimit(parts.failed_auth_burst, parts.failed_auth_every_s, seconds)
         self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._noted: OrderedDict[str, float] = OrderedDict()
+        """Addresses that the log was told of, and until when it is not told again."""
+        self._seconds = seconds
 
     async def identify(self, scope: Scope, headers: Headers, *, using: bool = True) -> Identity:
         """Whom the request speaks for. A key or session in its own header counts before a cookie.
@@ -62,6 +72,7 @@ class Gate:
             if not (text.startswith(f"{SESSION_PREFIX}_") and digest in self._known):
                 self._known.pop(digest, None)
                 self._limit.failed(address)
+                await self._note(address, scope)
             raise
         self._remember(digest)
         return identity
@@ -76,6 +87,21 @@ class Gate:
             raise UnauthenticatedError
         must_be_ours(scope, headers, token, self._parts.people.public_url)
         return token
+
+    async def _note(self, address: str, scope: Scope) -> None:
+        """Have the log say that an address is held back: once in a while, however long it goes on."""
+        if self._limit.wait_s(address) <= 0 or self._seconds() < self._noted.get(address, 0.0):
+            return
+        self._noted[address] = self._seconds() + NOTED_S
+        self._noted.move_to_end(address)
+        while len(self._noted) > MAX_KNOWN_KEYS:
+            self._noted.popitem(last=False)
+        change = LoginAttempt(self._parts.new_id()).hold_back(WrongKeysHeldBack(address=address))
+        try:
+            await self._parts.log.append([change], Metadata(actor="anonymous", correlation_id=correlation_id(scope)))
+        except EventLogError as error:  # the refusal stands; the next one tries again
+            self._noted.pop(address, None)
+            _log.warning("held_back_not_recorded", address=address, error=str(error))
 
     def _remember(self, digest: bytes) -> None:
         self._known[digest] = None

@@ -32,6 +32,7 @@ from command_bus.errors import (
     LoginIncompleteError,
     UnauthenticatedError,
 )
+from command_bus.intents.sessions import Own
 from domain.errors import (
     ApprovalAwaitedError,
     DomainError,
@@ -281,6 +282,9 @@ def _path_parameters(route: Route) -> list[Parameter]:
 
 def _header_parameters(route: Route) -> list[Parameter]:
     shown = []
+    if route.intent is not None and issubclass(route.intent, Own):
+        # What it shows is shown once, and a code counts once: there is nothing that could be repeated.
+        return []
     if route.intent is not None:
         shown.append(
             _header("Idempotency-Key", "Does it once, however often it is sent.", r"^[\x21-\x7e]{1,255}$", "string")

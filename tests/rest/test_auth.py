@@ -1,6 +1,7 @@
 """Keys: who gets in, and what happens to those who guess."""
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from command_bus.access import Standing
 from command_bus.errors import UnauthenticatedError
 from command_bus.ids import new_id, utc_now
 from domain.access import FULL
+from domain.login_attempts import WrongKeysHeldBack
 from domain.roles import Role
 from gateways.rest.auth import Gate
 from gateways.rest.errors import TooManyFailuresError
@@ -42,18 +44,31 @@ class OneKey:
         return SimpleNamespace(actor="key:1", access=FULL, grants=(), standing=Standing(), user_id=None)
 
 
+class Told:
+    """A log that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.changes: list[Any] = []
+
+    async def append(self, changes: Any, metadata: Any) -> list[int]:
+        self.changes += [(change.event, metadata.actor) for change in changes]
+        return [1]
+
+
 def gate(seconds: Seconds, keys: OneKey) -> Gate:
     parts: Any = SimpleNamespace(
         authenticator=keys,
         clock=utc_now,
         failures=FailureLimit(3, 10.0, seconds),
         people=SimpleNamespace(public_url=None),
+        new_id=new_id,
+        log=Told(),
     )
     return Gate(parts, seconds)
 
 
 def scope(address: str = "10.0.0.1") -> dict[str, Any]:
-    return {"client": (address, 1)}
+    return {"client": (address, 1), "method": "GET", "fleetlog.correlation_id": new_id()}
 
 
 async def test_guessing_is_slowed_down_and_costs_nothing() -> None:
@@ -70,6 +85,28 @@ async def test_guessing_is_slowed_down_and_costs_nothing() -> None:
     seconds.now = 10.0
     with pytest.raises(UnauthenticatedError):
         await door.identify(scope(), Headers({"Authorization": "Bearer wrong"}))
+
+
+async def test_the_log_says_who_is_held_back() -> None:
+    """Once in a quarter of an hour for each address, however long it goes on."""
+    seconds = Seconds()
+    door = gate(seconds, OneKey())
+    told = door._parts.log.changes  # type: ignore[attr-defined]
+    for _ in range(40):
+        seconds.now += 10.0
+        for address in ("10.0.0.1", "10.0.0.2"):
+            with suppress(TooManyFailuresError, UnauthenticatedError):
+                for _ in range(9):
+                    with suppress(UnauthenticatedError):
+                        await door.identify(scope(address), Headers({"Authorization": "Bearer wrong"}))
+    held = [(WrongKeysHeldBack(address=address), "anonymous") for address in ("10.0.0.1", "10.0.0.2")]
+    assert told == held
+    seconds.now += 900
+    with suppress(TooManyFailuresError):
+        for _ in range(9):
+            with suppress(UnauthenticatedError):
+                await door.identify(scope(), Headers({"Authorization": "Bearer wrong"}))
+    assert told == [*held, held[0]]
 
 
 async def test_a_known_key_passes_beside_a_guesser() -> None:
