@@ -58,9 +58,10 @@ def _without_nul(value: Any) -> Any:
             return value
 
 
-def _document(value: Any) -> bytes:
-    document = _encode(value)
-    return _encode(_without_nul(msgspec.json.decode(document))) if b"\\u0000" in document else document
+def document(value: Any) -> bytes:
+    """JSON as the tables hold it."""
+    encoded = _encode(value)
+    return _encode(_without_nul(msgspec.json.decode(encoded))) if b"\\u0000" in encoded else encoded
 
 
 class Part(NamedTuple):
@@ -107,7 +108,7 @@ class Table:
         """
         found = 0
         for names, rows in self._alike(patches).items():
-            cursor.execute(self._update_statement(names), (_document(rows).decode(),))
+            cursor.execute(self._update_statement(names), (document(rows).decode(),))
             found += cursor.rowcount
         return found
 
@@ -120,7 +121,7 @@ class Table:
 
     def _as_json(self, rows: Sequence[Cells]) -> str:
         texts = [{**row, **{name: "\\x" + row[name].hex() for name in self._binary}} for row in rows]
-        return _document(texts).decode()
+        return document(texts).decode()
 
     def delete(self, cursor: Cursor, keys: Iterable[Key]) -> None:
         cursor.execute(self._delete_statement, (uuids(keys),))
@@ -135,7 +136,7 @@ class Table:
         for names, rows in self._alike(patches).items():
             if (beside, names) not in self._parts:
                 self._parts[beside, names] = self.update_from(names, beside, values)
-            parts.append(Part(self._parts[beside, names], _document(rows).decode(), len(rows)))
+            parts.append(Part(self._parts[beside, names], document(rows).decode(), len(rows)))
         if made:
             if (beside, self.names) not in self._parts:
                 self._parts[beside, self.names] = self.insert_from(beside, values)
@@ -150,7 +151,7 @@ class Table:
                 values[i] = _without_nul(text)
         for i in self._json:
             if values[i] is not None:
-                values[i] = _JSONB_VERSION + _document(values[i])
+                values[i] = _JSONB_VERSION + document(values[i])
         return values
 
     @functools.cached_property
@@ -248,6 +249,10 @@ class TableBatch:
             self._set[row] = self._with_key(key, cells)
         elif self._strict:
             raise FoldError(f"{self._table.name} {key}: changed after it had gone.")
+
+    def made(self, key: Key) -> Cells | None:
+        """The row that these events have made, as it is after the last of them; None if there is none."""
+        return self._made.get(self._of(key))
 
     def delete(self, key: Key) -> None:
         """Remove a row."""

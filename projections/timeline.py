@@ -39,20 +39,25 @@ def describe(recorded: Recorded) -> str:
     """Say what happened; one line, whatever the event holds."""
     line = _LINES.get(type(recorded.event))
     if isinstance(recorded.event, Undecodable):
-        text = f"An event that this version cannot read: {_shown(recorded.event.error)}"
+        text = f"An event that this version cannot read: {shown(recorded.event.error)}"
     else:
         text = line(recorded.event) if line is not None else f"{type(recorded.event).__name__}."
-    # What came from a machine or a person may hold line breaks or control characters of a terminal.
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """What came from a machine or a person may hold line breaks or control characters of a terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """As much of a text as fits into a line."""
     flat = " ".join(text.split())
     return flat if len(flat) <= SHOWN_CHARACTERS else flat[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def _because(reason: str) -> str:
-    return f": {_shown(reason)}" if reason else ""
+    return f": {shown(reason)}" if reason else ""
 
 
 def _at(moment: datetime | None) -> str:
@@ -64,7 +69,7 @@ def _spec(spec: Spec) -> str:
         case RunScript():
             return f"run revision {spec.revision} of script {spec.script_id}"
         case RunShell():
-            return f"run in {spec.shell}: {_shown(spec.line)}"
+            return f"run in {spec.shell}: {shown(spec.line)}"
         case Ping():
             return "ping"
         case CollectFacts():
@@ -91,7 +96,7 @@ def _came_to(what: str) -> Callable[[Any], str]:
 def _queued(event: commands.CommandQueued) -> str:
     when = f", not before {_at(event.not_before)}" if event.not_before is not None else ""
     lane = "" if event.lane == commands.DEFAULT_LANE else f" in lane {event.lane}"
-    return f"Command queued{lane}{when}: {_spec(event.spec)}{f' ({_shown(event.reason)})' if event.reason else ''}."
+    return f"Command queued{lane}{when}: {_spec(event.spec)}{f' ({shown(event.reason)})' if event.reason else ''}."
 
 
 def _requeued(event: commands.CommandRequeued) -> str:
@@ -101,7 +106,7 @@ def _requeued(event: commands.CommandRequeued) -> str:
 
 def _key(event: api_keys.ApiKeyCreated) -> str:
     may = "all that its owner may" if event.grants is None else _granted(event.grants)
-    return f"API key {_shown(event.name)!r} created for {may}."
+    return f"API key {shown(event.name)!r} created for {may}."
 
 
 def _granted(grants: tuple[Grant, ...]) -> str:
@@ -120,8 +125,8 @@ def _advanced(event: rollouts.RolloutAdvanced) -> str:
 
 
 def _rollout(event: rollouts.RolloutStarted) -> str:
-    what = f"{_shown(event.name)!r} started for {event.targeted} agents in {len(event.wave_sizes)} waves"
-    return f"Rollout {what}: {_spec(event.order.spec)}{f' ({_shown(event.reason)})' if event.reason else ''}."
+    what = f"{shown(event.name)!r} started for {event.targeted} agents in {len(event.wave_sizes)} waves"
+    return f"Rollout {what}: {_spec(event.order.spec)}{f' ({shown(event.reason)})' if event.reason else ''}."
 
 
 def _wave_finished(event: rollouts.RolloutWaveFinished) -> str:
@@ -139,16 +144,16 @@ def _swept(event: retention.OutputsRemoved) -> str:
 
 
 _LINES |= {
-    clients.ClientCreated: lambda event: f"Client {_shown(event.name)!r} created.",
-    clients.ClientRenamed: lambda event: f"Client renamed to {_shown(event.name)!r}.",
-    sites.SiteCreated: lambda event: f"Site {_shown(event.name)!r} created.",
-    sites.SiteRenamed: lambda event: f"Site renamed to {_shown(event.name)!r}.",
+    clients.ClientCreated: lambda event: f"Client {shown(event.name)!r} created.",
+    clients.ClientRenamed: lambda event: f"Client renamed to {shown(event.name)!r}.",
+    sites.SiteCreated: lambda event: f"Site {shown(event.name)!r} created.",
+    sites.SiteRenamed: lambda event: f"Site renamed to {shown(event.name)!r}.",
     agents.AgentEnrolled: lambda event: (
-        f"Agent enrolled from {_shown(event.hostname)} ({event.platform}, {_shown(event.arch)})."
+        f"Agent enrolled from {shown(event.hostname)} ({event.platform}, {shown(event.arch)})."
     ),
     agents.AgentMoved: lambda event: f"Agent moved to site {event.site_id}.",
-    agents.AgentRenamed: lambda event: f"Agent renamed to {_shown(event.name)!r}.",
-    agents.AgentTagged: lambda event: f"Agent tagged: {_shown(', '.join(event.tags)) or 'no tags'}.",
+    agents.AgentRenamed: lambda event: f"Agent renamed to {shown(event.name)!r}.",
+    agents.AgentTagged: lambda event: f"Agent tagged: {shown(', '.join(event.tags)) or 'no tags'}.",
     agents.AgentSuspended: lambda event: f"Agent suspended{_because(event.reason)}.",
     agents.AgentResumed: lambda event: f"Agent resumed{_because(event.reason)}.",
     agents.AgentRetired: lambda event: f"Agent retired{_because(event.reason)}.",
@@ -157,12 +162,12 @@ _LINES |= {
         f"Agent has another key, and the one before is void: {_shown(event.public_key)}."
     ),
     agents.AgentConnected: lambda event: (
-        f"Agent came online by {event.transport}{f' from {_shown(event.address)}' if event.address else ''}."
+        f"Agent came online by {event.transport}{f' from {shown(event.address)}' if event.address else ''}."
     ),
     agents.AgentDisconnected: lambda event: f"Agent went offline{_because(event.reason)}.",
     agents.AgentFactsReported: lambda event: f"Agent reported {len(event.facts)} facts.",
-    scripts.ScriptCreated: lambda event: f"Script {_shown(event.name)!r} created.",
-    scripts.ScriptRenamed: lambda event: f"Script renamed to {_shown(event.name)!r}.",
+    scripts.ScriptCreated: lambda event: f"Script {shown(event.name)!r} created.",
+    scripts.ScriptRenamed: lambda event: f"Script renamed to {shown(event.name)!r}.",
     scripts.ScriptRevised: lambda event: (
         f"Script revision {event.revision} recorded ({event.content.shell}, {len(event.content.body.encode())} bytes)."
     ),
@@ -176,7 +181,7 @@ _LINES |= {
     commands.CommandFailed: _came_to("failed"),
     commands.CommandTimedOut: _came_to("was cut by its timeout"),
     commands.CommandInterrupted: _came_to("was interrupted"),
-    commands.CommandRejected: lambda event: f"Command rejected: {_shown(event.code)}{_because(event.detail)}.",
+    commands.CommandRejected: lambda event: f"Command rejected: {shown(event.code)}{_because(event.detail)}.",
     commands.CommandCancelRequested: lambda event: f"Cancellation asked of the agent{_because(event.reason)}.",
     commands.CommandCancelled: lambda event: f"Command cancelled{_because(event.reason)}.",
     commands.CommandExpired: lambda _: "Command expired before it could run.",
@@ -215,17 +220,17 @@ _LINES |= {
     api_keys.ApiKeyCreated: _key,
     api_keys.ApiKeyRevoked: lambda event: f"API key revoked{_because(event.reason)}.",
     users.UserCreated: lambda event: (
-        f"{'User' if event.kind is users.UserKind.PERSON else 'Service account'} {_shown(event.name)!r} created,"
+        f"{'User' if event.kind is users.UserKind.PERSON else 'Service account'} {shown(event.name)!r} created,"
         f" for {_granted(event.grants)}."
     ),
-    users.UserChanged: lambda event: f"User is now {_shown(event.name)!r}.",
+    users.UserChanged: lambda event: f"User is now {shown(event.name)!r}.",
     users.UserGranted: lambda event: f"User may from now on: {_granted(event.grants)}.",
     users.UserDisabled: lambda event: f"User disabled{_because(event.reason)}.",
     users.UserEnabled: lambda event: f"User enabled{_because(event.reason)}.",
-    roles.RoleCreated: lambda event: f"Role {_shown(event.name)!r} made, with {len(event.permissions)} permissions.",
-    roles.RoleChanged: lambda event: f"Role {_shown(event.name)!r} now has {len(event.permissions)} permissions.",
+    roles.RoleCreated: lambda event: f"Role {shown(event.name)!r} made, with {len(event.permissions)} permissions.",
+    roles.RoleChanged: lambda event: f"Role {shown(event.name)!r} now has {len(event.permissions)} permissions.",
     roles.RoleRetired: lambda event: f"Role retired{_because(event.reason)}.",
-    approvals.ApprovalRequested: lambda event: f"{event.intent} waits for another person: {_shown(event.why)}.",
+    approvals.ApprovalRequested: lambda event: f"{event.intent} waits for another person: {shown(event.why)}.",
     approvals.ApprovalGranted: lambda event: f"Request approved, and done{_because(event.reason)}.",
     approvals.ApprovalRefused: lambda event: f"Request refused{_because(event.reason)}.",
     approvals.ApprovalWithdrawn: lambda event: f"Request withdrawn{_because(event.reason)}.",
@@ -234,13 +239,13 @@ _LINES |= {
     secrets.SecretRemoved: lambda event: f"Secret removed{_because(event.reason)}.",
     secrets.SecretsRead: lambda event: (
         f"Secrets read for command {event.command_id}, attempt {event.attempt}: "
-        f"{_shown(', '.join(one.name for one in event.secrets))}."
+        f"{shown(', '.join(one.name for one in event.secrets))}."
     ),
     secrets.SecretsRewrapped: lambda event: f"{event.count} secrets sealed under master key {event.key_id}.",
     fields.FieldDefined: lambda event: f"Field {event.name} defined: {event.terms.kind}.",
     fields.FieldRemoved: lambda _: "Field removed.",
-    fields.FieldsFilled: lambda event: f"Fields filled in on a {event.holder}: {_shown(', '.join(event.values))}.",
-    names.NameClaimed: lambda event: f"Name {_shown(event.name)!r} taken for a {event.kind}.",
+    fields.FieldsFilled: lambda event: f"Fields filled in on a {event.holder}: {shown(', '.join(event.values))}.",
+    names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
-    idempotency.IntentAccepted: lambda event: f"Request {_shown(event.intent)} accepted under a key of its own.",
+    idempotency.IntentAccepted: lambda event: f"Request {shown(event.intent)} accepted under a key of its own.",
 }

@@ -7,6 +7,7 @@ from gateways.cli import (
     approvals,
     clients,
     commands,
+    diff,
     events,
     fields,
     keys,
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     run.register(app)
     commands.register(app)
     events.register(app)
+    diff.register(app)
     groups = (
         agents.app,
         clients.clients,

@@ -23,7 +23,7 @@ _POSITION = re.compile(r"[0-9]{1,16}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d")
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_SAID = "a position of the log, a time as 2026-05-01T18:00:00Z, or the name of a replay."
+SAID = "a position of the log, a time as 2026-05-01T18:00:00Z, or the name of a replay."
 
 
 async def position_asked_for(parts: ApiParts, route: Route, query: Query, headers: Headers) -> int | None:
@@ -42,10 +42,20 @@ async def position_asked_for(parts: ApiParts, route: Route, query: Query, header
     if not route.of_past:
         raise NotOfPastError
     if told is not None and parsed(told) is None:
-        raise MalformedHeaderError(f"{HEADER}: {_SAID}")
+        raise MalformedHeaderError(f"{HEADER}: {SAID}")
     wanted = parsed(asked if asked is not None else told or "")
     if wanted is None:
-        raise InvalidRequestError(errors=[FieldError("?at", f"It is {_SAID}", "at")])
+        raise InvalidRequestError(errors=[FieldError("?at", f"It is {SAID}", "at")])
+    return await resolved(parts, wanted)
+
+
+async def resolved(parts: ApiParts, wanted: int | datetime | str) -> int:
+    """The position that a position, a moment or a replay's name stands for.
+
+    Raises:
+        PositionAheadError: the log is not there yet.
+        UnknownReplayError: there is no replay of that name.
+    """
     if isinstance(wanted, int):
         if wanted > await parts.log.head():
             raise PositionAheadError

@@ -44,6 +44,9 @@ async def test_a_replay_is_made_asked_and_dropped(
     assert "position_not_reached" in capsys.readouterr().err
     assert run(["replay", "--at", "1", "--name", "7"]) == 2
     assert "begins with a letter" in capsys.readouterr().err
+    (only,) = await terminal.json("diff", "before")
+    assert only["text"] == "Agent 'db-01': name was web-07, is db-01."
+    assert "is new" in await terminal.ok("diff", "0", "before", "--what", "agents", "--agent", "db-01")
     told("drop", "before")
     assert run(["replay", "drop", "before"]) == 2
     assert "unknown_replay" in capsys.readouterr().err
