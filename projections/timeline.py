@@ -12,6 +12,8 @@ from domain import (
     commands,
     fields,
     idempotency,
+    login_attempts,
+    logins,
     names,
     restores,
     retention,
@@ -19,6 +21,7 @@ from domain import (
     rollouts,
     scripts,
     secrets,
+    sessions,
     sites,
     strays,
     tokens,
@@ -62,6 +65,10 @@ def _because(reason: str) -> str:
 
 def _at(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment is not None else "at once"
+
+
+def _words(name: str) -> str:
+    return str(name).replace("_", " ")
 
 
 def _spec(spec: Spec) -> str:
@@ -157,9 +164,9 @@ _LINES |= {
     agents.AgentSuspended: lambda event: f"Agent suspended{_because(event.reason)}.",
     agents.AgentResumed: lambda event: f"Agent resumed{_because(event.reason)}.",
     agents.AgentRetired: lambda event: f"Agent retired{_because(event.reason)}.",
-    agents.AgentKeyOffered: lambda event: f"Agent offers another key: {_shown(event.public_key)}.",
+    agents.AgentKeyOffered: lambda event: f"Agent offers another key: {shown(event.public_key)}.",
     agents.AgentKeyRotated: lambda event: (
-        f"Agent has another key, and the one before is void: {_shown(event.public_key)}."
+        f"Agent has another key, and the one before is void: {shown(event.public_key)}."
     ),
     agents.AgentConnected: lambda event: (
         f"Agent came online by {event.transport}{f' from {shown(event.address)}' if event.address else ''}."
@@ -248,4 +255,26 @@ _LINES |= {
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
     idempotency.IntentAccepted: lambda event: f"Request {shown(event.intent)} accepted under a key of its own.",
+    logins.PasswordSet: lambda event: (
+        f"Password set{', to be changed at the next login' if event.must_change else ''}."
+    ),
+    logins.TotpOffered: lambda _: "Second factor offered.",
+    logins.TotpEnrolled: lambda _: "Second factor enrolled.",
+    logins.TotpRemoved: lambda event: f"Second factor removed{_because(event.reason)}.",
+    logins.RecoveryCodesMade: lambda _: "Recovery codes made; those from before open nothing any more.",
+    logins.RecoveryCodeUsed: lambda event: f"Recovery code {event.number} used in place of a code.",
+    logins.SessionsRevoked: lambda event: f"All sessions ended{_because(event.reason)}.",
+    login_attempts.CodeUsed: lambda _: "Code of the second factor used.",
+    login_attempts.LoginRefused: lambda event: (
+        f"Refused from {shown(event.address)}, to {_words(event.purpose)}: {_words(event.why)}."
+    ),
+    login_attempts.LoginLockedOut: lambda event: (
+        f"Locked out from {shown(event.address)} for {event.wait_s} s: too many were wrong, to {_words(event.purpose)}."
+    ),
+    sessions.SessionOpened: lambda event: (
+        f"Session opened from {shown(event.address)}, until {_at(event.expires_at)}, shown by "
+        f"{', '.join(map(_words, event.proofs)) or 'nothing'}."
+    ),
+    sessions.SessionProved: lambda event: f"Shown once more by {_words(event.proof)}, from {shown(event.address)}.",
+    sessions.SessionEnded: lambda event: f"Session ended: {_words(event.why)}.",
 }

@@ -12,7 +12,6 @@ import typer
 
 from gateways.cli import finding
 from gateways.cli.errors import BadValueError, UnreachableError
-from gateways.cli.finding import AgentArgument
 from gateways.cli.output import Column, Row, moment
 from gateways.cli.session import Session, command
 from gateways.cli.times import point
@@ -32,29 +31,83 @@ STORY = (
     Column("by", lambda event: event["actor"]),
 )
 
+BECAUSE = {
+    "follows": "after: ",
+    "asked": "asked for with: ",
+    "queued_by": "queued by: ",
+    "retry_of": "tried again after: ",
+    "approved": "allowed by: ",
+    "agent_retired": "since: ",
+    "token": "let in by: ",
+}
+"""How the event above came of the one beside it."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     command(app, "timeline", past=True)(timeline)
     command(app, "events", past=True)(events)
+    command(app, "why")(why)
 
 
 def timeline(
     session: Session,
-    agent: AgentArgument,
+    agent: Annotated[
+        str | None, typer.Argument(metavar="[AGENT]", help="An agent.", autocompletion=finding.complete_agent)
+    ] = None,
+    command_: Annotated[str | None, typer.Option("--command", help="Of this command.")] = None,
+    script: Annotated[str | None, typer.Option("--script", help="Of this script.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Of this user, and all that they did.")] = None,
+    rollout: Annotated[str | None, typer.Option("--rollout", help="Of this rollout, and of its commands.")] = None,
+    correlation: Annotated[str | None, typer.Option("--correlation", help="All that one request did (id).")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="So many of the newest.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, until Ctrl-C.")] = False,
 ) -> None:
-    """Show the story of one agent, oldest first."""
-    found = finding.agent(session.api, agent)
-    newest = list(session.api.items(f"/agents/{found['id']}/timeline", at_most=limit))
+    """Show the story of an agent, a command, a script, a user, a rollout or a request, oldest first."""
+    api = session.api
+    subject: Row = {
+        "agent_id": finding.agent(api, agent)["id"] if agent else None,
+        "command_id": finding.command(api, command_)["id"] if command_ else None,
+        "script_id": finding.script(api, script)["id"] if script else None,
+        "user_id": finding.user(api, user)["id"] if user else None,
+        "rollout_id": finding.rollout(api, rollout)["id"] if rollout else None,
+        "correlation_id": correlation,
+    }
+    if sum(one is not None for one in subject.values()) != 1:
+        raise BadValueError("Name one thing: an agent, --command, --script, --user, --rollout or --correlation.")
+    newest = list(api.items("/timeline", at_most=limit, **subject, backwards="true"))
     story = newest[::-1]
     if not follow:
-        session.out.rows(STORY, story, empty=f"Nothing is on record of {found['name']}.")
+        session.out.rows(STORY, story, empty="Nothing is on record of it.")
         return
+    if agent is None and correlation is None:
+        raise BadValueError("--follow goes with an agent or --correlation.")
     after = story[-1]["position"] if story else 0
-    for event in itertools.chain(story, _live(session, after, {"agent_id": found["id"]})):
+    query = {name: subject[name] for name in ("agent_id", "correlation_id")}
+    for event in itertools.chain(story, _live(session, after, query)):
         _line(session, event)
+
+
+def why(
+    session: Session,
+    what: Annotated[str, typer.Argument(metavar="EVENT|COMMAND", help="An event's position, or a command's id.")],
+) -> None:
+    """Show why something happened: back, cause by cause, to the request that began it."""
+    if what.isdecimal():
+        path = f"/events/{what}/causes"
+    else:
+        path = f"/commands/{finding.command(session.api, what)['id']}/causes"
+    answer: Row = session.api.get(path)
+    if session.out.as_json:
+        session.out.json(answer)
+        return
+    for item in answer["items"]:
+        event, because = item["event"], BECAUSE.get(item["because"], "")
+        session.out.plain(f"{moment(event['recorded_at'])}  {event['position']}  ", f"{because}{event['text']}")
+    if answer["hidden"]:
+        session.out.note("It goes on beyond what you may see.")
+    else:
+        session.out.plain("begun by  ", f"{answer['begun_by']}, request {answer['correlation_id']}")
 
 
 def events(

@@ -75,8 +75,7 @@ async def diff(call: Call) -> Response:
     later = await _position(call, "later", query.later)
     later = await call.parts.log.head() if later is None else later
     earlier = await _position(call, "earlier", query.earlier) or 0
-    if earlier > later:
-        raise InvalidRequestError(errors=[FieldError("?earlier", "It is later than `later`.", "order")])
+    earlier, later = sorted((earlier, later))
     after = earlier
     if query.cursor is not None:
         if not query.cursor.isascii() or not query.cursor.isdecimal() or int(query.cursor) > MAX_POSITION:
@@ -180,7 +179,8 @@ ROUTES: tuple[Route, ...] = (
         path="/diff",
         needs=Permission.EVENTS_SEE,
         summary="What changed between two positions or times, thing by thing.",
-        description="What went to and fro in between is no change. What you may see is judged as of now.",
+        description="What went to and fro in between is no change, and it is the same whichever of the two is named "
+        "first. What you may see is judged as of now.",
         tag=TAG,
         handler=diff,
         query=DiffQuery,

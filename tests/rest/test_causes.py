@@ -1,0 +1,90 @@
+"""Why something happened, and the story of one thing."""
+
+from typing import Any
+
+import pytest
+
+from tests.rest.harness import Api, Fleet, made
+from tests.rest.test_isolation import read_pages
+
+
+async def chain(http: Any, path: str) -> tuple[list[tuple[str, str | None]], dict[str, Any]]:
+    response = await http.get(path)
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    return [(item["event"]["type"], item["because"]) for item in answer["items"]], answer
+
+
+async def test_a_command_leads_back_to_who_asked_for_it(api: Api, fleet: Fleet) -> None:
+    """From its ending, step by step, to the request; a retry leads on to what it repeats, and to that one's request."""
+    http = api.client()
+    agent = await fleet.agent()
+    command = await fleet.command(agent)
+    await fleet.accept(agent, command)
+    await fleet.start(agent, command)
+    await fleet.finish(agent, command, "failed")
+    links, answer = await chain(http, f"/commands/{command}/causes")
+    story = [("CommandFailed", None), ("CommandStarted", "follows"), ("CommandDelivered", "follows")]
+    assert links == [*story, ("CommandQueued", "follows")]
+    me = (await http.get("/me")).json()["actor"]
+    assert (answer["begun_by"], answer["hidden"]) == (me, False)
+    # The very request: its id was in its answer.
+    retried = await http.post(f"/commands/{command}/retry", json={})
+    again = retried.json()["id"]
+    links, answer = await chain(http, f"/commands/{again}/causes")
+    steps = [(name, "follows") for name, _ in story[1:]]
+    assert links == [("CommandQueued", None), ("CommandFailed", "retry_of"), *steps, ("CommandQueued", "follows")]
+    links, answer = await chain(http, f"/events/{retried.headers['Fleetlog-Position']}/causes")
+    assert links[0] == ("CommandQueued", None)
+    # Who cancels begins a story of their own.
+    other = await fleet.command(agent)
+    cancelled = await http.post(f"/commands/{other}/cancel", json={"reason": "no"})
+    links, answer = await chain(http, f"/commands/{other}/causes")
+    assert links == [("CommandCancelled", None)]
+    assert answer["correlation_id"] == cancelled.headers["X-Request-Id"]
+
+
+async def test_what_lies_beyond_what_one_may_see_is_not_told(api: Api, fleet: Fleet) -> None:
+    """An agent leads back to the token that let it in; one who sees no such events hears that there is more."""
+    http = api.client()
+    agent = await fleet.agent()
+    (enrolled,) = (await http.get("/events", params={"agent_id": agent, "type": "AgentEnrolled"})).json()["items"]
+    path = f"/events/{enrolled['position']}/causes"
+    links, _ = await chain(http, path)
+    assert [because for _, because in links][:2] == [None, "token"]
+    assert links[-1][0] == "EnrollmentTokenCreated"
+    theirs = api.client(await api.key_that_may(grants=[{"role": "administrator", "clients": [fleet.client_id]}]))
+    links, _ = await chain(theirs, path)
+    assert links[0] == ("AgentEnrolled", None)
+    elsewhere = await Fleet.make(api, api.client(), "Globex")
+    stranger = api.client(await api.key_that_may(grants=[{"role": "administrator", "clients": [elsewhere.client_id]}]))
+    assert (await stranger.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("limit", [1, 3, 500])
+async def test_the_story_of_one_thing_is_whole(api: Api, fleet: Fleet, limit: int) -> None:
+    """All about a user and all that they did, each event once and in order, whatever the page's size; both ways."""
+    http = api.client()
+    user = (await made(http, "/users", {"name": "Ada", "grants": [{"role": "operator", "everything": True}]}))["id"]
+    keys = [(await made(http, "/api-keys", {"name": name, "owner_id": user}))["key"] for name in "ab"]
+    agent = await fleet.agent()
+    await api.waiter.wait(await api.log.head(), ["api_keys", "agents"], 10)
+    commands = []
+    for key in keys:
+        client = api.client(key)
+        commands.append((await made(client, "/commands", {"agent_id": agent, "spec": {"kind": "ping"}}))["id"])
+    story = await read_pages(http, "/timeline", user_id=user, limit=limit)
+    assert [one["type"] for one in story] == ["UserCreated", "CommandQueued", "CommandQueued"]
+    assert [one["stream_id"] for one in story[1:]] == commands
+    back = await read_pages(http, "/timeline", user_id=user, limit=limit, backwards="true")
+    assert back == story[::-1]
+    assert [one["stream_id"] for one in await read_pages(http, "/timeline", command_id=commands[0])] == commands[:1]
+    script = await made(http, "/scripts", {"name": "s", "content": {"shell": "sh", "body": "true"}})
+    of_script = await read_pages(http, "/timeline", script_id=script["id"], limit=limit)
+    assert [one["type"] for one in of_script] == ["ScriptCreated", "ScriptRevised"]
+    target = {"include": {"agents": [agent]}}
+    rollout = await made(http, "/rollouts", {"name": "r", "target": target, "spec": {"kind": "ping"}})
+    of_rollout = await read_pages(http, "/timeline", rollout_id=rollout["id"], limit=limit)
+    assert "RolloutStarted" in [one["type"] for one in of_rollout]
+    of_request = await read_pages(http, "/timeline", correlation_id=of_rollout[0]["correlation_id"], limit=limit)
+    assert of_request == of_rollout
