@@ -33,6 +33,7 @@ class Intake:
         on_accepted: told of what waits now.
         on_ended: told of an attempt that the server takes to be open although it has ended: its result is wanted.
         on_cancel: told to end what runs.
+        who: which machine and run this is.
         on_watch: told that somebody watches a command's output; says whether it runs here.
         steps: see `agent.steps`.
     """
@@ -51,9 +52,11 @@ class Intake:
         on_ended: Callable[[Key], None],
         on_cancel: Callable[[UUID], None],
         on_watch: Callable[[UUID], bool],
+        who: wire.Instance,
         steps: Steps,
     ) -> None:
         self._identity = identity
+        self._who = who
         self._journal = journal
         self._disk = disk
         self._clock = clock
@@ -79,6 +82,8 @@ class Intake:
             return wire.encode(refusal(data, error))
         answering: Awaitable[wire.DownlinkReply]
         match message:
+            case wire.Probe():
+                return wire.encode(wire.ProbeReply(who=self._who))
             case wire.OutputWatch():
                 runs = self._on_watch(message.command_id)
                 return wire.encode(wire.Acknowledged(detail="" if runs else "not_running"))

@@ -104,6 +104,8 @@ async def connect(
     on_request: OnRequest,
     on_nats: OnNats,
     post: Post | None = None,
+    *,
+    who: wire.Instance | None = None,
 ) -> "HttpSession":
     """Check in once; if that works, keep doing so.
 
@@ -111,7 +113,7 @@ async def connect(
         LinkError: the server cannot be reached, or does not let this agent in.
     """
     session = HttpSession(
-        identity, key, clock, on_request, on_nats, post or post_to(identity.server_url, identity.server_ca)
+        identity, key, clock, on_request, on_nats, post or post_to(identity.server_url, identity.server_ca), who
     )
     await session.open()
     return session
@@ -130,7 +132,9 @@ class HttpSession:
         on_request: OnRequest,
         on_nats: OnNats,
         post: Post,
+        who: wire.Instance | None = None,
     ) -> None:
+        self._who = who
         self._agent_id = identity.agent_id
         self._nats = (identity.nats_urls, identity.nats_ca)
         self._on_nats = on_nats
@@ -204,6 +208,7 @@ class HttpSession:
                 sent_at=self._clock.latest_heard,
                 messages=messages,
                 replies=replies,
+                who=self._who,
                 wait_s=wait_s,
             )
         )

@@ -78,7 +78,14 @@ class PatientClient(Client):
         await super()._process_info(info, initial_connection=initial_connection)
 
 
-async def connect(identity: Identity, key: AgentKey, url: str, on_request: OnRequest, patience_s: int) -> "NatsSession":
+async def connect(
+    identity: Identity,
+    key: AgentKey,
+    url: str,
+    on_request: OnRequest,
+    patience_s: int,
+    who: wire.Instance | None = None,
+) -> "NatsSession":
     """Connect to one address and listen for commands.
 
     Raises:
@@ -86,7 +93,7 @@ async def connect(identity: Identity, key: AgentKey, url: str, on_request: OnReq
     """
     session = NatsSession(identity.agent_id)
     try:
-        await heeding_cancellation(session.open(identity, key, url, on_request, patience_s))
+        await heeding_cancellation(session.open(identity, key, url, on_request, patience_s, who))
     except asyncio.CancelledError:
         await session.close()
         raise
@@ -104,7 +111,15 @@ class NatsSession:
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._error = ""
 
-    async def open(self, identity: Identity, key: AgentKey, url: str, on_request: OnRequest, patience_s: int) -> None:
+    async def open(
+        self,
+        identity: Identity,
+        key: AgentKey,
+        url: str,
+        on_request: OnRequest,
+        patience_s: int,
+        who: wire.Instance | None = None,
+    ) -> None:
         """Connect; see `connect`."""
         try:
             if identity.nats_ca is not None and not url.startswith(("tls://", "wss://")):
@@ -120,7 +135,7 @@ class NatsSession:
 
                 await self._client.connect(
                     url,
-                    name=str(identity.agent_id),
+                    name=wire.connection_name(identity.agent_id, who) if who is not None else str(identity.agent_id),
                     token=str(identity.agent_id),
                     signature_cb=prove,
                     tls=_tls(identity) if url.startswith(("tls://", "wss://")) else None,

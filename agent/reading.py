@@ -8,7 +8,9 @@ import msgspec
 from agent.errors import WorkRefusedError
 from schema import wire
 
-KNOWN_KINDS = frozenset({"delivery", "cancel", "watch", "script", "sealed", "ping", "collect_facts", "rotate_key"})
+KNOWN_KINDS = frozenset(
+    {"delivery", "cancel", "watch", "probe", "script", "sealed", "ping", "collect_facts", "rotate_key"}
+)
 
 
 class Named(msgspec.Struct, frozen=True):

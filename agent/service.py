@@ -17,6 +17,7 @@ from agent.errors import AgentError, AlreadyRunningError, JournalFullError, Link
 from agent.executor import Executor
 from agent.facts import gather
 from agent.identity import AgentKey, Identity, TrustRefusedError, trusting
+from agent.instance import this_run
 from agent.intake import Intake
 from agent.journal import Journal
 from agent.keyring import Keyring
@@ -77,6 +78,7 @@ class Agent:
             raise AlreadyRunningError(f"Another agent runs on {state_dir}.")
         # Behind the lock: what a start finds half done it ends, and one process alone may do so.
         self._keys = Keyring(state_dir)
+        self._who = this_run(state_dir)
         self._reserve_bytes = reserve_bytes
         spool_dir = state_dir / "spool"
         PLATFORM.make_private_dir(spool_dir)
@@ -136,6 +138,7 @@ class Agent:
             on_ended=self._uplink.ended,
             on_cancel=self._executor.cancel,
             on_watch=self._executor.watched,
+            who=self._who,
             steps=steps,
         )
         self._background: set[asyncio.Task[None]] = set()
@@ -177,14 +180,16 @@ class Agent:
         from agent import link_http  # noqa: PLC0415 - some megabytes that most agents never need
 
         return await self._shown(
-            lambda key: link_http.connect(self.identity, key, self._clock, on_request, self._on_nats)
+            lambda key: link_http.connect(self.identity, key, self._clock, on_request, self._on_nats, who=self._who)
         )
 
     def _nats_ways(self) -> list[Way]:
         return [Way(url=url, connect=partial(self._connect_nats, url)) for url in self.identity.nats_urls]
 
     async def _connect_nats(self, url: str, on_request: OnRequest, patience_s: int) -> Session:
-        return await self._shown(lambda key: link_nats.connect(self.identity, key, url, on_request, patience_s))
+        return await self._shown(
+            lambda key: link_nats.connect(self.identity, key, url, on_request, patience_s, self._who)
+        )
 
     async def _shown(self, connect: Callable[[AgentKey], Awaitable[Session]]) -> Session:
         """Connect with the next key, if there is one: the server may take no other. Else with the present one."""

@@ -11,6 +11,7 @@ from command_bus.handlers.api_keys import ApiKeyHandlers
 from command_bus.handlers.approvals import ApprovalHandlers
 from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
+from command_bus.handlers.duplicates import DuplicateHandlers
 from command_bus.handlers.fields import FieldHandlers
 from command_bus.handlers.logins import LoginHandlers
 from command_bus.handlers.roles import RoleHandlers
@@ -87,6 +88,7 @@ def make_bus(
             agents.SuspendAgent: agent.suspend,
             agents.ResumeAgent: agent.resume,
             agents.RetireAgent: agent.retire,
+            agents.SettleDuplicate: DuplicateHandlers(log).settle,
             scripts.CreateScript: script.create,
             scripts.ReviseScript: script.revise,
             scripts.RenameScript: script.rename,

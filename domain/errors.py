@@ -62,6 +62,13 @@ class AgentSuspendedError(DomainError):
     status = 409
 
 
+class NoDuplicateError(DomainError):
+    """No two machines with this agent's identity wait to be told apart."""
+
+    code = "no_duplicate"
+    status = 409
+
+
 class AgentNotSuspendedError(DomainError):
     """The agent is not suspended, so there is nothing to resume."""
 

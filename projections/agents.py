@@ -24,6 +24,7 @@ from domain.agents import (
     AgentTagged,
     Platform,
 )
+from domain.duplicates import AgentDuplicateNoticed, AgentDuplicateSettled
 from domain.event import Event, Recorded
 from projections import sql
 from projections.errors import FoldError
@@ -52,6 +53,7 @@ class AgentRow(msgspec.Struct, frozen=True):
     os: str
     logged_in_user: str
     facts_at: datetime | None
+    duplicate: dict[str, Any] | None
     enrolled_at: datetime
     version: int
     sort_key: str
@@ -77,6 +79,7 @@ class AgentCounts(msgspec.Struct, frozen=True):
     online: int
     suspended: int
     retired: int
+    duplicates: int
 
 
 def _summary(facts: dict[str, Any]) -> Cells:
@@ -110,6 +113,8 @@ class Agents(Projection):
         AgentConnected,
         AgentDisconnected,
         AgentFactsReported,
+        AgentDuplicateNoticed,
+        AgentDuplicateSettled,
     )
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
@@ -117,6 +122,8 @@ class Agents(Projection):
         match recorded.event:
             case AgentConnected() | AgentDisconnected() | AgentFactsReported():
                 self._fold_telling(agents, recorded)
+            case AgentDuplicateNoticed() | AgentDuplicateSettled():
+                self._fold_duplicate(agents, recorded)
             case AgentEnrolled() as enrolled:
                 agents.insert(recorded.originator_id, **self._enrolled(enrolled, recorded))
             case event:
@@ -155,6 +162,16 @@ class Agents(Projection):
                 agents.update(agent_id, facts=facts, facts_at=at, position=recorded.position, **told)
 
     @staticmethod
+    def _fold_duplicate(agents: TableBatch, recorded: Recorded) -> None:
+        if recorded.agent_id is None:
+            raise FoldError(f"{recorded.topic} at {recorded.position} names no agent.")
+        duplicate: dict[str, Any] | None = None
+        if isinstance(recorded.event, AgentDuplicateNoticed):
+            noticed_at = recorded.recorded_at.isoformat()
+            duplicate = msgspec.to_builtins(recorded.event) | {"noticed_at": noticed_at}
+        agents.update(recorded.agent_id, duplicate=duplicate, position=recorded.position)
+
+    @staticmethod
     def _enrolled(event: AgentEnrolled, recorded: Recorded) -> Cells:
         return {
             "client_id": event.client_id,
@@ -179,6 +196,7 @@ class Agents(Projection):
             "logged_in_user": "",
             "facts": {},
             "facts_at": None,
+            "duplicate": None,
             "enrolled_at": recorded.recorded_at,
             "version": recorded.originator_version,
             "position": recorded.position,
@@ -231,6 +249,7 @@ async def list_agents(
     state: AgentState | None = None,
     platform: Platform | None = None,
     online: bool | None = None,
+    duplicate: bool | None = None,
     text: str | None = None,
     sort: str = "name",
     cursor: str | None = None,
@@ -247,6 +266,7 @@ async def list_agents(
         state: only in this state.
         platform: only on this platform.
         online: only those that are (not) connected.
+        duplicate: only those (not) with another machine that was shut out.
         text: part of its name or hostname, in any case.
         sort: by ``name`` or by ``id``.
         cursor: of the page before, with the same sort.
@@ -267,6 +287,8 @@ async def list_agents(
         query.where("platform = %s", platform.value)
     if online is not None:
         query.where("online" if online else "NOT online")
+    if duplicate is not None:
+        query.where("duplicate IS NOT NULL" if duplicate else "duplicate IS NULL")
     if text:
         query.where("(sort_key LIKE %s OR host_key LIKE %s)", _pattern(text), _pattern(text))
     by_id = sort == "id"
@@ -318,4 +340,4 @@ async def count_agents(connection: Connection, *, client_ids: Tenants) -> AgentC
     query = Query(_SQL["counts"])
     query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
     counts = await query.one(connection, lambda row: AgentCounts(*row))
-    return counts or AgentCounts(0, 0, 0, 0)
+    return counts or AgentCounts(0, 0, 0, 0, 0)

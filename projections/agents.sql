@@ -23,6 +23,7 @@ CREATE TABLE agents (
     logged_in_user text NOT NULL,
     facts jsonb NOT NULL,
     facts_at timestamptz,
+    duplicate jsonb, -- two machines with its identity, until somebody says which stays
     enrolled_at timestamptz NOT NULL,
     version bigint NOT NULL,
     position bigint NOT NULL, -- of the last event about it, presence and facts included
@@ -38,12 +39,13 @@ CREATE INDEX agents_tags_idx ON agents USING gin (tags jsonb_path_ops);
 CREATE INDEX agents_platform_idx ON agents (platform, sort_key, agent_id);
 CREATE INDEX agents_online_idx ON agents (online, sort_key, agent_id);
 CREATE INDEX agents_unusual_idx ON agents (state, sort_key, agent_id) WHERE state <> 'active';
+CREATE INDEX agents_duplicate_idx ON agents (sort_key, agent_id) WHERE duplicate IS NOT NULL;
 CREATE INDEX agents_position_idx ON agents (position);
 CREATE INDEX agents_key_idx ON agents (public_key);
 
 -- name: columns
 SELECT agent_id, client_id, site_id, name, hostname, platform, arch, agent_version, public_key, tags, state, online,
-    connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at, enrolled_at,
+    connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at, duplicate, enrolled_at,
     version, sort_key,
     (SELECT name FROM clients WHERE clients.client_id = agents.client_id) AS client,
     (SELECT name FROM sites WHERE sites.site_id = agents.site_id) AS site
@@ -53,5 +55,5 @@ SELECT agent_id FROM agents
 
 -- name: counts
 SELECT count(*), count(*) FILTER (WHERE online), count(*) FILTER (WHERE state = 'suspended'),
-    count(*) FILTER (WHERE state = 'retired')
+    count(*) FILTER (WHERE state = 'retired'), count(*) FILTER (WHERE duplicate IS NOT NULL)
 FROM agents

@@ -10,6 +10,7 @@ from domain import (
     approvals,
     clients,
     commands,
+    duplicates,
     fields,
     idempotency,
     login_attempts,
@@ -168,6 +169,11 @@ _LINES |= {
     agents.AgentKeyRotated: lambda event: (
         f"Agent has another key, and the one before is void: {shown(event.public_key)}."
     ),
+    duplicates.AgentDuplicateNoticed: lambda event: (
+        f"Two machines with one identity: {_shown(event.present.hostname)} ({_shown(event.present.address)}) stays, "
+        f"and {_shown(event.newcomer.hostname)} ({_shown(event.newcomer.address)}) is shut out."
+    ),
+    duplicates.AgentDuplicateSettled: lambda event: f"The {event.stays} machine is the agent{_because(event.reason)}.",
     agents.AgentConnected: lambda event: (
         f"Agent came online by {event.transport}{f' from {shown(event.address)}' if event.address else ''}."
     ),

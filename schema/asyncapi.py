@@ -28,6 +28,7 @@ _DOWNLINKS: dict[type[wire.Message], list[type[wire.Message]]] = {
     wire.Delivery: [wire.DeliveryReply],
     wire.CancelRequest: [wire.CancelReply],
     wire.OutputWatch: [wire.Acknowledged],
+    wire.Probe: [wire.ProbeReply],
 }
 _SIGNED = (
     wire.DeliveryBody,

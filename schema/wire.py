@@ -173,6 +173,41 @@ class CancelReply(Message, frozen=True, kw_only=True, tag="cancel_reply"):
     """From command id (hyphenated) to status."""
 
 
+class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who speaks as an agent: two with different ones have one identity."""
+
+    instance: str
+    """One run of the program."""
+    machine: str
+    """Stays over restarts, and differs in a clone; a hash."""
+    hostname: str = ""
+
+
+_SHOWN_NAME = 64
+
+
+def connection_name(agent_id: UUID, who: Instance) -> str:
+    """What an agent calls its connection to NATS: so who it is, is known before it is let in."""
+    return f"{agent_id} {who.instance} {who.machine} {'-'.join(who.hostname.split())[:_SHOWN_NAME]}"
+
+
+def read_connection_name(name: str) -> Instance | None:
+    """Who a connection says that it is; None where it does not say."""
+    parts = name[: 4 * _SHOWN_NAME].split(" ")
+    if len(parts) != 4 or not all(part.isprintable() for part in parts):  # noqa: PLR2004 -- as `connection_name` joins
+        return None
+    _, instance, machine, hostname = (part[:_SHOWN_NAME] for part in parts)
+    return Instance(instance=instance, machine=machine, hostname=hostname)
+
+
+class Probe(Message, frozen=True, kw_only=True, tag="probe"):
+    """Asks for a sign of life. Not signed: it makes the agent do nothing but answer with `ProbeReply`."""
+
+
+class ProbeReply(Message, frozen=True, kw_only=True, tag="probe_reply"):
+    who: Instance
+
+
 class OutputWatch(Message, frozen=True, kw_only=True, tag="watch"):
     """Somebody watches this command from now on: send again, as `OutputLive`, what of its output is still held.
 
@@ -390,8 +425,8 @@ permanent says that something is away, and is worth repeating as soon as the ser
 
 Uplink = Hello | FactsReport | KeyOffer | StartedReport | ResultReport | OutputOffer | OutputChunk
 UplinkReply = HelloReply | OutputWanted | Acknowledged | Refused
-Downlink = Delivery | CancelRequest | OutputWatch
-DownlinkReply = DeliveryReply | CancelReply | Acknowledged | Refused
+Downlink = Delivery | CancelRequest | OutputWatch | Probe
+DownlinkReply = DeliveryReply | CancelReply | ProbeReply | Acknowledged | Refused
 
 UPLINK_KINDS = frozenset({"hello", "facts", "key", "started", "result", "offer", "chunk"})
 
@@ -409,6 +444,7 @@ class HttpCheckIn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Uplink messages, each answered by the reply at the same place."""
     replies: list[bytes] = []
     """`DeliveryReply` and `CancelReply` to what the answer before brought."""
+    who: Instance | None = None
     wait_s: float = 0.0
     """How long the server may hold the answer back until there is something to deliver; at most 50 s."""
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from command_bus.bus import Intent
+from domain.duplicates import Stays
 from domain.permissions import Permission
 
 Reason = Field(default="", max_length=2000, description="Why; shown in the agent's story.")
@@ -53,6 +54,16 @@ class ResumeAgent(Intent):
     needs: ClassVar[Permission] = Permission.AGENTS_SUSPEND
 
     agent_id: UUID
+    reason: str = Reason
+
+
+class SettleDuplicate(Intent):
+    """Say which of two machines with one identity is the agent. The other one stays shut out, until it enrolls anew."""
+
+    needs: ClassVar[Permission] = Permission.AGENTS_SUSPEND
+
+    agent_id: UUID
+    stays: Stays = Field(description="`present`: who was connected first; `newcomer`: who was shut out.")
     reason: str = Reason
 
 

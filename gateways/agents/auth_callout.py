@@ -26,6 +26,7 @@ from command_bus.event_log import EventLogError
 from domain.errors import DomainError
 from gateways.agents import metrics
 from gateways.agents.directory import Directory, Entry, UnknownAgentError
+from gateways.agents.duplicates import Doorkeeper
 from gateways.agents.keys import Key
 from gateways.agents.nats_config import ACCOUNT
 from gateways.agents.newest_first import NewestFirst
@@ -54,6 +55,7 @@ class _ClientInfo(msgspec.Struct):
 
 
 class _ConnectOptions(msgspec.Struct):
+    name: str = ""
     auth_token: str = ""
     sig: str = ""
 
@@ -105,16 +107,24 @@ class AuthCallout:
         client: the gateway's connection.
         directory: of agents.
         proofs: judges what they show.
+        doorkeeper: tells an agent from its clones.
         issuer: the key that the NATS server's configuration names.
         clock: now.
     """
 
     def __init__(
-        self, client: Client, directory: Directory, proofs: Proofs, issuer: Key, clock: Callable[[], datetime]
+        self,
+        client: Client,
+        directory: Directory,
+        proofs: Proofs,
+        doorkeeper: Doorkeeper,
+        issuer: Key,
+        clock: Callable[[], datetime],
     ) -> None:
         self._client = client
         self._directory = directory
         self._proofs = proofs
+        self._doorkeeper = doorkeeper
         self._issuer = issuer
         self._clock = clock
         self._tasks = Tasks("auth-callout")
@@ -182,7 +192,8 @@ class AuthCallout:
         """Whose connection it is.
 
         Raises:
-            UnknownAgentError, BadProofError, AgentSuspendedError, AgentRetiredError: nobody's that may come in.
+            UnknownAgentError, BadProofError, AgentSuspendedError, AgentRetiredError, DuplicateAgentError: nobody's that
+                may come in.
             TooLateError: too many came at once.
         """
         try:
@@ -205,6 +216,8 @@ class AuthCallout:
         entry = await self._proofs.judge(entry, signature, signed)
         # Only the holder of the key learns what state the agent is in.
         entry.must_be_active()
+        who = wire.read_connection_name(request.connect_opts.name)
+        await self._doorkeeper.admit(entry, who, request.client_info.host)
         return entry
 
     async def _respond(self, message: Msg, request: _Request, answer: dict[str, str]) -> None:

@@ -36,6 +36,7 @@ class Connection(msgspec.Struct):
     cid: int
     authorized_user: str = ""
     ip: str = ""
+    name: str = ""
 
 
 class _Connections(msgspec.Struct):

@@ -6,6 +6,7 @@ from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog
 from command_bus.handlers.agent_keys import AgentKeys
 from command_bus.handlers.delivery import Deliveries
+from command_bus.handlers.duplicates import DuplicateNotices
 from command_bus.handlers.presence import PresenceHandler
 from command_bus.keystore import Keystore
 from command_bus.master_keys import NO_KEYS, MasterKeys
@@ -36,7 +37,7 @@ class Desk:
         leases: whose leases deliveries are made under.
         clock: now.
         new_id: a fresh version 7 UUID.
-        on_ended: an agent was suspended or retired.
+        on_ended: an agent was suspended or retired, or is two machines.
         on_pending: these agents may have something new.
         on_urgent: these do, and somebody asked for just that.
         on_room: these have ended something, and may have room for more.
@@ -75,6 +76,7 @@ class Desk:
         self.deliveries = Deliveries(log, clock)
         self.presence = PresenceHandler(log, new_id)
         agent_keys = AgentKeys(log, new_id)
+        self.duplicates = DuplicateNotices(log, new_id)
         self.proofs = Proofs(self.directory, agent_keys)
         keystore = Keystore(pool, master_keys)
         secrets = Secrets(log, keystore, self.directory, name)

@@ -13,6 +13,7 @@ import structlog
 from command_bus.event_log import EventLog
 from command_bus.repository import UnreadableStoryError, must_be_readable
 from domain.agents import Agent, AgentState, Platform
+from domain.duplicates import Duplicates, duplicates_stream
 from domain.errors import AgentRetiredError, AgentSuspendedError, DomainError
 from domain.event import Recorded
 from domain.ids import AgentId, ClientId, SiteId
@@ -40,6 +41,8 @@ class Entry(msgspec.Struct, frozen=True):
     state: AgentState
     next_key: bytes | None = None
     """One that is to take over: see `gateways.agents.proofs`."""
+    barred: frozenset[str] = frozenset()
+    """Machines that were shut out as clones: see `gateways.agents.duplicates`."""
 
     def must_be_active(self) -> None:
         """Raise AgentSuspendedError or AgentRetiredError unless it is."""
@@ -115,11 +118,12 @@ class Directory:
         """Read agents; one whose story cannot be read spoils nobody else's."""
         self._loading += 1
         try:
-            streams = await self._log.read_streams(list(set(agent_ids)), tolerant=True)
+            beside = {agent_id: duplicates_stream(agent_id) for agent_id in agent_ids}
+            streams = await self._log.read_streams([*beside, *beside.values()], tolerant=True)
             answers: list[Entry | UnreadableStoryError | None] = []
             for agent_id in agent_ids:
                 try:
-                    entry = _entry(agent_id, streams.get(agent_id, []))
+                    entry = _entry(agent_id, streams.get(agent_id, []), streams.get(beside[agent_id], []))
                 except UnreadableStoryError as error:
                     _log.error("agent_unreadable", agent_id=str(agent_id), error=error.detail)
                     answers.append(error)
@@ -136,8 +140,9 @@ class Directory:
         return answers
 
 
-def _entry(agent_id: UUID, recorded: list[Recorded]) -> Entry | None:
+def _entry(agent_id: UUID, recorded: list[Recorded], beside: list[Recorded]) -> Entry | None:
     must_be_readable(recorded)
+    must_be_readable(beside)
     try:
         agent = Agent.load(agent_id, (one.event for one in recorded))
     except TypeError:
@@ -153,4 +158,5 @@ def _entry(agent_id: UUID, recorded: list[Recorded]) -> Entry | None:
         agent.platform,
         agent.state,
         bytes.fromhex(agent.next_key) if agent.next_key is not None else None,
+        Duplicates.load(duplicates_stream(agent_id), (one.event for one in beside)).barred,
     )

@@ -13,6 +13,7 @@ from command_bus.event_log import EventLog, EventLogError
 from command_bus.postgres import AsyncPool
 from domain.agents import AgentKeyOffered, AgentKeyRotated, AgentMoved, AgentResumed, AgentRetired, AgentSuspended
 from domain.commands import CommandCancelRequested, CommandQueued, CommandRequeued
+from domain.duplicates import AgentDuplicateNoticed, AgentDuplicateSettled
 from domain.ids import AgentId, is_derived
 from gateways.agents.open_hours import OpenHours
 from gateways.cancelling import end
@@ -20,7 +21,10 @@ from projections.pending import agents_due, agents_in_hours, agents_with_pending
 
 _log = structlog.get_logger()
 _RESUMED = AgentResumed.__name__
-_ENDED = frozenset({AgentSuspended.__name__, AgentRetired.__name__})
+_ENDED = frozenset(
+    kind.__name__ for kind in (AgentSuspended, AgentRetired, AgentDuplicateNoticed, AgentDuplicateSettled)
+)
+"""After these some connection of the agent may have to end."""
 _OF_COMMANDS = frozenset(kind.__name__ for kind in (CommandQueued, CommandRequeued, CommandCancelRequested))
 _TYPES = (AgentMoved.__name__, AgentKeyOffered.__name__, AgentKeyRotated.__name__, _RESUMED, *_ENDED, *_OF_COMMANDS)
 DUE_EVERY_S = 0.5

@@ -34,6 +34,7 @@ from gateways.agents import metrics
 from gateways.agents.delivery import STATUSES, cancelled_by
 from gateways.agents.desk import Desk
 from gateways.agents.directory import Entry, UnknownAgentError
+from gateways.agents.duplicates import must_not_be_barred
 from gateways.agents.keys import ServerKeys, wait_for_keys
 from gateways.agents.leases import HTTP, Leases
 from gateways.agents.presence import touch
@@ -340,6 +341,7 @@ class AgentHttp:
         if asked.sent_at.tzinfo is None or abs(self._clock() - asked.sent_at) > MAX_SKEW:
             raise ClockSkewError
         entry.must_be_active()
+        must_not_be_barred(entry, asked.who)
         return entry
 
     async def _note_presence(self, desk: Desk, entry: Entry, address: str) -> None:

@@ -40,3 +40,4 @@ UPLINK_S = Histogram(
     ["kind"],
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
 )
+DUPLICATES = Counter("fleetlog_agent_duplicates", "Connections of machines that were shut out as clones of an agent.")

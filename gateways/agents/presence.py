@@ -8,7 +8,7 @@ servers' lists of connections and with what is on record.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any
@@ -25,12 +25,15 @@ from command_bus.context import Clock
 from command_bus.event_log import EventLogError
 from command_bus.handlers.presence import Arrival, Departure, PresenceHandler
 from command_bus.postgres import AsyncPool
+from domain.errors import DomainError
 from domain.ids import AgentId
 from gateways.agents import metrics
 from gateways.agents.brokers import Brokers, Link
-from gateways.agents.directory import Directory
+from gateways.agents.directory import Directory, Entry
+from gateways.agents.duplicates import There
 from gateways.agents.nats_config import ACCOUNT
 from gateways.cancelling import end
+from schema import wire
 from schema.arrays import uuids
 
 _log = structlog.get_logger()
@@ -39,6 +42,8 @@ PENDING_ADVISORIES = 200_000
 FLUSH_S = 0.05
 TELEMETRY_S = 1.0
 RECONCILE_S = 60.0
+CROWD_S = 1.0
+"""By then the end of the connection that another one replaced has been heard of."""
 HTTP_GONE_AFTER = timedelta(seconds=150)
 """An agent that checks in over HTTP does so at least each minute."""
 _PAGE = 1000
@@ -50,6 +55,7 @@ class _Peer(msgspec.Struct):
     id: int
     user: str = ""
     host: str = ""
+    name: str = ""
 
 
 class _Server(msgspec.Struct):
@@ -76,6 +82,7 @@ class Presence:
         gateway: this one's name.
         clock: now.
         on_online: called for agents that were found to be there; those that connect say hello themselves.
+        crowded: asked whether the last of an agent's connections is another machine's, and is to go.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class Presence:
         gateway: str,
         clock: Clock,
         on_online: Callable[[Iterable[AgentId]], None],
+        crowded: Callable[[AgentId, There], Awaitable[bool]],
     ) -> None:
         self._system = system
         self._brokers = Brokers(system, on_new=self.reconcile_soon, on_gone=self._server_gone)
@@ -96,6 +104,8 @@ class Presence:
         self._gateway = gateway
         self._clock = clock
         self._on_online = on_online
+        self._crowded = crowded
+        self._who: dict[Link, There] = {}
         self._links: dict[AgentId, set[Link]] = {}
         self._changed: dict[AgentId, tuple[str, str]] = {}
         self._seen: set[AgentId] = set()
@@ -108,6 +118,10 @@ class Presence:
 
     def online(self, agent_id: AgentId) -> bool:
         return agent_id in self._links
+
+    def there(self, agent_id: AgentId) -> list[There]:
+        """An agent's connections, and who is behind each."""
+        return [self._who[link] for link in self._links.get(agent_id, ()) if link in self._who]
 
     def all_online(self) -> list[AgentId]:
         return list(self._links)
@@ -153,15 +167,40 @@ class Presence:
         for wait_s in _KICK_AGAIN_S:
             await asyncio.sleep(wait_s)
             entry = (await self._directory.get_many((agent_id,))).get(agent_id)
-            if entry is not None and entry.state == "active":
+            links = self._unwelcome(agent_id, entry)
+            if not links and entry is not None and entry.state == "active":
                 return
-            for link in list(self._links.get(agent_id, ())):
-                metrics.KICKS.inc()
-                try:
-                    await self._brokers.kick(link)
-                except nats.errors.Error as error:
-                    # Tried again above, and at each comparing as long as the connection is there.
-                    _log.info("kick_unanswered", server=link[0], error=str(error) or type(error).__name__)
+            for link in links:
+                await self._end(link)
+
+    def _unwelcome(self, agent_id: AgentId, entry: Entry | None) -> list[Link]:
+        """The connections of an agent that are to end: all of one that is not active, else those of its clones."""
+        links = list(self._links.get(agent_id, ()))
+        if entry is None or entry.state != "active":
+            return links
+        there = {link: self._who[link].who for link in links if link in self._who}
+        return [link for link, who in there.items() if who is not None and who.machine in entry.barred]
+
+    async def _end(self, link: Link) -> None:
+        metrics.KICKS.inc()
+        try:
+            await self._brokers.kick(link)
+        except nats.errors.Error as error:
+            # Tried again by whoever asked for it, and at each comparing as long as the connection is there.
+            _log.info("kick_unanswered", server=link[0], error=str(error) or type(error).__name__)
+
+    async def _judge_crowd(self, agent_id: AgentId, link: Link) -> None:
+        """An agent has two connections: one that ends, or two machines."""
+        await asyncio.sleep(CROWD_S)
+        newcomer = self._who.get(link)
+        links = self._links.get(agent_id, set())
+        if newcomer is None or link not in links or len(links) < 2:  # noqa: PLR2004 -- two are a crowd
+            return
+        try:
+            if await self._crowded(agent_id, newcomer):
+                await self._end(link)
+        except (DomainError, EventLogError, nats.errors.Error) as error:
+            _log.info("crowd_not_judged", agent_id=str(agent_id), error=str(error).strip() or type(error).__name__)
 
     # -- what the servers say --------------------------------------------------------------------------------------
 
@@ -176,16 +215,21 @@ class Presence:
             return
         link = (advisory.server.id, advisory.client.id)
         if message.subject.endswith(".CONNECT"):
-            self._came(agent_id, link, advisory.client.host)
+            self._came(agent_id, link, advisory.client.host, advisory.client.name)
         elif message.subject.endswith(".DISCONNECT"):
             self._left(agent_id, link, advisory.reason)
 
-    def _came(self, agent_id: AgentId, link: Link, address: str) -> None:
+    def _came(self, agent_id: AgentId, link: Link, address: str, name: str = "") -> None:
         self._brokers.heard(link[0])
         links = self._links.setdefault(agent_id, set())
         if link in links:
             return
         links.add(link)
+        self._who[link] = There(wire.read_connection_name(name), address)
+        if len(links) > 1 and self._who[link].who is not None:
+            judging = asyncio.create_task(self._judge_crowd(agent_id, link), name="presence-crowd")
+            self._kicks.add(judging)
+            judging.add_done_callback(self._kicks.discard)
         self._changed[agent_id] = (address, "")
         self._seen.add(agent_id)
 
@@ -196,6 +240,7 @@ class Presence:
         if links is None:
             return
         links.discard(link)
+        self._who.pop(link, None)
         if not links:
             del self._links[agent_id]
             self._changed[agent_id] = ("", reason)
@@ -283,10 +328,10 @@ class Presence:
         self._left_lately = set()
         try:
             listed, servers = await self._listed()
-            for (agent_id, link), address in listed.items():
+            for (agent_id, link), (address, name) in listed.items():
                 # The list may be older than a disconnect that was heard since.
                 if (agent_id, link) not in known and link not in self._left_lately:
-                    self._came(agent_id, link, address)
+                    self._came(agent_id, link, address, name)
                     # Unlike one whose connect was just announced, it listens already and may not say hello for a while.
                     self._on_online((agent_id,))
         finally:
@@ -300,18 +345,18 @@ class Presence:
             for entry in (await self._directory.get_many(page)).values():
                 if entry.state != "active":
                     self.kick(entry.agent_id)
-        await self._compare_with_record({agent_id: address for (agent_id, _), address in listed.items()})
+        await self._compare_with_record({agent_id: address for (agent_id, _), (address, _) in listed.items()})
 
-    async def _listed(self) -> tuple[dict[tuple[AgentId, Link], str], set[str]]:
+    async def _listed(self) -> tuple[dict[tuple[AgentId, Link], tuple[str, str]], set[str]]:
         """All agents' connections by the servers' lists, and the servers that answered."""
-        listed: dict[tuple[AgentId, Link], str] = {}
+        listed: dict[tuple[AgentId, Link], tuple[str, str]] = {}
         servers: set[str] = set()
         async for server, connections in self._brokers.connections():
             servers.add(server)
             for one in connections:
                 agent_id = _agent_id(one.authorized_user)
                 if agent_id is not None:
-                    listed[agent_id, (server, one.cid)] = one.ip
+                    listed[agent_id, (server, one.cid)] = one.ip, one.name
         return listed, servers
 
     async def _compare_with_record(self, addresses: Mapping[AgentId, str]) -> None:

@@ -22,6 +22,7 @@ from gateways.agents.auth_callout import AuthCallout
 from gateways.agents.connection import connect
 from gateways.agents.delivery import Drain
 from gateways.agents.desk import Desk
+from gateways.agents.duplicates import Doorkeeper, There
 from gateways.agents.keys import wait_for_keys
 from gateways.agents.leases import Leases
 from gateways.agents.presence import Presence
@@ -141,6 +142,10 @@ class GatewayService:
             self._name,
             self._clock,
             lambda agent_ids: self._drain.wake(list(agent_ids)),
+            self._on_crowd,
+        )
+        self._doorkeeper = Doorkeeper(
+            self._client, self._desk.directory, self._desk.duplicates, self._presence.there, self._name
         )
         self._drain = Drain(
             self._client,
@@ -155,7 +160,9 @@ class GatewayService:
             concurrency=self._concurrency,
             steps=self._steps,
         )
-        self._callout = AuthCallout(self._client, self._desk.directory, self._desk.proofs, keys.issuer, self._clock)
+        self._callout = AuthCallout(
+            self._client, self._desk.directory, self._desk.proofs, self._doorkeeper, keys.issuer, self._clock
+        )
         # The picture of who is there, and the hints, before anybody is let in: so nothing falls between.
         await self._desk.hints.start()
         await self._presence.start()
@@ -204,6 +211,9 @@ class GatewayService:
 
     def _on_ended(self, agent_id: AgentId) -> None:
         self._presence.kick(agent_id)
+
+    async def _on_crowd(self, agent_id: AgentId, newcomer: There) -> bool:
+        return await self._doorkeeper.crowded(agent_id, newcomer)
 
     def _on_seen(self, agent_id: AgentId) -> None:
         self._presence.seen(agent_id)

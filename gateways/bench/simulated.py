@@ -78,6 +78,7 @@ class SimulatedAgent:
         self.tombstones: set[UUID] = set()
         self.redelivered = 0
         self.client: Client = PatientClient()
+        self.who = wire.Instance(instance=self.agent_id.hex, machine=self.agent_id.hex, hostname="simulated")
         self.errors: list[Exception] = []
         self.closed = asyncio.Event()
         self.changed = asyncio.Condition()
@@ -88,7 +89,7 @@ class SimulatedAgent:
         """Connect and listen; raises what nats-py raises when it is not let in."""
         await self.client.connect(
             list(urls),
-            name=str(self.agent_id),
+            name=wire.connection_name(self.agent_id, self.who),
             token=str(self.agent_id),
             signature_cb=self.sign_nonce,
             inbox_prefix=wire.inbox_prefix(self.agent_id),
@@ -166,6 +167,8 @@ class SimulatedAgent:
         request = wire.decode_downlink(data)
         if isinstance(request, wire.OutputWatch):
             return wire.encode(wire.Acknowledged(detail="not_running"))
+        if isinstance(request, wire.Probe):
+            return wire.encode(wire.ProbeReply(who=self.who))
         if isinstance(request, wire.CancelRequest):
             self._verify(request.signature, wire.CANCEL_CONTEXT + request.body)
             command_ids = wire.decode_cancel_body(request.body).command_ids

@@ -66,6 +66,7 @@ def show_agent(session: Session, agent: AgentArgument) -> None:
             ("id", whole["id"]),
             ("hostname", whole["hostname"]),
             ("state", whole["state"]),
+            ("shut out", _seen(whole["duplicate"]["newcomer"]) if whole["duplicate"] else None),
             ("online", "online" if whole["online"] else "offline"),
             ("seen", moment(whole.get("last_seen_at"))),
             ("client", whole["client_name"]),
@@ -127,6 +128,40 @@ def move_agent(
     target = finding.site(session.api, site)
     answer = session.api.put(f"/agents/{found['id']}/site", {"site_id": target["id"]})
     session.out.done(f"{found['name']} belongs to the site {target['name']} now.", answer)
+
+
+def _seen(sighting: Row) -> str:
+    return f"{sighting['hostname']} at {sighting['address']}"
+
+
+@command(app, "duplicates")
+def list_duplicates(session: Session) -> None:
+    """List agents that are two machines: a newcomer with the same identity is shut out until you say which stays."""
+    columns = (
+        Column("agent", lambda agent: agent["name"]),
+        Column("stays for now", lambda agent: _seen(agent["duplicate"]["present"])),
+        Column("shut out", lambda agent: _seen(agent["duplicate"]["newcomer"])),
+        Column("noticed", lambda agent: moment(agent["duplicate"]["noticed_at"])),
+        Column("id", lambda agent: agent["id"]),
+    )
+    agents = session.api.items("/agents", duplicate="true")
+    session.out.rows(columns, agents, empty="No agent is two machines.")
+
+
+@command(app, "keep")
+def keep_one(
+    session: Session,
+    agent: AgentArgument,
+    newcomer: Annotated[
+        bool, typer.Option("--newcomer/--present", help="The one that was shut out, or the one that was there.")
+    ],
+    reason: Reason = "",
+) -> None:
+    """Say which of two machines with one identity is the agent; the other one must enroll anew."""
+    found = finding.agent(session.api, agent)
+    stays = "newcomer" if newcomer else "present"
+    answer = session.api.post(f"/agents/{found['id']}/duplicate", {"stays": stays, "reason": reason})
+    session.out.done(f"The {stays} machine is {found['name']}. Enroll the other one anew.", answer)
 
 
 @command(app, "suspend")

@@ -49,7 +49,10 @@ def show(status: Status, out: Output) -> None:
         out.rows([_cell(name, name) for name in ("name", "waiting", "active", "scheduled", "dead")], document["queues"])
     if status.agents is not None:
         _section(out, "Agents")
-        out.rows([_cell(name, name) for name in ("total", "online", "suspended", "retired")], [document["agents"]])
+        out.rows(
+            [_cell(name, name) for name in ("total", "online", "suspended", "retired", "duplicates")],
+            [document["agents"]],
+        )
     for fault in status.faults():
         out.error("down", fault)
 

@@ -7,9 +7,23 @@ from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from command_bus.event_log import Selection
-from command_bus.intents.agents import MoveAgent, RenameAgent, ResumeAgent, RetireAgent, SuspendAgent, TagAgent
+from command_bus.intents.agents import (
+    MoveAgent,
+    RenameAgent,
+    ResumeAgent,
+    RetireAgent,
+    SettleDuplicate,
+    SuspendAgent,
+    TagAgent,
+)
 from domain.agents import AgentState, Platform
-from domain.errors import AgentNotSuspendedError, AgentRetiredError, AgentSuspendedError, NotFoundError
+from domain.errors import (
+    AgentNotSuspendedError,
+    AgentRetiredError,
+    AgentSuspendedError,
+    NoDuplicateError,
+    NotFoundError,
+)
 from domain.permissions import Permission
 from gateways.rest.commands import QueuedModel, queued_document
 from gateways.rest.events import EventModel, event_page
@@ -34,7 +48,27 @@ class AgentsQuery(PageQuery):
     platform: Platform | None = None
     online: bool | None = None
     q: str | None = Field(default=None, max_length=200, description="Part of its name or hostname, in any case.")
+    duplicate: bool | None = Field(
+        default=None, description="Whether another machine with its identity was shut out, and nobody said which stays."
+    )
     sort: Annotated[str, Field(pattern="^(name|id)$")] = Field(default="name", description="`name` or `id`.")
+
+
+class SightingModel(Model):
+    """A machine, as far as it shows itself."""
+
+    address: str
+    hostname: str
+    machine: str = Field(description="Tells machines apart.")
+    instance: str = Field(description="Tells two runs of the program apart.")
+
+
+class DuplicateModel(Model):
+    """Two machines with one identity: the newcomer is shut out until somebody says which stays."""
+
+    present: SightingModel
+    newcomer: SightingModel
+    noticed_at: AwareDatetime
 
 
 class AgentModel(Model):
@@ -64,6 +98,7 @@ class AgentModel(Model):
     gateway: str
     logged_in_user: str
     facts_at: AwareDatetime | None
+    duplicate: DuplicateModel | None = Field(description="Null where there is none that nobody has settled.")
     enrolled_at: AwareDatetime
     version: int
 
@@ -99,6 +134,7 @@ def agent_document(row: AgentRow, last_seen_at: Any) -> dict[str, Any]:
         "gateway": row.gateway,
         "logged_in_user": row.logged_in_user,
         "facts_at": row.facts_at,
+        "duplicate": row.duplicate,
         "enrolled_at": row.enrolled_at,
         "version": row.version,
     }
@@ -116,6 +152,7 @@ async def list_agents(call: Call) -> Response:
             state=query.state,
             platform=query.platform,
             online=query.online,
+            duplicate=query.duplicate,
             text=query.q,
             sort=query.sort,
             cursor=query.cursor,
@@ -205,5 +242,6 @@ ROUTES: tuple[Route, ...] = (
     write("PUT", "/agents/{agent_id}/site", MoveAgent, tag=TAG, errors=_GONE),
     write("POST", "/agents/{agent_id}/suspend", SuspendAgent, tag=TAG, errors=(*_GONE, AgentSuspendedError)),
     write("POST", "/agents/{agent_id}/resume", ResumeAgent, tag=TAG, errors=(*_GONE, AgentNotSuspendedError)),
+    write("POST", "/agents/{agent_id}/duplicate", SettleDuplicate, tag=TAG, errors=(NotFoundError, NoDuplicateError)),
     write("POST", "/agents/{agent_id}/retire", RetireAgent, tag=TAG, errors=_GONE),
 )
