@@ -170,8 +170,8 @@ _LINES |= {
         f"Agent has another key, and the one before is void: {shown(event.public_key)}."
     ),
     duplicates.AgentDuplicateNoticed: lambda event: (
-        f"Two machines with one identity: {_shown(event.present.hostname)} ({_shown(event.present.address)}) stays, "
-        f"and {_shown(event.newcomer.hostname)} ({_shown(event.newcomer.address)}) is shut out."
+        f"Two machines with one identity: {shown(event.present.hostname)} ({shown(event.present.address)}) stays, "
+        f"and {shown(event.newcomer.hostname)} ({shown(event.newcomer.address)}) is shut out."
     ),
     duplicates.AgentDuplicateSettled: lambda event: f"The {event.stays} machine is the agent{_because(event.reason)}.",
     agents.AgentConnected: lambda event: (
