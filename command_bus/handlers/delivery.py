@@ -73,8 +73,19 @@ class Deliveries:
         self._under_way: dict[UUID, asyncio.Future[None]] = {}
         self._ended: OrderedDict[UUID, None] = OrderedDict()
         """Commands whose ending was recorded here; endings never change, so that is known for good."""
-        self._accepted: OrderedDict[UUID, Waiting] = OrderedDict()
-        """Commands whose acceptance was recorded here, as they are from then on. See `_remembered`."""
+        self._handed: OrderedDict[UUID, Waiting] = OrderedDict()
+        """Commands that were handed over here: as they were queued, and as they are once their acceptance is recorded.
+        See `_remembered`."""
+
+    def handing(self, waiting: Mapping[UUID, Waiting]) -> None:
+        """These are about to be handed over: a result may come before their acceptance is on record.
+
+        Args:
+            waiting: as for `accepted_many`, and shared with nobody.
+        """
+        self._handed.update(waiting)
+        while len(self._handed) > MAX_REMEMBERED:
+            self._handed.popitem(last=False)
 
     async def accepted(
         self,
@@ -322,34 +333,34 @@ class Deliveries:
         for command in commands:
             if command.state.terminal:
                 self._ended[command.stream_id] = None
-                self._accepted.pop(command.stream_id, None)
+                self._handed.pop(command.stream_id, None)
         while len(self._ended) > MAX_REMEMBERED:
             self._ended.popitem(last=False)
 
     def _note_accepted(self, recorded: Mapping[UUID, Waiting]) -> None:
         for command_id, one in recorded.items():
             if not one.command.state.terminal:
-                self._accepted[command_id] = one
-        while len(self._accepted) > MAX_REMEMBERED:
-            self._accepted.popitem(last=False)
+                self._handed[command_id] = one
+        while len(self._handed) > MAX_REMEMBERED:
+            self._handed.popitem(last=False)
 
     def _remembered(self, reports: Sequence[Report]) -> dict[UUID, Waiting]:
         """Commands that these reports can be decided on without being read.
 
-        That the attempt which was accepted here has succeeded is always an event, whatever the rest of the story is:
+        That the attempt which was handed over here has succeeded is always an event, whatever the rest of the story is:
         should the command have moved on since, its version is taken, and it is loaded after all. Nothing else is
         decided so.
         """
         found: dict[UUID, Waiting] = {}
         for report in reports:
-            one = self._accepted.get(report.command_id)
+            one = self._handed.get(report.command_id)
             if one is not None and report.succeeded == one.command.attempt:
                 found[report.command_id] = one
         for report in reports:
             if report.command_id in found and report.succeeded != found[report.command_id].command.attempt:
                 del found[report.command_id]
         # Taken out: what is decided on one and not recorded must not be met again.
-        return {command_id: self._accepted.pop(command_id) for command_id in found}
+        return {command_id: self._handed.pop(command_id) for command_id in found}
 
     async def _append(
         self,

@@ -42,6 +42,7 @@ from gateways.agents.steps import Steps, nothing
 from gateways.agents.tasks import Tasks
 from gateways.cancelling import end
 from gateways.turns import Turns
+from projections.pending import PendingRow
 from schema import wire
 
 _log = structlog.get_logger()
@@ -141,6 +142,8 @@ class Drain:
         self._emptied: set[AgentId] = set()
         """Agents for which nothing was left by the last delivery, and nothing has come since."""
         self._busy: set[AgentId] = set()
+        self._for_room: set[AgentId] = set()
+        """Of those, the ones that have ended something meanwhile."""
         self._again: dict[AgentId, bool] = {}
         self._backoff_s: dict[AgentId, float] = {}
         self._woken = asyncio.Event()
@@ -173,7 +176,10 @@ class Drain:
 
         Those whose last delivery took all that waited, and for which nobody called since, are not looked at.
         """
-        self.wake([agent_id for agent_id in agent_ids if agent_id not in self._emptied])
+        busy = self._busy.intersection(agent_ids)
+        # Whether anything is left is known when their delivery is done.
+        self._for_room.update(busy)
+        self.wake([one for one in agent_ids if one not in busy and one not in self._emptied])
 
     def wake_if_rested(self, agent_ids: Sequence[AgentId], *, urgent: bool = False) -> None:
         """`wake`, but not those whose last try failed and that are due later anyway."""
@@ -282,9 +288,12 @@ class Drain:
                 self._postpone(agent_id, failed[agent_id])
             else:
                 self._backoff_s.pop(agent_id, None)
+            if agent_id in self._for_room and agent_id not in self._emptied:
+                self._again.setdefault(agent_id, False)
             urgent = self._again.pop(agent_id, None)
             if urgent is not None and agent_id not in failed:
                 self.wake((agent_id,), urgent=urgent)
+        self._for_room.difference_update(agents)
         metrics.DRAIN_HANGING.set(self._hanging)
         self._woken.set()
 
@@ -383,6 +392,7 @@ class Drain:
         left = frozenset(row.command_id for row in handover.orders) - settled - handover.uncertain
         failed = packed.stuck
         if packed.rows:
+            self._deliveries.handing({row.command_id: _as_queued(row) for row in packed.rows})
             began = time.perf_counter()
             answer = await self._request(handover.agent_id, packed.message)
             if isinstance(answer, wire.DeliveryReply):
@@ -466,10 +476,12 @@ def _waiting(answer: Answer) -> Iterator[tuple[UUID, Waiting]]:
         return
     for row in answer.handover.orders:
         if accepted.get(row.command_id) == row.attempt:
-            command = Command.waiting(
-                row.command_id, row.version, row.attempt, AgentId(row.agent_id), ClientId(row.client_id)
-            )
-            yield row.command_id, Waiting(command, row.correlation_id)
+            yield row.command_id, _as_queued(row)
+
+
+def _as_queued(row: PendingRow) -> Waiting:
+    agent_id, client_id = AgentId(row.agent_id), ClientId(row.client_id)
+    return Waiting(Command.waiting(row.command_id, row.version, row.attempt, agent_id, client_id), row.correlation_id)
 
 
 def _never_sent(handover: Handover) -> frozenset[UUID]:
