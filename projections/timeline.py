@@ -277,6 +277,9 @@ _LINES |= {
     login_attempts.LoginLockedOut: lambda event: (
         f"Locked out from {shown(event.address)} for {event.wait_s} s: too many were wrong, to {_words(event.purpose)}."
     ),
+    login_attempts.WrongKeysHeldBack: lambda event: (
+        f"{shown(event.address)} sent so many wrong keys that it waits for each further one."
+    ),
     sessions.SessionOpened: lambda event: (
         f"Session opened from {shown(event.address)}, until {_at(event.expires_at)}, shown by "
         f"{', '.join(map(_words, event.proofs)) or 'nothing'}."
