@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -145,9 +146,19 @@ def ago(value: str | None, now: datetime | None = None) -> str | None:
     return f"{max(seconds, 0)} s"
 
 
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+"""What a terminal may take for an instruction: control characters but tab, line feed and carriage return, and those of
+ISO 6429's second set, in UTF-8."""
+
+
+def harmless(data: bytes) -> bytes:
+    """A program's output as a terminal may show it: a machine must not steer an administrator's."""
+    return _CONTROLS.sub(b"?", data)
+
+
 def write_bytes(data: bytes, *, to_stderr: bool = False) -> None:
-    """Pass a program's own output on, byte for byte."""
+    """Pass a program's own output on: byte for byte into files and pipes, without control characters to a terminal."""
     stream = sys.stderr if to_stderr else sys.stdout
     stream.flush()
-    stream.buffer.write(data)
+    stream.buffer.write(harmless(data) if stream.isatty() else data)
     stream.buffer.flush()
