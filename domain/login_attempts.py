@@ -6,9 +6,10 @@ typed as a name is never recorded, since people type passwords there.
 """
 
 import enum
+from typing import Any, ClassVar
 from uuid import UUID
 
-from domain.event import Aggregate, Change, Event
+from domain.event import Aggregate, Change, Event, Upcaster
 from domain.ids import UserId, derived_id
 
 
@@ -31,6 +32,7 @@ class Why(enum.StrEnum):
     NO_CODE = "no_code"
     WRONG_CODE = "wrong_code"
     USED_CODE = "used_code"
+    WRONG_PASSKEY = "wrong_passkey"
 
 
 class CodeUsed(Event, frozen=True, kw_only=True):
@@ -39,7 +41,15 @@ class CodeUsed(Event, frozen=True, kw_only=True):
     """Half minutes since 1970."""
 
 
+def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
+    return body
+
+
 class LoginRefused(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    """Since 2 there are passkeys."""
+
     purpose: Purpose
     why: Why
     user_id: UserId | None = None

@@ -7,9 +7,11 @@ sessions of an older one are over, in the very transaction that says so.
 
 from uuid import UUID
 
-from domain.errors import NoSecondFactorError, RecoveryCodeUsedError, SecondFactorThereError
+from domain.errors import InvalidValueError, NoSecondFactorError, RecoveryCodeUsedError
 from domain.event import Aggregate, Change, Event
 from domain.ids import UserId, derived_id
+from domain.names import clean_name
+from domain.passkeys import MOST, Passkey, PasskeyAdded, PasskeyRemoved
 
 
 class PasswordSet(Event, frozen=True, kw_only=True):
@@ -37,7 +39,7 @@ class TotpEnrolled(Event, frozen=True, kw_only=True):
 
 
 class TotpRemoved(Event, frozen=True, kw_only=True):
-    """By an administrator: at the next login another is enrolled."""
+    """By an administrator: at the next login another is enrolled. Recovery codes and passkeys go with it."""
 
     user_id: UserId
     reason: str = ""
@@ -78,6 +80,11 @@ class Login(Aggregate):
     recovery_id: UUID | None = None
     recovery_used: frozenset[int] = frozenset()
     generation: int = 0
+
+    def __init__(self, stream_id: UUID) -> None:
+        super().__init__(stream_id)
+        self.passkeys: dict[str, Passkey] = {}
+        """By the id that the device calls each."""
 
     @property
     def complete(self) -> bool:
@@ -131,9 +138,28 @@ class Login(Aggregate):
             raise RecoveryCodeUsedError
         return self.decide(RecoveryCodeUsed(user_id=user_id, value_id=self.recovery_id, number=number))
 
-    def must_have_no_totp(self) -> None:
-        if self.totp_id is not None:
-            raise SecondFactorThereError
+    def add_passkey(self, user_id: UserId, passkey: Passkey, *, synced: bool) -> Change:
+        """Have one more.
+
+        Raises:
+            InvalidValueError: it is there already, or there are too many.
+        """
+        if passkey.credential_id in self.passkeys:
+            raise InvalidValueError("That passkey is there already.")
+        if len(self.passkeys) >= MOST:
+            raise InvalidValueError(f"At most {MOST} passkeys; take one away first.")
+        return self.decide(
+            PasskeyAdded(
+                user_id=user_id,
+                name=clean_name(passkey.name, what="passkey"),
+                credential_id=passkey.credential_id,
+                public_key=passkey.public_key,
+                synced=synced,
+            )
+        )
+
+    def remove_passkey(self, user_id: UserId, passkey: Passkey) -> Change:
+        return self.decide(PasskeyRemoved(user_id=user_id, credential_id=passkey.credential_id))
 
     def revoke_sessions(self, user_id: UserId, reason: str) -> Change:
         return self.decide(SessionsRevoked(user_id=user_id, reason=reason))
@@ -143,6 +169,9 @@ class Login(Aggregate):
             case PasswordSet():
                 self.password_id, self.must_change = event.value_id, event.must_change
                 self.generation += 1
+                if event.must_change:
+                    # Set by somebody else, since the account may be in the wrong hands: none of theirs stays.
+                    self.passkeys.clear()
             case TotpOffered():
                 self.offered_id = event.value_id
             case TotpEnrolled():
@@ -151,6 +180,7 @@ class Login(Aggregate):
                 self.generation += 1
             case TotpRemoved():
                 self.totp_id = self.offered_id = self.recovery_id = None
+                self.passkeys.clear()
                 self.recovery_used = frozenset()
                 self.generation += 1
             case RecoveryCodesMade():
@@ -159,5 +189,14 @@ class Login(Aggregate):
                 self.recovery_used |= {event.number}
             case SessionsRevoked():
                 self.generation += 1
+            case _:
+                self._when_passkeys(event)
+
+    def _when_passkeys(self, event: Event) -> None:
+        match event:
+            case PasskeyAdded():
+                self.passkeys[event.credential_id] = Passkey(event.name, event.credential_id, event.public_key)
+            case PasskeyRemoved():
+                self.passkeys.pop(event.credential_id, None)
             case _:
                 super().when(event)

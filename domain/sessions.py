@@ -2,10 +2,11 @@
 
 import enum
 from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
 
 from domain.errors import SessionOverError
-from domain.event import Aggregate, Change, Event
+from domain.event import Aggregate, Change, Event, Upcaster
 from domain.ids import UserId
 
 
@@ -26,9 +27,18 @@ class Proof(enum.StrEnum):
     PASSWORD = "password"  # noqa: S105 -- names it
     TOTP = "totp"
     RECOVERY_CODE = "recovery_code"
+    PASSKEY = "passkey"
+
+
+def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
+    return body
 
 
 class SessionOpened(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    """Since 2 there are passkeys."""
+
     user_id: UserId
     generation: int
     """Of the user's login; with a later one the session is over."""
@@ -42,6 +52,10 @@ class SessionOpened(Event, frozen=True, kw_only=True):
 
 class SessionProved(Event, frozen=True, kw_only=True):
     """Whoever sits there has shown themselves once more."""
+
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    """Since 2 there are passkeys."""
 
     user_id: UserId
     proof: Proof

@@ -25,9 +25,11 @@ from command_bus.handlers.approvals import ApprovalExpiry
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.handlers.login_checks import LoginChecks
 from command_bus.handlers.own_logins import OwnLogin
+from command_bus.handlers.passkeys import Passkeys
 from command_bus.handlers.sessions import Sessions
 from command_bus.ids import new_id, utc_now
 from command_bus.keystore import CREDENTIALS, Keystore
+from command_bus.passkey_challenges import PasskeyChallenges
 from command_bus.passwords import PasswordHasher
 from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, make_pool
 from command_bus.postgres_log import PostgresEventLog
@@ -297,6 +299,7 @@ def _people(parts: Parts, rows: SessionRows, guesses: Guesses) -> People:
     return People(
         sessions=sessions,
         own_login=OwnLogin(parts.log, rows, sessions, checks, parts.credentials, new_id),
+        passkeys=Passkeys(parts.log, PasskeyChallenges(parts.pool), sessions, checks, utc_now),
         proof_life=timedelta(seconds=settings.proof_life_s),
         proof_agents=settings.proof_agents,
         public_url=settings.public_url,

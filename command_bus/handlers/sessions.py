@@ -103,6 +103,30 @@ class Sessions:
             raise await self._checks.refused(Purpose.LOG_IN, why or Why.UNKNOWN_USER, user_id, visitor)
         used = code.changes if isinstance(code, Shown) else ()
         proofs = (password.proof, *((code.proof,) if isinstance(code, Shown) else ()))
+        return await self.begin(user_id, login, proofs, used, account, visitor)
+
+    async def begin(
+        self,
+        user_id: UserId,
+        login: Login,
+        proofs: Sequence[Proof],
+        used: Sequence[Change],
+        account: str,
+        visitor: Visitor,
+    ) -> Begun:
+        """Begin a session for somebody who has shown themselves.
+
+        Args:
+            user_id: whose.
+            login: of that user.
+            proofs: what they have shown.
+            used: what that uses up.
+            account: as their attempts are counted by.
+            visitor: from where.
+
+        Raises:
+            LoginRefusedError: what they have shown was used up just now.
+        """
         opened = await self.open(user_id, login, proofs, visitor)
         try:
             position = await self._checks.record(

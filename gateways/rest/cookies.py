@@ -114,11 +114,12 @@ def must_not_be_cross_site(scope: Scope, headers: Headers, public_url: str | Non
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise CrossSiteError
     origin = headers.get("origin")
-    if origin is not None and origin not in _origins(scope, headers, public_url):
+    if origin is not None and origin not in origins(scope, headers, public_url):
         raise CrossSiteError
 
 
-def _origins(scope: Scope, headers: Headers, public_url: str | None) -> set[str]:
+def origins(scope: Scope, headers: Headers, public_url: str | None) -> set[str]:
+    """Of pages that are ours."""
     ours = {f"{scope.get('scheme', 'http')}://{headers.get('host', '')}"}
     if public_url is not None:
         parts = urlsplit(public_url)

@@ -16,6 +16,7 @@ from command_bus.bus import CommandBus
 from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog, Mark
 from command_bus.handlers.own_logins import OwnLogin
+from command_bus.handlers.passkeys import Passkeys
 from command_bus.handlers.sessions import Sessions
 from domain.access import Access, Grant
 from domain.event import Recorded
@@ -65,6 +66,7 @@ class People:
 
     sessions: Sessions
     own_login: OwnLogin
+    passkeys: Passkeys
     proof_life: timedelta = timedelta(minutes=10)
     """So long after they have shown themselves they may do what can do harm."""
     proof_agents: int = 50

@@ -121,10 +121,10 @@ async def log_in(call: Call) -> Response:
     if not intent.bearer:
         must_have_cookie(call.request.scope, call.request.headers)
     begun = await call.parts.people.sessions.log_in(intent, visitor(call))
-    return _begun(call, begun, bearer=intent.bearer, status=201)
+    return begun_response(call, begun, bearer=intent.bearer, status=201)
 
 
-def _begun(
+def begun_response(
     call: Call, begun: Begun, *, bearer: bool, status: int = 200, more: dict[str, Any] | None = None
 ) -> Response:
     row, token = begun.opened.row, begun.opened.token
@@ -143,13 +143,13 @@ def _begun(
     return response
 
 
-def _by_bearer(call: Call) -> bool:
+def by_bearer(call: Call) -> bool:
     return "authorization" in call.request.headers
 
 
 async def current(call: Call) -> Response:
     session = session_of(call.session)
-    token = None if _by_bearer(call) else session_token(call.request.scope, call.request.headers)
+    token = None if by_bearer(call) else session_token(call.request.scope, call.request.headers)
     return json_response(
         {
             "id": session.session_id,
@@ -187,7 +187,7 @@ def _document(row: SessionRow, current_one: LiveSession) -> dict[str, Any]:
 async def prove(call: Call) -> Response:
     session = session_of(call.session)
     position = await call.parts.people.sessions.prove(call.intent, session, visitor(call))
-    return _done(str(session.session_id), position)
+    return done_response(str(session.session_id), position)
 
 
 async def end(call: Call) -> Response:
@@ -195,7 +195,7 @@ async def end(call: Call) -> Response:
     position = await call.parts.people.sessions.end(
         session.session_id, session.user_id, Ending.LOGGED_OUT, visitor(call)
     )
-    response = _done(str(session.session_id), position)
+    response = done_response(str(session.session_id), position)
     take_cookie(response, call.request.scope, call.request.headers)
     # What pages of ours keep in the browser goes with it.
     response.headers["Clear-Site-Data"] = '"cache", "storage"'
@@ -205,13 +205,13 @@ async def end(call: Call) -> Response:
 async def revoke(call: Call) -> Response:
     session, intent = session_of(call.session), call.intent
     position = await call.parts.people.sessions.end(intent.session_id, session.user_id, Ending.REVOKED, visitor(call))
-    return _done(str(intent.session_id), position)
+    return done_response(str(intent.session_id), position)
 
 
 async def revoke_all(call: Call) -> Response:
     session = session_of(call.session)
     position = await call.parts.people.sessions.end_all(session.user_id, visitor(call))
-    response = _done(str(session.session_id), position)
+    response = done_response(str(session.session_id), position)
     take_cookie(response, call.request.scope, call.request.headers)
     return response
 
@@ -219,7 +219,7 @@ async def revoke_all(call: Call) -> Response:
 async def change_password(call: Call) -> Response:
     session = session_of(call.session)
     begun = await call.parts.people.own_login.change_password(call.intent, session, visitor(call))
-    return _begun(call, begun, bearer=_by_bearer(call))
+    return begun_response(call, begun, bearer=by_bearer(call))
 
 
 async def offer(call: Call) -> Response:
@@ -227,36 +227,50 @@ async def offer(call: Call) -> Response:
     offered = await call.parts.people.own_login.offer(call.intent, session, visitor(call))
     image = segno.make(offered.uri, error="m").svg_inline(scale=4)
     shown = {"secret": offered.secret, "uri": offered.uri, "qr_svg": image}
-    return _done(str(session.session_id), offered.position, shown)
+    return done_response(str(session.session_id), offered.position, shown)
 
 
 async def enroll(call: Call) -> Response:
     session = session_of(call.session)
     begun, codes = await call.parts.people.own_login.enroll(call.intent, session, visitor(call))
-    return _begun(call, begun, bearer=_by_bearer(call), more={"recovery_codes": codes})
+    return begun_response(call, begun, bearer=by_bearer(call), more={"recovery_codes": codes})
 
 
 async def renew_codes(call: Call) -> Response:
     session = session_of(call.session)
     made = await call.parts.people.own_login.renew_codes(call.intent, session, visitor(call))
-    return _done(str(session.session_id), made.position, {"recovery_codes": made.codes})
+    return done_response(str(session.session_id), made.position, {"recovery_codes": made.codes})
 
 
-def _done(session_id: str, position: int, more: dict[str, Any] | None = None) -> Response:
+def done_response(session_id: str, position: int, more: dict[str, Any] | None = None) -> Response:
     response = answered(Done(position=position, answer={"id": session_id} | (more or {})), 200)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _own(
+def own_route(
     path: str,
     intent: type[Own],
     handler: Handler,
     errors: tuple[type[DomainError], ...],
     *,
-    response: type[Answer] = Answer,
+    response: type[Model] = Answer,
     unfinished: bool = False,
+    anonymous: bool = False,
+    status: int = 200,
 ) -> Route:
+    """A request of people about themselves, with a handler of its own.
+
+    Args:
+        path: below `API`.
+        intent: what the body makes.
+        handler: of it.
+        errors: beyond those of any request.
+        response: the model of its answer.
+        unfinished: a session may call it before its person's login is in order.
+        anonymous: whoever comes is nobody yet.
+        status: of success.
+    """
     return Route(
         method="POST",
         path=path,
@@ -268,6 +282,8 @@ def _own(
         intent=intent,
         needs=None,
         unfinished=unfinished,
+        anonymous=anonymous,
+        status=status,
         errors=errors,
     )
 
@@ -299,9 +315,9 @@ ROUTES: tuple[Route, ...] = (
         intent=LogIn,
         errors=(LoginRefusedError, LockedOutError, LoginsBusyError, NoMasterKeyError, CrossSiteError, HttpsNeededError),
     ),
-    _own("/session/end", EndSession, end, (NoSessionError, SessionOverError), unfinished=True),
-    _own("/session/proof", Prove, prove, _CHECKED),
-    _own(
+    own_route("/session/end", EndSession, end, (NoSessionError, SessionOverError), unfinished=True),
+    own_route("/session/proof", Prove, prove, _CHECKED),
+    own_route(
         "/session/password",
         ChangePassword,
         change_password,
@@ -309,7 +325,7 @@ ROUTES: tuple[Route, ...] = (
         response=LoggedIn,
         unfinished=True,
     ),
-    _own(
+    own_route(
         "/session/second-factor/offer",
         OfferSecondFactor,
         offer,
@@ -317,7 +333,7 @@ ROUTES: tuple[Route, ...] = (
         response=OfferedModel,
         unfinished=True,
     ),
-    _own(
+    own_route(
         "/session/second-factor",
         EnrollSecondFactor,
         enroll,
@@ -325,7 +341,7 @@ ROUTES: tuple[Route, ...] = (
         response=Enrolled,
         unfinished=True,
     ),
-    _own(
+    own_route(
         "/session/recovery-codes",
         RenewRecoveryCodes,
         renew_codes,
@@ -342,6 +358,8 @@ ROUTES: tuple[Route, ...] = (
         response=SessionsModel,
         errors=(NoSessionError,),
     ),
-    _own("/sessions/revoke", RevokeSessions, revoke_all, (NoSessionError,)),
-    _own("/sessions/{session_id}/revoke", RevokeSession, revoke, (NoSessionError, SessionOverError, NotFoundError)),
+    own_route("/sessions/revoke", RevokeSessions, revoke_all, (NoSessionError,)),
+    own_route(
+        "/sessions/{session_id}/revoke", RevokeSession, revoke, (NoSessionError, SessionOverError, NotFoundError)
+    ),
 )

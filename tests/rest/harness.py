@@ -27,11 +27,13 @@ from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.enrollment import Enrollment
 from command_bus.handlers.login_checks import LoginChecks
 from command_bus.handlers.own_logins import OwnLogin
+from command_bus.handlers.passkeys import Passkeys
 from command_bus.handlers.sessions import Sessions
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
 from command_bus.keystore import CREDENTIALS, Keystore
 from command_bus.master_keys import GivenKeys, MasterKey
+from command_bus.passkey_challenges import PasskeyChallenges
 from command_bus.passwords import Cost, PasswordHasher
 from command_bus.postgres import app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
@@ -339,7 +341,8 @@ async def composed(
     checks = LoginChecks(log, credentials, guesses, clock, new_id)
     sessions = Sessions(log, rows, checks, clock, new_id)
     own_login = OwnLogin(log, rows, sessions, checks, credentials, new_id)
-    people = People(sessions=sessions, own_login=own_login, **terms)
+    passkeys = Passkeys(log, PasskeyChallenges(pool), sessions, checks, clock)
+    people = People(sessions=sessions, own_login=own_login, passkeys=passkeys, **terms)
     services: list[Service] = [*([first] if first else []), log, waiter, Projector(app_conninfo(url))]
     served = None
     if agents:

@@ -18,7 +18,15 @@ from gateways.rest.routes import ROUTES
 from tests.audit.chaining import signed
 from tests.rest.harness import Api, Fleet, made, sse
 
-NOT_OF_TENANTS = ("/api-keys", "/me", "/permissions", "/approvals/{approval_id}", "/session", "/sessions")
+NOT_OF_TENANTS = (
+    "/api-keys",
+    "/me",
+    "/permissions",
+    "/approvals/{approval_id}",
+    "/session",
+    "/sessions",
+    "/session/passkeys",
+)
 READS = [
     route for route in ROUTES if route.method == "GET" and not route.everywhere and route.path not in NOT_OF_TENANTS
 ]
