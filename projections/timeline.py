@@ -16,6 +16,7 @@ from domain import (
     login_attempts,
     logins,
     names,
+    passkeys,
     restores,
     retention,
     roles,
@@ -270,6 +271,9 @@ _LINES |= {
     logins.RecoveryCodesMade: lambda _: "Recovery codes made; those from before open nothing any more.",
     logins.RecoveryCodeUsed: lambda event: f"Recovery code {event.number} used in place of a code.",
     logins.SessionsRevoked: lambda event: f"All sessions ended{_because(event.reason)}.",
+    passkeys.PasskeyAdded: lambda event: f"Passkey {shown(event.name)!r} added.",
+    passkeys.PasskeyRemoved: lambda _: "Passkey removed.",
+    passkeys.PasskeyUsed: lambda _: "Passkey used.",
     login_attempts.CodeUsed: lambda _: "Code of the second factor used.",
     login_attempts.LoginRefused: lambda event: (
         f"Refused from {shown(event.address)}, to {_words(event.purpose)}: {_words(event.why)}."
