@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from domain.event import Change, Metadata, Recorded
+from schema.archive import Row
 
 ATOMIC_EVENTS = 2_500
 """So many changes in one `append_bulk` are recorded all or none; more are recorded in several transactions."""
@@ -194,6 +195,17 @@ class EventLog(Protocol):
         Raises:
             UndecodableEventError: one cannot be decoded.
         """
+
+    async def read_rows(
+        self,
+        selection: Selection = ALL,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1000,
+        backwards: bool = False,
+    ) -> list[Row]:
+        """As `read`, as the events are stored: for those who hash them."""
 
     async def head(self) -> int:
         """The last position, 0 for an empty log."""

@@ -195,6 +195,20 @@ class PostgresEventLog:
         tolerant: bool = False,
     ) -> list[Recorded]:
         """See `EventLog.read`."""
+        rows = await self.read_rows(selection, after=after, upto=upto, limit=limit, backwards=backwards)
+        read = decode_or_keep if tolerant else decode
+        return [to_recorded(cast("RecordedRow", row), read) for row in rows]
+
+    async def read_rows(
+        self,
+        selection: Selection = ALL,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1000,
+        backwards: bool = False,
+    ) -> list[Row]:
+        """See `EventLog.read_rows`."""
         sql, values = page_query(selection, after=after, upto=upto, limit=limit, backwards=backwards)
         values |= {"archived_after": 0 if backwards else after}
         rows, marks = archived.split(await self._fetch(archived.with_mark(sql), values))
@@ -203,8 +217,7 @@ class PostgresEventLog:
             if low <= min(high, marks[0][2]):
                 old = await self._archived_page(selection, low, high, limit, backwards=backwards)
                 rows = archived.merged(rows, old, backwards=backwards)[:limit]
-        read = decode_or_keep if tolerant else decode
-        return [to_recorded(cast("RecordedRow", row), read) for row in rows]
+        return rows
 
     async def head(self) -> int:
         """See `EventLog.head`."""

@@ -12,6 +12,7 @@ from command_bus.handlers.approvals import ApprovalHandlers
 from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
 from command_bus.handlers.duplicates import DuplicateHandlers
+from command_bus.handlers.extracts import ExtractHandlers
 from command_bus.handlers.fields import FieldHandlers
 from command_bus.handlers.logins import LoginHandlers
 from command_bus.handlers.roles import RoleHandlers
@@ -27,6 +28,7 @@ from command_bus.intents import (
     approvals,
     clients,
     commands,
+    extracts,
     fields,
     logins,
     roles,
@@ -124,6 +126,7 @@ def make_bus(
             secrets.SetSecret: secret.put,
             secrets.RemoveSecret: secret.remove,
             secrets.RotateSecrets: secret.rotate,
+            extracts.ExtractHistory: ExtractHandlers(log, fresh_id).ask,
             fields.DefineField: field.define,
             fields.RemoveField: field.remove,
             fields.FillClientFields: field.fill,

@@ -11,6 +11,7 @@ from domain import (
     clients,
     commands,
     duplicates,
+    extracts,
     fields,
     idempotency,
     login_attempts,
@@ -67,6 +68,18 @@ def _because(reason: str) -> str:
 
 def _at(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment is not None else "at once"
+
+
+def _part(event: extracts.HistoryExtracted) -> str:
+    asked = {
+        "agent": event.agent_id,
+        "client": event.client_id,
+        "actor": event.actor,
+        "types": ", ".join(event.types),
+        "since": event.since,
+        "until": event.until,
+    }
+    return shown("; ".join(f"{name} {value}" for name, value in asked.items() if value)) or "all that may be seen"
 
 
 def _words(name: str) -> str:
@@ -262,6 +275,7 @@ _LINES |= {
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
     idempotency.IntentAccepted: lambda event: f"Request {shown(event.intent)} accepted under a key of its own.",
+    extracts.HistoryExtracted: lambda event: f"A part of the history was taken out as {event.format}: {_part(event)}.",
     logins.PasswordSet: lambda event: (
         f"Password set{', to be changed at the next login' if event.must_change else ''}."
     ),

@@ -18,6 +18,7 @@ from schema.archive import Row
 from schema.audit.canonical import unpack
 from schema.audit.checkpoints import AuditError, BadCheckpointError, Checkpoint, verifies
 from schema.audit.database import SIGNATURES, checkpoint_of
+from schema.audit.extracts import Tree
 from schema.audit.proofs import Proof, make_proof
 from schema.reading import COLUMNS
 
@@ -173,6 +174,17 @@ def prove(row: Row, *, with_body: bool = True) -> Asking[Proof]:
     if index is None:
         raise BadCheckpointError(f"The event at position {position} was not there when it was chained.")
     return make_proof(row, index, [leaf for _, leaf in entries], checkpoint, with_body=with_body)
+
+
+def tree_over(position: int) -> Asking[Tree | None]:
+    """The tree of the checkpoint that an event at a position is under, or would be; None: none reaches so far yet."""
+    found = yield _OVER, [position]
+    if not found:
+        return None
+    checkpoint = checkpoint_of(*found[0])
+    statement = checkpoint.read()
+    pages = yield _ENTRIES, [statement.first_position - 1, statement.last_position]
+    return Tree(checkpoint, unpack(b"".join(bytes(page) for (page,) in pages)))
 
 
 def accept(connection: psycopg.Connection[Any], checkpoint: Checkpoint) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateways.cli import finding
 from gateways.cli.errors import BadValueError, CommandLineError
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output, Row, moment
@@ -95,7 +96,50 @@ def prove(
         typer.echo(piece, nl=False)
 
 
-for name, function in (("head", head), ("checkpoints", checkpoints), ("checkpoint", checkpoint), ("prove", prove)):
+def extract(
+    session: Session,
+    file: File,
+    form: Annotated[
+        str, typer.Option("--format", help="ndjson (with proofs), csv (its proofs beside it) or html.")
+    ] = "",
+    agent: Annotated[str | None, typer.Option("--agent", help="Only what concerns this agent.")] = None,
+    client: Annotated[str | None, typer.Option("--client", help="Only of this client.")] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="As key:<id> or agent:<id>.")] = None,
+    kind: Annotated[list[str] | None, typer.Option("--type", help="As CommandQueued; repeatable.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="2h, 7d, or a time.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="2h ago, or a time.")] = None,
+) -> None:
+    """Take a part of the history out, for an auditor; that it was is on record."""
+    now = datetime.now(UTC)
+    form = form or (file.suffix.removeprefix(".") if file.suffix in (".csv", ".html") else "ndjson")
+    asked: Row = {
+        "agent_id": finding.agent(session.api, agent)["id"] if agent else None,
+        "client_id": finding.client(session.api, client)["id"] if client else None,
+        "actor": actor,
+        "types": kind or [],
+        "since": point(since, now, past=True).isoformat() if since else None,
+        "until": point(until, now, past=True).isoformat() if until else None,
+    }
+    made = session.api.post("/audit/extracts", asked | {"format": form})
+    files = {file: form}
+    if form == "csv":
+        files[file.with_name(f"{file.name}.proofs")] = "ndjson"
+    for place, kind_of in files.items():
+        with _fresh(place) as fresh, fresh.open("wb") as stream:
+            for piece in session.api.content(f"/audit/extracts/{made['id']}", format=kind_of):
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+    session.out.done(f"{' and '.join(map(str, files))} written.", {"files": list(map(str, files)), "id": made["id"]})
+
+
+for name, function in (
+    ("head", head),
+    ("checkpoints", checkpoints),
+    ("checkpoint", checkpoint),
+    ("prove", prove),
+    ("extract", extract),
+):
     command(app, name)(function)
 
 
@@ -126,6 +170,10 @@ def audit_verify(
         Path | None,
         typer.Option("--archive", metavar="FOLDER", help="Verify this folder of the archive, and ask no database."),
     ] = None,
+    extract_file: Annotated[
+        Path | None,
+        typer.Option("--extract", metavar="FILE", help="Verify what `audit extract` wrote, and ask no database."),
+    ] = None,
     key: Keys = None,
     as_json: Json = False,
     data_dir: DataDir = None,
@@ -137,6 +185,9 @@ def audit_verify(
     from schema.audit.verify import verify_export  # noqa: PLC0415
     from schema.audit.verifying import Verification  # noqa: PLC0415
 
+    if extract_file is not None:
+        _verify_extract(extract_file, key or (), Output(as_json=as_json))
+        return
     outside = read_outside(checkpoint_path) if checkpoint_path is not None else []
     if archive is not None:
         _verify_archive(archive, outside, key or (), Output(as_json=as_json))
@@ -160,6 +211,23 @@ def audit_verify(
         if report.under_no_checkpoint or report.unchained:
             out.note(f"{report.under_no_checkpoint} events are chained and not signed yet, {report.unchained} neither")
     _end(report.finding, out)
+
+
+def _verify_extract(file: Path, keys: Collection[str], out: Output) -> None:
+    import msgspec  # noqa: PLC0415
+
+    from gateways.rest.extracts import sentence  # noqa: PLC0415
+    from schema.audit.extracts import verify_csv, verify_extract  # noqa: PLC0415
+
+    if file.suffix == ".csv":
+        found = verify_csv(file, file.with_name(f"{file.name}.proofs"), keys, text_of=sentence)
+    else:
+        found = verify_extract(file, keys)
+    unsigned = f"; {found.events - found.proven} are under no checkpoint yet" if found.events > found.proven else ""
+    out.done(
+        f"{found.proven} of {found.events} events are in the log as {found.checkpoints} checkpoints vouch{unsigned}.",
+        msgspec.to_builtins(found),
+    )
 
 
 def _verify_archive(folder: Path, outside: Sequence["Outside"], keys: Collection[str], out: Output) -> None:

@@ -3,17 +3,17 @@
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from pydantic import AfterValidator, AwareDatetime, Field, WithJsonSchema
+from pydantic import AwareDatetime, Field
 from starlette.responses import Response, StreamingResponse
 
 from command_bus.errors import ForbiddenError
 from command_bus.event_log import Places, Selection
+from command_bus.intents.extracts import EventType
 from command_bus.intents.times import Moment
-from domain.catalog import EVENTS
 from domain.event import Recorded, Undecodable
 from domain.permissions import Permission
 from gateways.rest.errors import BehindError
@@ -40,17 +40,6 @@ NDJSON = "application/x-ndjson"
 _VERSION = re.compile(r"[0-9]{1,9}")
 TAG = "Events"
 _encode = msgspec.json.Encoder().encode
-
-
-def _known_type(name: str) -> str:
-    if name not in EVENTS:
-        raise ValueError(f"there is no event type {name!r}")
-    return name
-
-
-EventType = Annotated[
-    str, AfterValidator(_known_type), WithJsonSchema({"type": "string", "enum": sorted(EVENTS)}, mode="validation")
-]
 
 
 class Filter(Query):

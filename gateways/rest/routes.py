@@ -10,6 +10,7 @@ from gateways.rest import (
     commands,
     diff,
     events,
+    extracts,
     fields,
     passkeys,
     roles,
@@ -41,6 +42,7 @@ ROUTES: tuple[Route, ...] = (
     *api_keys.ROUTES,
     *approvals.ROUTES,
     *audit.ROUTES,
+    *extracts.ROUTES,
     *secrets.ROUTES,
     *fields.ROUTES,
 )

@@ -49,6 +49,25 @@ def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     return found
 
 
+def levels(leaves: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """The whole tree, from its leaves up to its root: for many paths of it, see `path_within`."""
+    found: list[Sequence[bytes]] = [leaves]
+    while len(found[-1]) > 1:
+        found.append(_above(found[-1]))
+    return found
+
+
+def path_within(tree: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
+    """As `path`, out of a tree's `levels`."""
+    found = []
+    for level in tree[:-1]:
+        sibling = index ^ 1
+        if sibling < len(level):
+            found.append(level[sibling])
+        index //= 2
+    return found
+
+
 def root_from(leaf: bytes, index: int, size: int, siblings: Sequence[bytes]) -> bytes:
     """The root that a path leads to.
 

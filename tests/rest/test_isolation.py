@@ -23,6 +23,7 @@ NOT_OF_TENANTS = (
     "/me",
     "/permissions",
     "/approvals/{approval_id}",
+    "/audit/extracts/{extract_id}",
     "/session",
     "/sessions",
     "/session/passkeys",
@@ -358,6 +359,8 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "roles": {"name": "mine", "permissions": []},
         "role_id": {"name": "mine"},
         "secrets": {"name": "mine", "value": "long enough", "scope": {"kind": "site", "site_id": other.ids["site_id"]}},
+        "extracts": {"agent_id": other.ids["agent_id"]},
+        "duplicate": {"stays": "present"},
         "fields": {"name": "mine", "terms": {"kind": "text", "on": ["agent"]}},
     }
     body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
