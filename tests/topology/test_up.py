@@ -28,6 +28,14 @@ def test_first_words(whole: Platform) -> None:
         trust_env=False,
     )
     assert (answer.status_code, answer.json()["pending"]) == (201, ["password", "totp"])
+    asked = httpx2.post(f"{whole.url}/api/v1/session/passkey/options", trust_env=False)
+    assert asked.status_code == 200
+    over = httpx2.post(
+        f"{whole.url}/api/v1/session/end",
+        headers={"Authorization": f"Bearer {answer.json()['token']}"},
+        trust_env=False,
+    )
+    assert over.status_code == 200
     assert printed.count(f"fleetlog agent enroll {whole.url} {whole.token}") == 1
     assert whole.admin_key not in (whole.folder / "data" / "cli.json").read_text()
 
