@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import os
 import signal
 import socket
@@ -23,7 +22,7 @@ from starlette.types import ASGIApp
 from command_bus.pooler import PoolerError, check_addresses
 from gateways.cancelling import end
 from gateways.local.garbage import look_rarely
-from gateways.local.patience import HEAD_S, PatientHttp, allow_many_files
+from gateways.local.patience import PatientHttp, allow_many_files
 from gateways.local.processes import ServerError
 from gateways.local.roster import Roster
 from gateways.logs import configure_logs
@@ -105,29 +104,7 @@ def _reason(error: OSError) -> str:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to its process, and waits for a TLS handshake no longer than for the head of a request.
-
-    Args:
-        config: of the server.
-        handshake_s: how long a handshake may take. Until it is over, the connection counts nowhere else.
-    """
-
-    def __init__(self, config: uvicorn.Config, handshake_s: float) -> None:
-        super().__init__(config)
-        self._handshake_s = handshake_s
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
-        if not self.config.is_ssl:
-            await super().startup(sockets)
-            return
-        # uvicorn hands no such time on to the loop, whose own is a minute.
-        loop: Any = asyncio.get_running_loop()
-        loop.create_server = functools.partial(loop.create_server, ssl_handshake_timeout=self._handshake_s)
-        try:
-            await super().startup(sockets)
-        finally:
-            del loop.create_server
+    """Leaves signals to the process that it is a part of."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -144,7 +121,6 @@ class HttpService:
         leave: called when it stops, so that answers that are held back are given.
         trusted_proxies: whose X-Forwarded-For is believed.
         pair: its certificate, taken up anew whenever its files change; without it, plain text.
-        handshake_s: how long a TLS handshake may take.
     """
 
     def __init__(
@@ -156,7 +132,6 @@ class HttpService:
         leave: Callable[[], None] | None = None,
         trusted_proxies: str = "",
         pair: Pair | None = None,
-        handshake_s: float = HEAD_S,
     ) -> None:
         self._listener = listener
         self._leave = leave
@@ -172,8 +147,7 @@ class HttpService:
                 forwarded_allow_ips=trusted_proxies,
                 timeout_graceful_shutdown=max(1, int(grace_s)),
                 ssl_context_factory=(lambda *_: pair.context) if pair is not None else None,
-            ),
-            handshake_s,
+            )
         )
         self._task: asyncio.Task[None] | None = None
 

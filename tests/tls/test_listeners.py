@@ -1,7 +1,6 @@
 """The API's listener over real TLS: who is trusted, who is refused, and what a renewal does."""
 
 import asyncio
-import contextlib
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -35,7 +33,7 @@ TOKEN = "flt_never-to-be-seen"  # noqa: S105
 class Listener:
     """A small application behind a certificate."""
 
-    def __init__(self, authority: Authority, **options: Any) -> None:
+    def __init__(self, authority: Authority) -> None:
         self.heard: list[bytes] = []
         self.told = authority.file
         listener = listening_socket("127.0.0.1", 0)
@@ -48,7 +46,7 @@ class Listener:
                 Route("/{path:path}", self._anything, methods=["GET", "POST"]),
             ]
         )
-        self.service = HttpService(app, listener, pair=self.pair, **options)
+        self.service = HttpService(app, listener, pair=self.pair)
 
     async def _authorities(self, _request: Request) -> Response:
         return PlainTextResponse(self.told.read_text())
@@ -118,29 +116,6 @@ async def test_plain_text_gets_no_answer(listener: Listener) -> None:
     writer.close()
     assert b"HTTP" not in answer
     assert listener.heard == []
-
-
-@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_who_never_shakes_hands_is_not_waited_for(authority: Authority, loop_factory: Any) -> None:
-    """A connection that says nothing, or half a greeting, is closed after a while, on either event loop."""
-
-    async def silent() -> None:
-        listener = Listener(authority, handshake_s=0.2)
-        await listener.service.start()
-        try:
-            for said in (b"", b"\x16\x03\x01"):
-                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-                writer.write(said)
-                with contextlib.suppress(ConnectionError):
-                    assert await asyncio.wait_for(reader.read(), 10) == b""
-                writer.close()
-            # Who does shake hands is served as long as it likes.
-            assert await asyncio.to_thread(_get, listener.url, trusting(authority.file.read_text())) == "heard"
-        finally:
-            await listener.service.stop()
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(silent())
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
