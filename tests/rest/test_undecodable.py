@@ -12,6 +12,7 @@ import pytest
 
 from command_bus.ids import new_id
 from domain.roles import Role
+from gateways.settings import Settings
 from gateways.status import _api as look_at_api
 from tests.projections.database import plant
 from tests.rest.harness import Api, Fleet, made, metric, sse
@@ -91,7 +92,7 @@ async def test_it_is_a_fault_that_stops_nobody(api: Api, admin: psycopg.Connecti
     assert fault["needed"] is False
     assert f"position {bad}" in fault["error"]
     assert "ClientRenamed/2" in fault["error"]
-    assert f"position {bad}" in await look_at_api(api.url)
+    assert f"position {bad}" in await look_at_api(Settings(public_url=api.url))
     assert await metric(api, "fleetlog_undecodable_events_total") == counted + 1
 
 
