@@ -14,7 +14,7 @@ import psycopg
 
 from domain.event import Recorded
 from projections import tracking
-from projections.projection import Part, Projection
+from projections.projection import Part, Projection, type_of
 from projections.reading import Bad, decode_page
 from schema.reading import read_page
 
@@ -83,7 +83,10 @@ def _parts(projections: Sequence[Projection], items: Sequence[Recorded | Bad]) -
     good = [item for item in items if not isinstance(item, Bad)]
     if len(good) < len(items):
         return None
+    kinds = {type_of(item.topic) for item in good}
     for projection in projections:
+        if projection.types.isdisjoint(kinds):
+            continue
         found = projection.parts_beside("went", good, {})
         if found is None:
             return None
