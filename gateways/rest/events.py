@@ -57,7 +57,7 @@ class Window(Filter):
 
     at: At = None
     since: Moment | None = None
-    until: Moment | None = Field(default=None, description="Exclusive.")
+    until: Moment | None = Field(default=None, description="Up to and including this moment.")
     after: Position | None = Field(
         default=None, description="Only later ones than this position; backwards, only earlier ones."
     )

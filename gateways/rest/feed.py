@@ -58,7 +58,7 @@ def selects(selection: Selection, recorded: Recorded) -> bool:
         and (selection.actor is None or recorded.actor == selection.actor)
         and (selection.correlation_id is None or recorded.correlation_id == selection.correlation_id)
         and (selection.since is None or recorded.recorded_at >= selection.since)
-        and (selection.until is None or recorded.recorded_at < selection.until)
+        and (selection.until is None or recorded.recorded_at <= selection.until)
     )
 
 
