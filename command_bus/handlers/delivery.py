@@ -73,15 +73,15 @@ class Deliveries:
         self._under_way: dict[UUID, asyncio.Future[None]] = {}
         self._ended: OrderedDict[UUID, None] = OrderedDict()
         """Commands whose ending was recorded here; endings never change, so that is known for good."""
-        self._handed: OrderedDict[UUID, Waiting] = OrderedDict()
+        self._handed: OrderedDict[UUID, Waiting | Callable[[], Waiting]] = OrderedDict()
         """Commands that were handed over here: as they were queued, and as they are once their acceptance is recorded.
         See `_remembered`."""
 
-    def handing(self, waiting: Mapping[UUID, Waiting]) -> None:
+    def handing(self, waiting: Mapping[UUID, Callable[[], Waiting]]) -> None:
         """These are about to be handed over: a result may come before their acceptance is on record.
 
         Args:
-            waiting: as for `accepted_many`, and shared with nobody.
+            waiting: make what `accepted_many` takes, anew; for most it is never asked.
         """
         self._handed.update(waiting)
         while len(self._handed) > MAX_REMEMBERED:
@@ -353,14 +353,20 @@ class Deliveries:
         """
         found: dict[UUID, Waiting] = {}
         for report in reports:
-            one = self._handed.get(report.command_id)
-            if one is not None and report.succeeded == one.command.attempt:
+            if report.succeeded is None or report.command_id not in self._handed:
+                continue
+            one = self._handed[report.command_id]
+            if callable(one):
+                one = self._handed[report.command_id] = one()
+            if report.succeeded == one.command.attempt:
                 found[report.command_id] = one
         for report in reports:
             if report.command_id in found and report.succeeded != found[report.command_id].command.attempt:
                 del found[report.command_id]
         # Taken out: what is decided on one and not recorded must not be met again.
-        return {command_id: self._handed.pop(command_id) for command_id in found}
+        for command_id in found:
+            del self._handed[command_id]
+        return found
 
     async def _append(
         self,

@@ -18,6 +18,7 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -392,7 +393,7 @@ class Drain:
         left = frozenset(row.command_id for row in handover.orders) - settled - handover.uncertain
         failed = packed.stuck
         if packed.rows:
-            self._deliveries.handing({row.command_id: _as_queued(row) for row in packed.rows})
+            self._deliveries.handing({row.command_id: partial(_as_queued, row) for row in packed.rows})
             began = time.perf_counter()
             answer = await self._request(handover.agent_id, packed.message)
             if isinstance(answer, wire.DeliveryReply):
