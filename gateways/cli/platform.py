@@ -8,19 +8,17 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
 from gateways.cli import audit, replays
 from gateways.cli.archive import archive_check, archive_list, archive_run, archive_verify
-from gateways.cli.errors import BadValueError, CommandLineError, NoPlatformError
+from gateways.cli.configured import conninfo_of, settings_of
+from gateways.cli.errors import BadValueError, CommandLineError
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output, ago
 from gateways.cli.tls import tls_roll_over, tls_show
-
-if TYPE_CHECKING:
-    from gateways.settings import Settings
 
 P = ParamSpec("P")
 SOMETHING_DOWN = 1
@@ -157,24 +155,6 @@ def _fail(error: Exception, code: str, detail: str) -> NoReturn:
     raise typer.Exit(FAILED) from error
 
 
-def _settings(data_dir: Path | None = None, **given: Any) -> "Settings":
-    """The settings, completed by the `fleetlog up` of this machine.
-
-    Raises:
-        NoPlatformError: none runs here, and no database is configured.
-    """
-    from gateways.local.platform_file import completed  # noqa: PLC0415
-    from gateways.settings import load_settings  # noqa: PLC0415
-
-    settings = completed(load_settings(data_dir=data_dir, **given))
-    if settings.postgres_url is None:
-        raise NoPlatformError(
-            f"No Fleetlog runs on {settings.data_dir}: start it with `fleetlog up`, name its place with --data-dir, "
-            "or set FLEETLOG_POSTGRES_URL."
-        )
-    return settings
-
-
 def up(
     data_dir: DataDir = None,
     listen: Annotated[
@@ -229,7 +209,7 @@ def status(as_json: Json = False, data_dir: DataDir = None) -> None:
     from gateways.cli.status_view import show  # noqa: PLC0415
     from gateways.status import collect, to_json  # noqa: PLC0415
 
-    found = asyncio.run(collect(_settings(data_dir)))
+    found = asyncio.run(collect(settings_of(data_dir)))
     out = Output(as_json=as_json)
     if as_json:
         out.json(to_json(found))
@@ -244,7 +224,7 @@ def migrate() -> None:
     from command_bus.pooler import prepare_login  # noqa: PLC0415
     from projections.tables import create_tables  # noqa: PLC0415
 
-    settings = _settings()
+    settings = settings_of()
     url = settings.migration_url
     done = [f"applied {name}" for name in run(url)]
     asyncio.run(create_tables(url))
@@ -262,7 +242,7 @@ def init() -> None:
     from gateways.settings import need  # noqa: PLC0415
 
     migrate()
-    settings = _settings()
+    settings = settings_of()
     url = need(settings.postgres_url, "postgres_url")
     profile = settings.data_dir / first_steps.PROFILE
     keys, password = master_keys(settings), first_steps.given_password(settings)
@@ -359,16 +339,8 @@ def config_nats(
     if websocket is not None and not re.fullmatch(r".+:\d{1,5}", websocket):
         raise BadValueError(f"--websocket {websocket!r}: write HOST:PORT, as 0.0.0.0:8443.")
     tls = Tls(cert_file=tls_cert, key_file=tls_key) if tls_cert is not None and tls_key is not None else None
-    keys = load_keys(need(_settings(data_dir).postgres_url, "postgres_url"))
+    keys = load_keys(need(settings_of(data_dir).postgres_url, "postgres_url"))
     print(render_nats_config(keys, websocket=websocket, tls=tls), end="")  # noqa: T201 -- a file's content
-
-
-def conninfo_of(data_dir: Path | None = None) -> str:
-    """How the application connects to the database of this machine's Fleetlog, or the one that is configured."""
-    from command_bus.postgres import app_conninfo  # noqa: PLC0415
-    from gateways.settings import need  # noqa: PLC0415
-
-    return app_conninfo(need(_settings(data_dir).postgres_url, "postgres_url"), name="fleetlog-cli")
 
 
 def projections_list(as_json: Json = False, data_dir: DataDir = None) -> None:

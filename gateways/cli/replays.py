@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from gateways.cli.configured import conninfo_of
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output, Row, moment
 from gateways.cli.times import point, span
@@ -59,7 +60,6 @@ def replay_make(
     import psycopg  # noqa: PLC0415
 
     from gateways.cli.errors import BadValueError  # noqa: PLC0415
-    from gateways.cli.platform import conninfo_of  # noqa: PLC0415
     from projections import replays, times  # noqa: PLC0415
 
     life = span(keep)
@@ -81,7 +81,6 @@ def replay_make(
 
 def replay_list(as_json: Json = False, data_dir: DataDir = None) -> None:
     """Show the replays that there are."""
-    from gateways.cli.platform import conninfo_of  # noqa: PLC0415
     from projections import replays  # noqa: PLC0415
 
     rows = [_row(replay) for replay in replays.list_replays(conninfo_of(data_dir))]
@@ -90,7 +89,6 @@ def replay_list(as_json: Json = False, data_dir: DataDir = None) -> None:
 
 def replay_drop(name: Name, as_json: Json = False, data_dir: DataDir = None) -> None:
     """Drop a replay, once nobody reads it any more."""
-    from gateways.cli.platform import conninfo_of  # noqa: PLC0415
     from projections import replays  # noqa: PLC0415
 
     replays.drop(conninfo_of(data_dir), name)

@@ -1,0 +1,35 @@
+"""The Fleetlog of this machine, or the one that is configured, for commands that go to it by themselves."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateways.cli.errors import NoPlatformError
+
+if TYPE_CHECKING:
+    from gateways.settings import Settings
+
+
+def settings_of(data_dir: Path | None = None, **given: Any) -> "Settings":
+    """The settings, completed by the `fleetlog up` of this machine.
+
+    Raises:
+        NoPlatformError: none runs here, and no database is configured.
+    """
+    from gateways.local.platform_file import completed  # noqa: PLC0415
+    from gateways.settings import load_settings  # noqa: PLC0415
+
+    settings = completed(load_settings(data_dir=data_dir, **given))
+    if settings.postgres_url is None:
+        raise NoPlatformError(
+            f"No Fleetlog runs on {settings.data_dir}: start it with `fleetlog up`, name its place with --data-dir, "
+            "or set FLEETLOG_POSTGRES_URL."
+        )
+    return settings
+
+
+def conninfo_of(data_dir: Path | None = None) -> str:
+    """How the application connects to its database."""
+    from command_bus.postgres import app_conninfo  # noqa: PLC0415
+    from gateways.settings import need  # noqa: PLC0415
+
+    return app_conninfo(need(settings_of(data_dir).postgres_url, "postgres_url"), name="fleetlog-cli")
