@@ -8,16 +8,23 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n 
 BENCHES := append append-one chain project rebuild roundtrip drain checkin query fanout life fanout-offline growth fairness volume soak storm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-cluster test-faults lint format bench install wheel docs reference lock clean
+# What the dashboard is made of: its bundle is made anew when any of it has changed, and never else.
+DASHBOARD := gateways/dashboard
+BUNDLED := $(VENV)/bundled
+NPM := $(BIN)/python -m gateways.dashboard.bundle npm run
+
+.PHONY: help demo test test-cluster test-faults lint format bench install dashboard wheel docs reference lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/installed ## bring everything up, break it on purpose, show that nothing is lost
+demo: install ## bring everything up, break it on purpose, show that nothing is lost
 	$(BIN)/fleetlog demo
 
-install: $(VENV)/installed ## .venv with the fleetlog command
+install: $(VENV)/installed $(BUNDLED) ## .venv with the fleetlog command, and the dashboard
+
+dashboard: $(BUNDLED) ## the dashboard, bundled
 
 wheel: $(VENV)/installed ## dist/fleetlog-*.whl, to install on other machines
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
@@ -29,7 +36,7 @@ reference: $(VENV)/installed ## the generated pages of docs/reference, from the 
 	$(BIN)/python -m docs.generate
 
 # With COVERAGE=1, what the parallel part reaches is shown; it takes half as long again, so it is for CI and for those who ask.
-test: $(VENV)/installed-dev ## every test, against real Postgres, NATS and Valkey
+test: $(VENV)/installed-dev $(BUNDLED) ## every test, against real Postgres, NATS and Valkey
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not serial and not faults"$(if $(COVERAGE), --cov --cov-report=term)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "serial and not faults" || [ $$? -eq 5 ]
@@ -49,13 +56,18 @@ test-cluster: $(VENV)/installed-dev ## the same tests against three NATS servers
 	FLEETLOG_TEST_TOPOLOGY=cluster $(BIN)/python -m pytest -n $(WORKERS) -m "not serial and not faults" $(CLUSTER_TESTS)
 	FLEETLOG_TEST_TOPOLOGY=cluster $(BIN)/python -m pytest -n 2 --dist loadfile -m "serial and not faults" $(CLUSTER_TESTS) || [ $$? -eq 5 ]
 
-lint: $(VENV)/installed-dev ## format, lint, types, and who may import whom
+lint: $(VENV)/installed-dev $(BUNDLED) ## format, lint, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -c 'import json, gateways.rest.openapi as o, gateways.rest.routes as r; print(json.dumps(o.build_document(r.ROUTES)))' > $(DASHBOARD)/openapi.json
+	$(NPM) types
+	$(NPM) typecheck
+	$(NPM) lint
 
-format: $(VENV)/installed-dev ## let ruff format and fix
+format: $(VENV)/installed-dev ## let ruff and Biome format and fix
+	$(NPM) format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -69,7 +81,13 @@ $(BIN)/python:
 
 $(VENV)/installed: requirements.lock pyproject.toml | $(BIN)/python
 	$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
+	@! $(BIN)/python -m gateways.dashboard.bundle needs-node \
+		|| $(PIP) install --require-hashes --only-binary :all: -r requirements-node.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BUNDLED): $(shell find $(DASHBOARD) -name node_modules -prune -o -name static -prune -o -name schema.d.ts -o -name openapi.json -o -name __pycache__ -prune -o -type f -print) | $(VENV)/installed
+	$(BIN)/python -m gateways.dashboard.bundle
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
@@ -91,6 +109,9 @@ lock: | $(BIN)/python ## choose the newest versions that pyproject.toml allows
 	$(LOCK) -o requirements.lock
 	$(LOCK) -c requirements.lock --group dev -o requirements-dev.lock
 	$(LOCK) -c requirements.lock --group docs -o requirements-docs.lock
+	$(BIN)/python -c 'from gateways.dashboard.bundle import NODE_REQUIREMENT; print(NODE_REQUIREMENT)' \
+		| $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" - -o requirements-node.lock
 
 clean: ## remove what the tools leave behind; .venv stays
 	rm -rf docs/_build build dist .coverage .coverage.* coverage.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .faults

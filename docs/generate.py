@@ -365,6 +365,7 @@ def rest() -> Iterator[str]:
             ["`GET`", "`/readyz`", "It can serve; 503 until what it needs is there."],
             ["`GET`", "`/metrics`", "For Prometheus: [metrics](metrics.md)."],
             ["`GET`", "`/docs`, `/openapi.json`", "The API's description."],
+            ["`GET`", "`/` and paths that are nobody else's", "The dashboard."],
         ],
     )
     yield "## Models"

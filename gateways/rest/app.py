@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from domain.codec import UndecodableEventError
 from domain.errors import DomainError
 from gateways.cancelling import end
+from gateways.dashboard.serving import Dashboard
 from gateways.rest import problems
 from gateways.rest.admission import ApiAdmission
 from gateways.rest.auth import Gate
@@ -61,7 +62,10 @@ def create_app(parts: ApiParts) -> Starlette:
     for route in [*extra, *parts.agent_routes]:
         if isinstance(route, StarletteRoute):
             templates[id(route.endpoint)] = route.path if route in extra else API + route.path
-    routes += [*extra, Mount(API, routes=parts.agent_routes)]
+    dashboard = Dashboard()
+    templates[id(dashboard)] = "/{dashboard}"
+    # Last: it has a page for every path that is nobody else's.
+    routes += [*extra, Mount(API, routes=parts.agent_routes), StarletteRoute("/{path:path}", dashboard)]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

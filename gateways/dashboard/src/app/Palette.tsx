@@ -1,0 +1,126 @@
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { type KeyboardEvent, useEffect, useId, useRef, useState } from "react";
+import { useLocation } from "wouter";
+import { api, ask } from "../api/client";
+import { useMay } from "../api/session";
+import { AgentStatus } from "../ui/Status";
+import { ENTRIES } from "./pages";
+
+/** Whether the palette is open; Ctrl-K opens and closes it. */
+export function usePalette() {
+  const [shown, setShown] = useState(false);
+  useEffect(() => {
+    const press = (event: globalThis.KeyboardEvent): void => {
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+        event.preventDefault();
+        setShown((was) => !was);
+      }
+    };
+    window.addEventListener("keydown", press);
+    return () => window.removeEventListener("keydown", press);
+  }, []);
+  return { shown, open: () => setShown(true), close: () => setShown(false) };
+}
+
+interface Choice {
+  id: string;
+  label: React.ReactNode;
+  more?: React.ReactNode;
+  path: string;
+}
+
+/** Type a few letters of a machine or a page, and Enter goes there. */
+export function Palette({ onClose }: { onClose: () => void }) {
+  const [text, setText] = useState("");
+  const [at, setAt] = useState(0);
+  const [, go] = useLocation();
+  const may = useMay();
+  const dialog = useRef<HTMLDialogElement>(null);
+  const list = useId();
+  const wanted = text.trim();
+  const agents = useQuery({
+    queryKey: ["palette", wanted],
+    enabled: wanted !== "" && may("agents.see"),
+    placeholderData: keepPreviousData,
+    queryFn: ({ signal }) => ask(api.GET("/api/v1/agents", { params: { query: { q: wanted, limit: 8 } }, signal })),
+  });
+  useEffect(() => {
+    const element = dialog.current;
+    element?.showModal();
+    return () => element?.close();
+  }, []);
+  const pages: Choice[] = ENTRIES.filter(
+    (entry) => may(entry.needs) && entry.label.toLowerCase().includes(wanted.toLowerCase()),
+  ).map((entry) => ({ id: entry.path, label: entry.label, more: "page", path: entry.path }));
+  const found: Choice[] = (wanted === "" ? [] : (agents.data?.items ?? [])).map((agent) => ({
+    id: agent.id,
+    label: (
+      <>
+        <AgentStatus agent={agent} /> <strong>{agent.name}</strong>
+      </>
+    ),
+    more: [agent.client_name, agent.site_name].filter(Boolean).join(" / "),
+    path: `/agents/${agent.id}`,
+  }));
+  const choices = [...found, ...pages];
+  const chosen = Math.min(at, choices.length - 1);
+  const open = (choice: Choice | undefined): void => {
+    if (choice === undefined) return;
+    onClose();
+    go(choice.path);
+  };
+  const press = (event: KeyboardEvent): void => {
+    if (event.key === "ArrowDown") setAt(Math.min(chosen + 1, choices.length - 1));
+    else if (event.key === "ArrowUp") setAt(Math.max(chosen - 1, 0));
+    else if (event.key === "Enter") open(choices[chosen]);
+    else return;
+    event.preventDefault();
+  };
+  return (
+    <dialog
+      ref={dialog}
+      className="dialog palette"
+      aria-label="Find or do"
+      onCancel={(event) => {
+        event.preventDefault();
+        onClose();
+      }}
+      onClick={(event) => event.target === dialog.current && onClose()}
+      onKeyDown={press}
+    >
+      <input
+        className="input"
+        placeholder="A machine, or a page"
+        aria-label="Find or do"
+        role="combobox"
+        aria-expanded="true"
+        aria-controls={list}
+        aria-activedescendant={choices[chosen] && `${list}-${choices[chosen].id}`}
+        value={text}
+        onChange={(event) => {
+          setText(event.target.value);
+          setAt(0);
+        }}
+      />
+      <div id={list} role="listbox" aria-label="Found">
+        {choices.map((choice, index) => (
+          // biome-ignore lint/a11y/useKeyWithClickEvents: the input beside it takes the keys, as a combobox does
+          <div
+            key={choice.id}
+            id={`${list}-${choice.id}`}
+            role="option"
+            tabIndex={-1}
+            aria-selected={index === chosen}
+            onClick={() => open(choice)}
+          >
+            <span className="row grow clip">{choice.label}</span>
+            <span className="muted small">{choice.more}</span>
+          </div>
+        ))}
+      </div>
+      {choices.length === 0 && (
+        <p className="muted pad">{agents.isFetching ? "Looking…" : "Nothing is called that."}</p>
+      )}
+    </dialog>
+  );
+}

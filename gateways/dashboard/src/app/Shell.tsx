@@ -1,0 +1,115 @@
+import { useQueryClient } from "@tanstack/react-query";
+import { Suspense, useState } from "react";
+import { Link, Route, Switch, useLocation } from "wouter";
+import { api, ask, keepToken } from "../api/client";
+import { SESSION, useMay, useMe } from "../api/session";
+import { Button } from "../ui/Button";
+import { toastError } from "../ui/Toasts";
+import { Boundary } from "./Boundary";
+import { useChange } from "./change";
+import { Help } from "./Help";
+import { useKeys } from "./keys";
+import { NotFound } from "./NotFound";
+import { Palette, usePalette } from "./Palette";
+import { Proof } from "./Proof";
+import { ENTRIES, PAGES } from "./pages";
+import { type Theme, useTheme } from "./theme";
+
+const THEMES: Record<Theme, [Theme, string]> = {
+  system: ["light", "◐ System"],
+  light: ["dark", "☀ Light"],
+  dark: ["system", "☾ Dark"],
+};
+
+/** Navigation, and the page beside it. */
+export function Shell() {
+  const [location] = useLocation();
+  const [help, setHelp] = useState(false);
+  const palette = usePalette();
+  useKeys([{ key: "?", about: "This help", run: () => setHelp(true) }]);
+  return (
+    <div className="shell">
+      <a href="#page" className="skip">
+        Skip to the page
+      </a>
+      <nav className="side" aria-label="Main">
+        <Link href="/" className="brand">
+          <img src="/icon.svg" alt="" width="22" height="22" /> Fleetlog
+        </Link>
+        <Entries />
+        <div className="grow" />
+        <Button look="plain" className="find" onClick={palette.open}>
+          Find or do… <kbd>Ctrl K</kbd>
+        </Button>
+        <Person />
+      </nav>
+      <main id="page" tabIndex={-1}>
+        <Boundary key={location}>
+          <Suspense fallback={<div className="centred muted">Loading…</div>}>
+            <Switch>
+              {PAGES.map((page) => (
+                <Route key={page.path} path={page.path} component={page.component} />
+              ))}
+              <Route component={NotFound} />
+            </Switch>
+          </Suspense>
+        </Boundary>
+      </main>
+      {help && <Help onClose={() => setHelp(false)} />}
+      {palette.shown && <Palette onClose={palette.close} />}
+      <Proof />
+    </div>
+  );
+}
+
+function Entries() {
+  const [location] = useLocation();
+  const may = useMay();
+  return (
+    <ul className="entries">
+      {ENTRIES.filter((entry) => may(entry.needs)).map((entry) => {
+        const here =
+          entry.path === "/" ? location === "/" || location.startsWith("/agents") : location.startsWith(entry.path);
+        return (
+          <li key={entry.path}>
+            <Link href={entry.path} aria-current={here ? "page" : undefined}>
+              <span aria-hidden="true" className="icon">
+                {entry.icon}
+              </span>
+              {entry.label}
+            </Link>
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+function Person() {
+  const me = useMe();
+  const client = useQueryClient();
+  const [theme, setTheme] = useTheme();
+  const out = useChange(
+    () => ask(api.POST("/api/v1/session/end")),
+    () => {
+      keepToken(null);
+      client.setQueryData(SESSION, null);
+      // Nothing of what this person saw is left for the next one.
+      client.removeQueries({ predicate: (query) => query.queryKey[0] !== SESSION[0] });
+    },
+  );
+  const [next, name] = THEMES[theme];
+  return (
+    <div className="person">
+      <span className="clip" title={me?.actor}>
+        {me?.name ?? me?.actor ?? ""}
+      </span>
+      <Button look="plain tiny" onClick={() => setTheme(next)} title="Light, dark, or as your system is">
+        {name}
+      </Button>
+      <Button look="plain tiny" busy={out.isPending} onClick={() => out.mutate(undefined, { onError: toastError })}>
+        Log out
+      </Button>
+    </div>
+  );
+}

@@ -1,0 +1,28 @@
+import { type InputHTMLAttributes, type ReactNode, useId } from "react";
+
+interface Props extends InputHTMLAttributes<HTMLInputElement> {
+  label: string;
+  hint?: ReactNode;
+  wrong?: string | undefined;
+}
+
+/** An input with its name, what helps to fill it in, and what is wrong with it. */
+export function Field({ label, hint, wrong, ...rest }: Props) {
+  const id = useId();
+  return (
+    <div className="field">
+      <label htmlFor={id}>{label}</label>
+      <input
+        id={id}
+        className="input"
+        aria-invalid={wrong !== undefined || undefined}
+        aria-describedby={`${id}-more`}
+        {...rest}
+      />
+      <div id={`${id}-more`}>
+        {wrong !== undefined && <div className="wrong">{wrong}</div>}
+        {hint !== undefined && <div className="hint">{hint}</div>}
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,72 @@
+"""A tab of a browser, as a test uses it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from playwright.async_api import Browser, ConsoleMessage, Page, expect
+
+import gateways.dashboard
+from gateways.rest.cookies import PLAIN_NAME
+from tests.rest.harness import Api
+from tests.rest.people import Person
+
+WAIT_MS = 15_000
+AXE = Path(gateways.dashboard.__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
+ADMINISTRATOR: dict[str, Any] = {"role": "admin", "everything": True}
+EXPECTED = ("Failed to load resource",)
+"""What a browser says of every answer that is an error; whether there should be one, the test knows."""
+expect.set_options(timeout=WAIT_MS)
+
+
+class Tab(msgspec.Struct):
+    """A page, and what went wrong in it."""
+
+    page: Page
+    api: Api
+    complaints: list[str] = []
+
+    @classmethod
+    async def open(cls, browser: Browser, api: Api, **context: Any) -> "Tab":
+        """A tab of a browser that nobody has used yet."""
+        made = await browser.new_context(base_url=api.url, **context)
+        tab = cls(await made.new_page(), api)
+        tab.page.set_default_timeout(WAIT_MS)
+        tab.page.on("console", lambda message: tab.heard(message))  # noqa: PLW0108 - it marks who owns a method
+        tab.page.on("pageerror", lambda error: tab.complaints.append(f"uncaught: {error}"))
+        return tab
+
+    def heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not message.text.startswith(EXPECTED):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    async def close(self) -> None:
+        await self.page.context.close()
+
+    async def logged_in(self, *grants: dict[str, Any], name: str = "Ada", path: str = "/") -> Person:
+        """Show a page to a person whose login is in order; an administrator, unless it is said what they may."""
+        person = await Person.ready(self.api, name, *(grants or (ADMINISTRATOR,)), bearer=False)
+        host = urlsplit(self.api.url).hostname
+        await self.page.context.add_cookies(
+            [{"name": PLAIN_NAME, "value": person.token, "domain": host or "", "path": "/", "sameSite": "Strict"}]
+        )
+        await self.page.goto(path)
+        return person
+
+    async def serious_faults(self) -> list[str]:
+        """What axe-core finds that keeps somebody from using the page: rules that are broken, and where."""
+        await self.page.evaluate(await asyncio.to_thread(AXE.read_text))
+        found = await self.page.evaluate("axe.run({ resultTypes: ['violations'] })")
+        return [
+            f"{one['id']}: {node['target']} {node['failureSummary']}"
+            for one in found["violations"]
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+
+    async def sideways(self) -> int:
+        """By how many pixels the page is wider than the window."""
+        told = await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        return int(told)
