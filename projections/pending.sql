@@ -26,6 +26,7 @@ CREATE INDEX pending_position_idx ON pending (position);
 CREATE INDEX pending_not_before_idx ON pending (not_before) WHERE not_before IS NOT NULL;
 CREATE INDEX pending_expiry_idx ON pending (expires_at) WHERE state = 'queued';
 CREATE INDEX pending_cancel_idx ON pending (cancel_position) WHERE cancel_requested;
+CREATE INDEX pending_agent_cancel_idx ON pending (agent_id, cancel_position) WHERE cancel_requested;
 CREATE INDEX pending_hours_idx ON pending (hours, agent_id) WHERE hours IS NOT NULL;
 CREATE INDEX pending_state_idx ON pending (state, agent_id);
 

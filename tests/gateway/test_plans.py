@@ -21,6 +21,18 @@ from projections.pending import counts
 from tests.projections.explaining import ExplainingCursor, nodes, tables_scanned
 
 
+def _read_at_large(plans: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Indexes of the queues that were read for more than one agent or command: all the others' entries with them."""
+    return [
+        (node["Index Name"], node.get("Index Cond", ""))
+        for plan in plans
+        for node in nodes(plan)
+        if node.get("Index Name", "").startswith("pending_") and node["Index Name"] != "pending_hours_idx"
+        and "agent_id = " not in node.get("Index Cond", "")
+        and "command_id = " not in node.get("Index Cond", "")
+    ]
+
+
 class _Pool:
     """One connection, lent to everybody."""
 
@@ -58,6 +70,7 @@ async def test_a_plan_made_on_empty_tables_still_goes_by_index(explaining: psyco
     await counts(explaining, agent_ids)
     assert len(ExplainingCursor.plans) >= 4
     assert [tables_scanned(plan) for plan in ExplainingCursor.plans if tables_scanned(plan)] == []
+    assert _read_at_large(ExplainingCursor.plans) == []
 
 
 async def test_what_a_lease_does_within_the_server_goes_by_index(postgres_url: str) -> None:
@@ -82,6 +95,7 @@ async def test_what_a_lease_does_within_the_server_goes_by_index(postgres_url: s
     tables = {node.get("Relation Name") for plan in plans for node in nodes(plan)}
     assert {"pending", "leases"} <= tables
     assert [tables_scanned(plan) for plan in plans if tables_scanned(plan)] == []
+    assert _read_at_large(plans) == []
 
 
 async def test_the_api_serves_agents_by_index_as_well(postgres_url: str) -> None:
