@@ -27,7 +27,8 @@ def _read_at_large(plans: list[dict[str, Any]]) -> list[tuple[str, str]]:
         (node["Index Name"], node.get("Index Cond", ""))
         for plan in plans
         for node in nodes(plan)
-        if node.get("Index Name", "").startswith("pending_") and node["Index Name"] != "pending_hours_idx"
+        if node.get("Index Name", "").startswith("pending_")
+        and node["Index Name"] != "pending_hours_idx"
         and "agent_id = " not in node.get("Index Cond", "")
         and "command_id = " not in node.get("Index Cond", "")
     ]
