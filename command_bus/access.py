@@ -160,7 +160,7 @@ async def session_access(log: EventLog, session_id: UUID, hint: Iterable[UUID] =
         login = _replayed(Login, login_stream(session.user_id), streams)
         wanted = {session_id, session.user_id, login_stream(session.user_id)}
         wanted |= custom_roles(user.grants if user is not None else ())
-    complete = user is not None and login is not None and login.complete
+    complete = user is not None and login is not None and not login.pending_in(session.proofs)
     access = _worked_out(user.grants, streams) if complete and user is not None else Access()
     standing = Standing({one: _last(streams[one]) for one in wanted})
     return SessionAccess(session, user, login, access, standing)

@@ -127,7 +127,7 @@ class Authenticator:
             raise over
         if using and at - row.seen_at >= min(SEEN_EVERY, self._idle / 10):
             await self._rows.seen(session_id, at)
-        live = _live(row, found.login.pending, row.seen_at if not using else at, self._idle)
+        live = _live(row, found.login.pending_in(found.session.proofs), row.seen_at if not using else at, self._idle)
         return Authenticated(
             actor=f"user:{row.user_id}",
             access=found.access,

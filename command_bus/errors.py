@@ -71,3 +71,38 @@ class FreshProofNeededError(DomainError):
 
     code = "fresh_proof_needed"
     status = 403
+
+
+class SsoOffError(DomainError):
+    """Nobody logs in through a provider here: set FLEETLOG_OIDC_ISSUER and FLEETLOG_OIDC_CLIENT_ID first."""
+
+    code = "sso_off"
+    status = 409
+
+
+class SsoRefusedError(UnauthenticatedError):
+    """The provider's answer opens nothing here; begin the login anew. What was wrong is in the log."""
+
+    code = "sso_refused"
+    status = 401
+
+
+class CodeNeededError(DomainError):
+    """A code from your second factor (or a recovery code) is needed as well; repeat it with one."""
+
+    code = "code_needed"
+    status = 403
+
+
+class IdentityNotLinkedError(DomainError):
+    """The provider knows you, and no user here is linked to you; an administrator links one."""
+
+    code = "identity_not_linked"
+    status = 403
+
+
+class ProviderUnavailableError(DomainError):
+    """The provider that people log in through cannot be asked; try again in a moment, or log in with a password."""
+
+    code = "provider_unavailable"
+    status = 503

@@ -14,6 +14,7 @@ from command_bus.handlers.commands import CommandHandlers
 from command_bus.handlers.duplicates import DuplicateHandlers
 from command_bus.handlers.extracts import ExtractHandlers
 from command_bus.handlers.fields import FieldHandlers
+from command_bus.handlers.identities import IdentityHandlers
 from command_bus.handlers.logins import LoginHandlers
 from command_bus.handlers.roles import RoleHandlers
 from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
@@ -35,6 +36,7 @@ from command_bus.intents import (
     rollouts,
     scripts,
     secrets,
+    sso,
     tokens,
     users,
 )
@@ -52,6 +54,7 @@ def make_bus(
     default_expiry: timedelta = DEFAULT_EXPIRY,
     keystore: Keystore | None = None,
     credentials: CredentialStore | None = None,
+    issuer: str | None = None,
 ) -> CommandBus:
     """A bus with all handlers.
 
@@ -64,6 +67,7 @@ def make_bus(
         default_expiry: how long a command waits at the most, where its intent does not say.
         keystore: keeps secrets' values; None where this process has nothing to do with them.
         credentials: keeps what people log in with; None as above.
+        issuer: of the provider that people log in through, where there is one.
     """
     client = ClientHandlers(log, fresh_id)
     agent = AgentHandlers(log)
@@ -77,6 +81,7 @@ def make_bus(
     secret = SecretHandlers(log, fresh_id, keystore, [credentials.keystore] if credentials is not None else [])
     login = LoginHandlers(log, fresh_id, credentials)
     field = FieldHandlers(log)
+    identity = IdentityHandlers(log, issuer)
     bus = CommandBus(
         log,
         {
@@ -120,6 +125,8 @@ def make_bus(
             logins.SetPassword: login.set_password,
             logins.ResetSecondFactor: login.reset_second_factor,
             logins.RevokeUserSessions: login.revoke_sessions,
+            sso.LinkIdentity: identity.link,
+            sso.UnlinkIdentity: identity.unlink,
             roles.CreateRole: role.create,
             roles.ChangeRole: role.change,
             roles.RetireRole: role.retire,

@@ -397,6 +397,13 @@ class SecondFactorThereError(DomainError):
     status = 409
 
 
+class IdentityTakenError(DomainError):
+    """That identity is linked to a user already; it is theirs alone until it is taken from them."""
+
+    code = "identity_taken"
+    status = 409
+
+
 class RecoveryCodeUsedError(DomainError):
     """That recovery code is used up."""
 

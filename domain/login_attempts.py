@@ -33,6 +33,13 @@ class Why(enum.StrEnum):
     WRONG_CODE = "wrong_code"
     USED_CODE = "used_code"
     WRONG_PASSKEY = "wrong_passkey"
+    SSO_UNKNOWN_ANSWER = "sso_unknown_answer"
+    """It answers no login that was begun there, or came late, or twice."""
+    SSO_DECLINED = "sso_declined"
+    """The provider says no."""
+    SSO_BAD_TOKEN = "sso_bad_token"  # noqa: S105 -- names it
+    SSO_NOT_LINKED = "sso_not_linked"
+    SSO_UNAVAILABLE = "sso_unavailable"
 
 
 class CodeUsed(Event, frozen=True, kw_only=True):
@@ -46,15 +53,17 @@ def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class LoginRefused(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 2
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
-    """Since 2 there are passkeys."""
+    schema_version: ClassVar[int] = 3
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _as_it_was}
+    """Since 2 there are passkeys, since 3 identities at a provider."""
 
     purpose: Purpose
     why: Why
     user_id: UserId | None = None
     """Whom they said to be; None where nobody goes by that name."""
     address: str
+    detail: str = ""
+    """What was wrong with a provider's answer."""
 
 
 class LoginLockedOut(Event, frozen=True, kw_only=True):

@@ -5,13 +5,17 @@ changes with each value, and here is that id. Whatever makes what was known befo
 sessions of an older one are over, in the very transaction that says so.
 """
 
+from collections.abc import Collection
 from uuid import UUID
 
 from domain.errors import InvalidValueError, NoSecondFactorError, RecoveryCodeUsedError
 from domain.event import Aggregate, Change, Event
+from domain.identities import MOST as MOST_IDENTITIES
+from domain.identities import Identity, IdentityLinked, IdentityUnlinked
 from domain.ids import UserId, derived_id
 from domain.names import clean_name
 from domain.passkeys import MOST, Passkey, PasskeyAdded, PasskeyRemoved
+from domain.sessions import Proof
 
 
 class PasswordSet(Event, frozen=True, kw_only=True):
@@ -85,16 +89,23 @@ class Login(Aggregate):
         super().__init__(stream_id)
         self.passkeys: dict[str, Passkey] = {}
         """By the id that the device calls each."""
+        self.identities: set[Identity] = set()
+        """At providers, who vouch for them."""
 
     @property
     def complete(self) -> bool:
-        """Whether a session may do more than put this in order."""
-        return self.totp_id is not None and not self.must_change
+        """Whether a session that a provider has no part in may do more than put this in order."""
+        return not self.pending_in(())
 
-    @property
-    def pending(self) -> tuple[str, ...]:
-        """What has to be put in order first."""
-        return (*(("password",) if self.must_change else ()), *(("totp",) if self.totp_id is None else ()))
+    def pending_in(self, proofs: Collection[Proof]) -> tuple[str, ...]:
+        """What has to be put in order first, in a session that was begun with these.
+
+        Whoever comes from a provider has typed no password, and so need not change one that somebody else knows; it is
+        still to be changed by who does type it.
+        """
+        password = self.must_change and Proof.SSO not in proofs
+        totp = self.totp_id is None and Proof.SSO_SECOND_FACTOR not in proofs
+        return (*(("password",) if password else ()), *(("totp",) if totp else ()))
 
     @property
     def values(self) -> frozenset[UUID]:
@@ -161,6 +172,23 @@ class Login(Aggregate):
     def remove_passkey(self, user_id: UserId, passkey: Passkey) -> Change:
         return self.decide(PasskeyRemoved(user_id=user_id, credential_id=passkey.credential_id))
 
+    def link(self, user_id: UserId, identity: Identity) -> Change:
+        """Let whom a provider calls so log in as this user.
+
+        Raises:
+            InvalidValueError: it is linked already, or there are too many.
+        """
+        if identity in self.identities:
+            raise InvalidValueError("That identity is linked to this user already.")
+        if len(self.identities) >= MOST_IDENTITIES:
+            raise InvalidValueError(f"At most {MOST_IDENTITIES} identities; take one away first.")
+        return self.decide(IdentityLinked(user_id=user_id, issuer=identity.issuer, subject=identity.subject))
+
+    def unlink(self, user_id: UserId, identity: Identity, reason: str) -> Change:
+        return self.decide(
+            IdentityUnlinked(user_id=user_id, issuer=identity.issuer, subject=identity.subject, reason=reason)
+        )
+
     def revoke_sessions(self, user_id: UserId, reason: str) -> Change:
         return self.decide(SessionsRevoked(user_id=user_id, reason=reason))
 
@@ -190,10 +218,16 @@ class Login(Aggregate):
             case SessionsRevoked():
                 self.generation += 1
             case _:
-                self._when_passkeys(event)
+                self._when_elsewhere(event)
 
-    def _when_passkeys(self, event: Event) -> None:
+    def _when_elsewhere(self, event: Event) -> None:
+        """What is kept on devices, and at providers."""
         match event:
+            case IdentityLinked():
+                self.identities.add(Identity(event.issuer, event.subject))
+            case IdentityUnlinked():
+                self.identities.discard(Identity(event.issuer, event.subject))
+                self.generation += 1
             case PasskeyAdded():
                 self.passkeys[event.credential_id] = Passkey(event.name, event.credential_id, event.public_key)
             case PasskeyRemoved():

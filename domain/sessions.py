@@ -28,6 +28,13 @@ class Proof(enum.StrEnum):
     TOTP = "totp"
     RECOVERY_CODE = "recovery_code"
     PASSKEY = "passkey"
+    SSO = "sso"
+    """A provider's word for who it is."""
+    SSO_SECOND_FACTOR = "sso_second_factor"
+    """A provider's word that there were two factors, where that is trusted."""
+
+
+OF_PROVIDER = frozenset({Proof.SSO, Proof.SSO_SECOND_FACTOR})
 
 
 def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
@@ -35,9 +42,9 @@ def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class SessionOpened(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 2
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
-    """Since 2 there are passkeys."""
+    schema_version: ClassVar[int] = 3
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _as_it_was}
+    """Since 2 there are passkeys, since 3 identities at a provider."""
 
     user_id: UserId
     generation: int
@@ -47,15 +54,17 @@ class SessionOpened(Event, frozen=True, kw_only=True):
     agent: str = ""
     """What the program calls itself; its word, and no proof."""
     replaces: UUID | None = None
+    identity_id: UUID | None = None
+    """At a provider, where that vouched."""
     expires_at: datetime
 
 
 class SessionProved(Event, frozen=True, kw_only=True):
     """Whoever sits there has shown themselves once more."""
 
-    schema_version: ClassVar[int] = 2
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
-    """Since 2 there are passkeys."""
+    schema_version: ClassVar[int] = 3
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _as_it_was}
+    """Since 2 there are passkeys, since 3 identities at a provider."""
 
     user_id: UserId
     proof: Proof
@@ -73,6 +82,9 @@ class UserSession(Aggregate):
     generation: int = 0
     expires_at: datetime
     ended: bool = False
+    proofs: tuple[Proof, ...] = ()
+    """What it was begun with."""
+    identity_id: UUID | None = None
 
     def open(self, opened: SessionOpened) -> Change:
         return self.decide(opened)
@@ -93,6 +105,7 @@ class UserSession(Aggregate):
         match event:
             case SessionOpened():
                 self.user_id, self.generation, self.expires_at = event.user_id, event.generation, event.expires_at
+                self.proofs, self.identity_id = event.proofs, event.identity_id
             case SessionProved():
                 pass
             case SessionEnded():

@@ -27,6 +27,7 @@ from command_bus.handlers.login_checks import LoginChecks
 from command_bus.handlers.own_logins import OwnLogin
 from command_bus.handlers.passkeys import Passkeys
 from command_bus.handlers.sessions import Sessions
+from command_bus.handlers.sso import Sso
 from command_bus.ids import new_id, utc_now
 from command_bus.keystore import CREDENTIALS, Keystore
 from command_bus.passkey_challenges import PasskeyChallenges
@@ -36,6 +37,8 @@ from command_bus.postgres_log import PostgresEventLog
 from command_bus.rollouts import FanOut
 from command_bus.scheduler import Scheduler
 from command_bus.session_rows import SessionRows
+from command_bus.sso_flows import SsoFlows
+from command_bus.sso_provider import Provider
 from command_bus.wiring import make_bus
 from command_bus.worker import JobQueue, WorkerService
 from gateways.agents.greeting import greeting
@@ -56,6 +59,7 @@ from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import People, Readiness, Service
 from gateways.rest.rates import FAILED, FailureLimit, Rates, SharedRates
 from gateways.settings import Settings, need
+from gateways.sso import sso_terms
 from gateways.tls import Authorities
 from projections.approvals import due
 from projections.catalog import INLINE, list_status
@@ -172,6 +176,7 @@ class Parts:
         self.holding_pool = make_pool(str(self.postgres_url), max_size=4, name=f"fleetlog-{name}-hold")
         self.holds = Holds(self.holding_pool)
         self.master_keys = master_keys(settings)
+        self.sso = sso_terms(settings)
         hasher = PasswordHasher(at_once=settings.password_hashes_at_once)
         self.credentials = CredentialStore(Keystore(self.pool, self.master_keys, CREDENTIALS), hasher)
 
@@ -221,6 +226,7 @@ class Parts:
             default_expiry=expiry,
             keystore=Keystore(self.pool, self.master_keys),
             credentials=self.credentials,
+            issuer=self.sso.issuer if self.sso is not None else None,
         )
 
     def housekeeping(self) -> Housekeeping:
@@ -259,14 +265,15 @@ def build_api(settings: Settings) -> Starlette:
         shared.append(SharedRates(failures, settings.redis_url.get_secret_value(), FAILED))
     rows, idle = SessionRows(parts.pool), timedelta(seconds=settings.session_idle_s)
     authenticator = Authenticator(parts.log, rows, idle)
+    bus = parts.bus(waiter)
     return create_app(
         ApiParts(
-            bus=parts.bus(waiter),
+            bus=bus,
             log=parts.log,
             pool=parts.pool,
             waiter=waiter,
             authenticator=authenticator,
-            people=_people(parts, rows, guesses),
+            people=_people(parts, rows, guesses, bus),
             clock=utc_now,
             new_id=new_id,
             live=live,
@@ -290,16 +297,18 @@ def build_api(settings: Settings) -> Starlette:
     )
 
 
-def _people(parts: Parts, rows: SessionRows, guesses: Guesses) -> People:
+def _people(parts: Parts, rows: SessionRows, guesses: Guesses, bus: CommandBus) -> People:
     """What people do for themselves."""
     settings = parts.settings
     checks = LoginChecks(parts.log, parts.credentials, guesses, utc_now, new_id)
     life, idle = timedelta(seconds=settings.session_life_s), timedelta(seconds=settings.session_idle_s)
     sessions = Sessions(parts.log, rows, checks, utc_now, new_id, life=life, idle=idle)
+    provider = None if parts.sso is None else Provider(parts.sso, utc_now, time.monotonic)
     return People(
         sessions=sessions,
         own_login=OwnLogin(parts.log, rows, sessions, checks, parts.credentials, new_id),
         passkeys=Passkeys(parts.log, PasskeyChallenges(parts.pool), sessions, checks, utc_now),
+        sso=Sso(parts.log, SsoFlows(parts.pool), provider, sessions, checks, bus, utc_now),
         proof_life=timedelta(seconds=settings.proof_life_s),
         proof_agents=settings.proof_agents,
         public_url=settings.public_url,

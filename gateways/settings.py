@@ -287,6 +287,42 @@ class Settings(BaseSettings):
         description="Passwords that one API process checks side by side; each takes 64 MiB for a fifth of a second.",
     )
 
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="The provider (OpenID Connect) that people may log in through: its issuer, to the letter, as "
+        "https://login.example.com/realms/main. Register `/login/sso` of this server with it.",
+    )
+    oidc_client_id: str | None = Field(default=None, description="What this installation is called there.")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="Its secret there; without it, it is a public client, and PKCE alone has to do."
+    )
+    oidc_name: str = Field(default="", max_length=60, description="What people call that provider: its host.")
+    oidc_ca_file: Path | None = Field(
+        default=None, description="The authority of its certificate (PEM) where that is not a public one."
+    )
+    oidc_scopes: str = Field(
+        default="openid email profile", description="What is asked for there, separated by spaces."
+    )
+    oidc_trusted_amr: str = Field(
+        default="",
+        description="Authentication methods (`amr`, as mfa,otp,hwk) that stand for a second factor where the provider "
+        "names one of them, separated by commas. Without any, a code is asked here.",
+    )
+    oidc_trusted_acr: str = Field(
+        default="", description="The same of authentication contexts (`acr`); they are asked for, too."
+    )
+    oidc_user_domains: str = Field(
+        default="",
+        description="Who has an address in one of these domains that the provider has verified gets a user at their "
+        "first login; separated by commas. Without any, an administrator adds users and links them.",
+    )
+    oidc_roles_claim: str = Field(default="groups", description="The claim by which such users get their roles.")
+    oidc_roles: str = Field(
+        default="",
+        description="Which: VALUE=ROLE, several separated by commas, each over everything. Only as the user is added: "
+        "afterwards roles are changed here. Without any, such a user may do nothing yet.",
+    )
+
     log_level: LogLevel = Field(default=LogLevel.INFO, description="What is worth a line.")
     log_format: LogFormat = Field(
         default=LogFormat.AUTO, description="console or json; auto: console on a terminal, JSON otherwise."
@@ -317,7 +353,14 @@ class Settings(BaseSettings):
             raise ValueError("it names no program")
         return value
 
-    @field_validator("nats_ca_file", "tls_cert_file", "tls_key_file", "tls_ca_file", mode="after")
+    @field_validator("oidc_issuer", mode="after")
+    @classmethod
+    def _is_issuer(cls, value: str | None) -> str | None:
+        from command_bus.sso_terms import must_be_reachable_safely  # noqa: PLC0415 -- most of the command line asks nobody
+
+        return None if value is None else must_be_reachable_safely(value, loopback=True)
+
+    @field_validator("nats_ca_file", "tls_cert_file", "tls_key_file", "tls_ca_file", "oidc_ca_file", mode="after")
     @classmethod
     def _is_readable(cls, value: Path | None) -> Path | None:
         if value is not None and not os.access(value, os.R_OK):

@@ -14,6 +14,7 @@ from domain import (
     extracts,
     fields,
     idempotency,
+    identities,
     login_attempts,
     logins,
     names,
@@ -288,9 +289,18 @@ _LINES |= {
     passkeys.PasskeyAdded: lambda event: f"Passkey {shown(event.name)!r} added.",
     passkeys.PasskeyRemoved: lambda _: "Passkey removed.",
     passkeys.PasskeyUsed: lambda _: "Passkey used.",
+    identities.IdentityLinked: lambda event: (
+        f"Identity {shown(event.subject)!r} at {shown(event.issuer)} linked: it may log in as this user."
+    ),
+    identities.IdentityUnlinked: lambda event: (
+        f"Identity {shown(event.subject)!r} at {shown(event.issuer)} unlinked{_because(event.reason)}."
+    ),
+    identities.IdentityHeld: lambda event: f"Identity is of user {event.user_id}.",
+    identities.IdentityFreed: lambda _: "Identity is nobody's.",
     login_attempts.CodeUsed: lambda _: "Code of the second factor used.",
     login_attempts.LoginRefused: lambda event: (
-        f"Refused from {shown(event.address)}, to {_words(event.purpose)}: {_words(event.why)}."
+        f"Refused from {shown(event.address)}, to {_words(event.purpose)}: {_words(event.why)}"
+        f"{f' ({shown(event.detail)})' if event.detail else ''}."
     ),
     login_attempts.LoginLockedOut: lambda event: (
         f"Locked out from {shown(event.address)} for {event.wait_s} s: too many were wrong, to {_words(event.purpose)}."

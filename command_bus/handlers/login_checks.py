@@ -101,6 +101,10 @@ class LoginChecks:
             await self._log.append([attempt.lock_out(locked)], _metadata(purpose, user_id, visitor))
         raise LockedOutError(retry_after_s=seconds)
 
+    async def forgive(self, account: str, visitor: Visitor) -> None:
+        """It was no guess, and what it allows is still to come."""
+        await self._patience.succeeded(account, visitor.address)
+
     async def password(self, login: Login, text: str) -> Shown | Why:
         """Compare a password; the same work is done where there is none."""
         right = await self._credentials.is_password(login.password_id, text)
@@ -167,9 +171,13 @@ class LoginChecks:
         self, purpose: Purpose, why: Why, user_id: UserId | None, visitor: Visitor
     ) -> LoginRefusedError | ProofRefusedError:
         """Record a refusal; returns what to raise, which says nothing of why."""
-        refused = LoginRefused(purpose=purpose, why=why, user_id=user_id, address=visitor.address)
-        await self._log.append([LoginAttempt(self._new_id()).refuse(refused)], _metadata(purpose, user_id, visitor))
+        await self.note(LoginRefused(purpose=purpose, why=why, user_id=user_id, address=visitor.address), visitor)
         return LoginRefusedError() if purpose is Purpose.LOG_IN else ProofRefusedError()
+
+    async def note(self, refused: LoginRefused, visitor: Visitor) -> None:
+        """Record a refusal."""
+        metadata = _metadata(refused.purpose, refused.user_id, visitor)
+        await self._log.append([LoginAttempt(self._new_id()).refuse(refused)], metadata)
 
 
 def _metadata(purpose: Purpose, user_id: UserId | None, visitor: Visitor) -> Metadata:

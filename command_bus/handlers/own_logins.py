@@ -22,7 +22,7 @@ from domain.ids import UserId
 from domain.login_attempts import Purpose, Why
 from domain.logins import Login, login_stream
 from domain.passwords import check_password, clean_password
-from domain.sessions import Ending, Proof, UserSession
+from domain.sessions import OF_PROVIDER, Ending, UserSession
 from domain.users import User
 
 
@@ -174,8 +174,11 @@ class OwnLogin:
         """Record it, and have the session go on under a new token: who knew the old one is out (no fixation)."""
         user_id = session.user_id
         old = await load(self._log, UserSession, session.session_id)
-        proofs: tuple[Proof, ...] = (shown.proof,)
-        opened = await self._sessions.open(user_id, login, proofs, visitor, replaces=session)
+        # What a provider vouched for holds for as long as the session goes on.
+        proofs = (shown.proof, *(one for one in old.proofs if one in OF_PROVIDER))
+        opened = await self._sessions.open(
+            user_id, login, proofs, visitor, replaces=session, identity_id=old.identity_id
+        )
         everything = [*shown.changes, *changes, old.end(Ending.REPLACED, visitor.address), opened.change]
         try:
             position = await self._checks.record(
@@ -185,7 +188,7 @@ class OwnLogin:
             await self._rows.drop(opened.row.session_id)
             raise
         await self._sessions.forget_older(user_id, login.generation)
-        return Begun(opened, login.pending, position)
+        return Begun(opened, login.pending_in(proofs), position)
 
     async def _shown(self, login: Login, user_id: UserId, visitor: Visitor, code: str) -> Shown:
         await self._checks.admit(Purpose.ENROLLMENT, account_of(user_id, ""), user_id, visitor)

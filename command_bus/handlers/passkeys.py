@@ -43,7 +43,7 @@ from command_bus.intents.passkeys import AddPasskey, LogInByPasskey
 from command_bus.passkey_challenges import PasskeyChallenges
 from command_bus.repository import load, load_existing
 from command_bus.second_factor import ISSUER
-from domain.errors import NotFoundError
+from domain.errors import NoSecondFactorError, NotFoundError
 from domain.ids import UserId
 from domain.login_attempts import Purpose, Why
 from domain.logins import Login, login_stream
@@ -88,6 +88,8 @@ class Passkeys:
     async def offer(self, session: LiveSession, place: Place) -> dict[str, Any]:
         """What a device is told that is to make a passkey."""
         user = await load_existing(self._log, User, session.user_id, "user")
+        if not (await load(self._log, Login, login_stream(session.user_id))).complete:
+            raise NoSecondFactorError("A passkey opens nothing by itself: enroll a second factor first.")
         challenge = await self._challenges.make(session.user_id, self._clock())
         options = generate_registration_options(
             rp_id=place.host,

@@ -113,6 +113,7 @@ class Sessions:
         used: Sequence[Change],
         account: str,
         visitor: Visitor,
+        identity_id: UUID | None = None,
     ) -> Begun:
         """Begin a session for somebody who has shown themselves.
 
@@ -123,11 +124,12 @@ class Sessions:
             used: what that uses up.
             account: as their attempts are counted by.
             visitor: from where.
+            identity_id: at a provider, where that vouched.
 
         Raises:
             LoginRefusedError: what they have shown was used up just now.
         """
-        opened = await self.open(user_id, login, proofs, visitor)
+        opened = await self.open(user_id, login, proofs, visitor, identity_id=identity_id)
         try:
             position = await self._checks.record(
                 Purpose.LOG_IN, account, user_id, visitor, [*used, opened.change], codes=bool(used)
@@ -136,7 +138,7 @@ class Sessions:
             await self._rows.drop(opened.row.session_id)
             raise
         await self._make_room(user_id, login.generation, visitor)
-        return Begun(opened, login.pending, position)
+        return Begun(opened, login.pending_in(proofs), position)
 
     async def prove(self, intent: Prove, session: LiveSession, visitor: Visitor) -> int:
         """Show once more who sits there; returns the position.
@@ -158,6 +160,21 @@ class Sessions:
             shown = await self._checks.code(login, session.user_id, told)
         if isinstance(shown, Why):
             raise await self._checks.refused(Purpose.PROOF, shown, session.user_id, visitor)
+        return await self.proved(session, shown, account, visitor)
+
+    async def proved(self, session: LiveSession, shown: Shown, account: str, visitor: Visitor) -> int:
+        """Record that whoever sits there has shown themselves; returns the position.
+
+        Args:
+            session: theirs.
+            shown: by what.
+            account: as their attempts are counted by.
+            visitor: from where.
+
+        Raises:
+            ProofRefusedError: what they have shown was used up just now.
+            SessionOverError: the session is over.
+        """
         own = await load(self._log, UserSession, session.session_id)
         changes = [*shown.changes, own.prove(shown.proof, visitor.address)]
         position = await self._checks.record(
@@ -173,6 +190,7 @@ class Sessions:
         proofs: Sequence[Proof],
         visitor: Visitor,
         replaces: LiveSession | None = None,
+        identity_id: UUID | None = None,
     ) -> Opened:
         """A session with its row on disk; its event is the caller's to record. It opens nothing without.
 
@@ -182,6 +200,7 @@ class Sessions:
             proofs: what they have shown.
             visitor: from where.
             replaces: the session that it goes on for, and whose time it has.
+            identity_id: at a provider, where that vouched.
         """
         session, now = UserSession(self._new_id()), self._clock()
         credential = mint(SESSION_PREFIX, session.stream_id)
@@ -207,6 +226,7 @@ class Sessions:
                 address=visitor.address,
                 agent=agent,
                 replaces=replaces.session_id if replaces is not None else None,
+                identity_id=identity_id,
                 expires_at=expires_at,
             )
         )

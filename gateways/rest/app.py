@@ -25,6 +25,7 @@ from gateways.rest.documentation import documentation
 from gateways.rest.errors import InternalError
 from gateways.rest.feed import LogFeed
 from gateways.rest.health import Health
+from gateways.rest.login_page import login_page
 from gateways.rest.observe import Observed
 from gateways.rest.parts import ApiParts, Readiness
 from gateways.rest.route import API, Route
@@ -58,6 +59,7 @@ def create_app(parts: ApiParts) -> Starlette:
     extra = [
         *Health(parts, feed, startup).routes(),
         *documentation(ROUTES),
+        *login_page(),
     ]
     for route in [*extra, *parts.agent_routes]:
         if isinstance(route, StarletteRoute):

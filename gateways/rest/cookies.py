@@ -23,6 +23,8 @@ SECURE_NAME = "__Host-fleetlog"
 PLAIN_NAME = "fleetlog"
 """Without TLS, on the loopback alone, where browsers take no other."""
 CSRF_HEADER = "X-CSRF-Token"
+SSO_SUFFIX = "-sso"
+"""Of the cookie that a login through a provider is known by until it has come back."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -38,13 +40,13 @@ def cookie_name(scope: Scope, headers: Headers) -> str | None:
     return PLAIN_NAME if host in _LOOPBACK else None
 
 
-def session_token(scope: Scope, headers: Headers) -> str | None:
+def session_token(scope: Scope, headers: Headers, suffix: str = "") -> str | None:
     """The token that the request's cookie holds, if it has one."""
     name = cookie_name(scope, headers)
-    return cookie_parser(headers.get("cookie", "")).get(name) or None if name is not None else None
+    return cookie_parser(headers.get("cookie", "")).get(name + suffix) or None if name is not None else None
 
 
-def give_cookie(response: Response, scope: Scope, headers: Headers, token: str, life_s: int) -> None:
+def give_cookie(response: Response, scope: Scope, headers: Headers, token: str, life_s: int, suffix: str = "") -> None:
     """Have a browser keep a session.
 
     Args:
@@ -53,10 +55,11 @@ def give_cookie(response: Response, scope: Scope, headers: Headers, token: str, 
         headers: of the request.
         token: of the session.
         life_s: how long it lasts, in seconds.
+        suffix: of the cookie's name, for what is no session.
     """
     name = must_have_cookie(scope, headers)
     secure = name == SECURE_NAME
-    response.set_cookie(name, token, max_age=life_s, path="/", secure=secure, httponly=True, samesite="strict")
+    response.set_cookie(name + suffix, token, max_age=life_s, path="/", secure=secure, httponly=True, samesite="strict")
 
 
 def take_cookie(response: Response, scope: Scope, headers: Headers) -> None:

@@ -18,6 +18,7 @@ from command_bus.event_log import EventLog, Mark
 from command_bus.handlers.own_logins import OwnLogin
 from command_bus.handlers.passkeys import Passkeys
 from command_bus.handlers.sessions import Sessions
+from command_bus.handlers.sso import Sso
 from domain.access import Access, Grant
 from domain.event import Recorded
 from domain.ids import UserId
@@ -67,6 +68,7 @@ class People:
     sessions: Sessions
     own_login: OwnLogin
     passkeys: Passkeys
+    sso: Sso
     proof_life: timedelta = timedelta(minutes=10)
     """So long after they have shown themselves they may do what can do harm."""
     proof_agents: int = 50

@@ -17,7 +17,7 @@ from command_bus.errors import (
 from command_bus.handlers.own_logins import session_of
 from command_bus.handlers.passkeys import Place
 from command_bus.intents.passkeys import AddPasskey, AskForPasskey, LogInByPasskey, OfferPasskey, RemovePasskey
-from domain.errors import NotFoundError
+from domain.errors import NoSecondFactorError, NotFoundError
 from gateways.rest.cookies import must_have_cookie, origins
 from gateways.rest.errors import CrossSiteError, HttpsNeededError
 from gateways.rest.route import Answer, Call, Model, Route, json_response
@@ -116,7 +116,7 @@ ROUTES: tuple[Route, ...] = (
         response=PasskeysModel,
         errors=(NoSessionError,),
     ),
-    own_route("/session/passkeys/offer", OfferPasskey, offer, _ASKED, response=PasskeyOptions),
+    own_route("/session/passkeys/offer", OfferPasskey, offer, (*_ASKED, NoSecondFactorError), response=PasskeyOptions),
     own_route("/session/passkeys", AddPasskey, add, (*_ASKED, ProofRefusedError, LockedOutError), response=Answer),
     own_route("/session/passkeys/{passkey_id}/remove", RemovePasskey, remove, (*_ASKED, NotFoundError)),
 )

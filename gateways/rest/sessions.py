@@ -44,6 +44,8 @@ from gateways.rest.observe import correlation_id
 from gateways.rest.route import Answer, Call, Handler, Model, Route, answered, json_response
 
 TAG = "Session"
+PAGE = "/login/sso"
+"""Where a provider sends browsers back to."""
 _CHECKED = (NoSessionError, SessionOverError, ProofRefusedError, LockedOutError, LoginsBusyError, NoMasterKeyError)
 
 
@@ -90,6 +92,14 @@ class LoggedIn(Answer):
     token: str | None = Field(description="`fls_...`, where it was asked for, or the request brought one so.")
 
 
+class Ended(Answer):
+    """A session that is over."""
+
+    provider_logout_url: str | None = Field(
+        description="Where a browser logs out at the provider, too, that this session began with; null without one."
+    )
+
+
 class Enrolled(LoggedIn):
     """The same, and what to keep for the day that the device is lost."""
 
@@ -108,6 +118,15 @@ class RecoveryCodes(Answer):
     """New recovery codes; those before open nothing any more. Shown this once."""
 
     recovery_codes: list[str]
+
+
+def page_url(call: Call) -> str:
+    """The page of logins, as the browser reaches it: at the public address, else at what it writes as Host."""
+    public_url = call.parts.people.public_url
+    if public_url is not None:
+        return public_url.rstrip("/") + PAGE
+    base = call.request.base_url
+    return f"{base.scheme}://{base.netloc}{PAGE}"
 
 
 def visitor(call: Call) -> Visitor:
@@ -195,7 +214,8 @@ async def end(call: Call) -> Response:
     position = await call.parts.people.sessions.end(
         session.session_id, session.user_id, Ending.LOGGED_OUT, visitor(call)
     )
-    response = done_response(str(session.session_id), position)
+    url = await call.parts.people.sso.logout_url(session.session_id, page_url(call))
+    response = done_response(str(session.session_id), position, {"provider_logout_url": url})
     take_cookie(response, call.request.scope, call.request.headers)
     # What pages of ours keep in the browser goes with it.
     response.headers["Clear-Site-Data"] = '"cache", "storage"'
@@ -315,7 +335,7 @@ ROUTES: tuple[Route, ...] = (
         intent=LogIn,
         errors=(LoginRefusedError, LockedOutError, LoginsBusyError, NoMasterKeyError, CrossSiteError, HttpsNeededError),
     ),
-    own_route("/session/end", EndSession, end, (NoSessionError, SessionOverError), unfinished=True),
+    own_route("/session/end", EndSession, end, (NoSessionError, SessionOverError), response=Ended, unfinished=True),
     own_route("/session/proof", Prove, prove, _CHECKED),
     own_route(
         "/session/password",

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,9 @@ from tests.rest.harness import Api, Fleet, composed
 
 
 @asynccontextmanager
-async def administered(url: str) -> AsyncIterator[Api]:
+async def administered(url: str, **more: Any) -> AsyncIterator[Api]:
     """The API on this database behind a real server, with an administrator's key."""
-    async with composed(url) as api:
+    async with composed(url, **more) as api:
         done = await api.bus.dispatch(
             CreateApiKey(name="admin", role=Role.ADMIN), Caller(actor="system", correlation_id=new_id())
         )

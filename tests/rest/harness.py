@@ -29,6 +29,7 @@ from command_bus.handlers.login_checks import LoginChecks
 from command_bus.handlers.own_logins import OwnLogin
 from command_bus.handlers.passkeys import Passkeys
 from command_bus.handlers.sessions import Sessions
+from command_bus.handlers.sso import Sso
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
 from command_bus.keystore import CREDENTIALS, Keystore
@@ -38,6 +39,9 @@ from command_bus.passwords import Cost, PasswordHasher
 from command_bus.postgres import app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.session_rows import SessionRows
+from command_bus.sso_flows import SsoFlows
+from command_bus.sso_provider import Provider
+from command_bus.sso_terms import SsoTerms
 from command_bus.wiring import make_bus
 from domain.ids import AgentId
 from domain.roles import Role
@@ -165,6 +169,9 @@ class Api(msgspec.Struct):
     clock: Any = None
     """Moves on when the test says so."""
     hasher: Any = None
+    provider: Any = None
+    """As this API asks it."""
+    guesses: Any = None
 
     def client(self, key: str | None = None, *, check: bool = True, **headers: str) -> httpx2.AsyncClient:
         """A client with a key; the administrator's by default, none if it is empty."""
@@ -308,6 +315,7 @@ async def composed(
     first: Service | None = None,
     agents: bool = False,
     terms: Mapping[str, Any] = MappingProxyType({}),
+    sso: SsoTerms | None = None,
     **changes: Any,
 ) -> AsyncIterator[Api]:
     """The API on this database, its projector beside it.
@@ -317,6 +325,7 @@ async def composed(
         first: what it has to wait for.
         agents: serve them too: enrollment and check-ins.
         terms: of people's sessions.
+        sso: the provider that people log in through.
         changes: to its parts.
     """
     log = PostgresEventLog(url, inline=INLINE, name="test")
@@ -330,7 +339,8 @@ async def composed(
     hasher = PasswordHasher(QUICK)
     credentials = CredentialStore(Keystore(pool, KEYS, CREDENTIALS), hasher)
     reads = RolloutReader(pool.connection, catch_up)
-    bus = make_bus(log, in_flight, reads, keystore=Keystore(pool, KEYS), credentials=credentials)
+    issuer = sso.issuer if sso is not None else None
+    bus = make_bus(log, in_flight, reads, keystore=Keystore(pool, KEYS), credentials=credentials, issuer=issuer)
 
     async def postgres() -> dict[str, Any]:
         return {"position": await log.head()}
@@ -342,7 +352,9 @@ async def composed(
     sessions = Sessions(log, rows, checks, clock, new_id)
     own_login = OwnLogin(log, rows, sessions, checks, credentials, new_id)
     passkeys = Passkeys(log, PasskeyChallenges(pool), sessions, checks, clock)
-    people = People(sessions=sessions, own_login=own_login, passkeys=passkeys, **terms)
+    provider = Provider(sso, clock, time.monotonic) if sso is not None else None
+    through = Sso(log, SsoFlows(pool), provider, sessions, checks, bus, clock)
+    people = People(sessions=sessions, own_login=own_login, passkeys=passkeys, sso=through, **terms)
     services: list[Service] = [*([first] if first else []), log, waiter, Projector(app_conninfo(url))]
     served = None
     if agents:
@@ -368,7 +380,9 @@ async def composed(
     )
     app = create_app(replace(parts, **changes))
     async with running(app) as (address, server):
-        api = Api(address, log, bus, in_flight, live, "", server, pool, waiter, [], served, clock, hasher)
+        api = Api(
+            address, log, bus, in_flight, live, "", server, pool, waiter, [], served, clock, hasher, provider, guesses
+        )
         yield api
         for client in api.clients:
             await client.aclose()

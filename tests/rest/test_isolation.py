@@ -27,6 +27,7 @@ NOT_OF_TENANTS = (
     "/session",
     "/sessions",
     "/session/passkeys",
+    "/session/sso",
 )
 READS = [
     route for route in ROUTES if route.method == "GET" and not route.everywhere and route.path not in NOT_OF_TENANTS
@@ -356,6 +357,7 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "users": {"name": "mine"},
         "user_id": {"name": "mine"},
         "grants": {"grants": []},
+        "identities": {"subject": "mine"},
         "roles": {"name": "mine", "permissions": []},
         "role_id": {"name": "mine"},
         "secrets": {"name": "mine", "value": "long enough", "scope": {"kind": "site", "site_id": other.ids["site_id"]}},
@@ -366,6 +368,8 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
     body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
     if route.method == "PATCH" and route.path.endswith("/fields"):
         body = {"values": {"seat": "mine"}}
-    ids = other.ids | dict.fromkeys(("key_id", "user_id", "role_id", "approval_id"), other.ids["agent_id"])
+    ids = other.ids | dict.fromkeys(
+        ("key_id", "user_id", "identity_id", "role_id", "approval_id"), other.ids["agent_id"]
+    )
     path = route.path.format(**ids, script_id=mine.ids["site_id"])
     return path, body

@@ -1,0 +1,303 @@
+"""Logging in through a provider (OpenID Connect, authorization code with PKCE), and showing oneself once more so.
+
+    offer ──► the browser goes to the provider ──► answer (once: exchanged, verified, linked?) ──► log in (+ a code)
+
+Four things have to meet: the state that travelled with the browser, the ticket that stayed with whoever began it, the
+code that the provider gave to that very request (PKCE), and a token that names this request's nonce. So nobody's answer
+can be planted on somebody else, and a code that was seen on its way is worth nothing.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from command_bus.authenticating import LiveSession
+from command_bus.bus import CommandBus
+from command_bus.context import Caller, Clock
+from command_bus.errors import (
+    CodeNeededError,
+    IdentityNotLinkedError,
+    ProofRefusedError,
+    ProviderUnavailableError,
+    SsoOffError,
+    SsoRefusedError,
+)
+from command_bus.event_log import EventLog
+from command_bus.handlers.login_checks import LoginChecks, Shown, Visitor
+from command_bus.handlers.sessions import Begun, Sessions, account_of
+from command_bus.intents.grants import Grant
+from command_bus.intents.sso import AnswerSso, LinkIdentity, LogInBySso, ProveBySso
+from command_bus.intents.users import CreateUser
+from command_bus.repository import load
+from command_bus.sso_flows import Began, Flow, SsoFlows
+from command_bus.sso_provider import LEEWAY_S, Provider, ProviderRefusedError, Vouched
+from domain.errors import DomainError, InvalidValueError
+from domain.event import Change
+from domain.identities import Identity, IdentityHolder, clean_identity
+from domain.ids import UserId
+from domain.login_attempts import LoginRefused, Purpose, Why
+from domain.logins import Login, login_stream
+from domain.sessions import Proof, UserSession
+from domain.users import User, UserKind
+
+ACTOR = "sso"
+"""Who adds the users of a trusted domain."""
+BROWSER, BROWSER_PROOF, COPIED = "b", "p", "t"
+"""In front of a state: whose answer the page hands in itself, or shows; otherwise the port that it goes on to."""
+_MAX_SHOWN = 200
+
+
+class Offered(msgspec.Struct, frozen=True):
+    url: str
+    state: str
+    ticket: str
+    expires_at: datetime
+
+
+class Known(msgspec.Struct, frozen=True):
+    """Somebody whom the provider vouched for."""
+
+    name: str
+    code_needed: bool
+
+
+class Sso:
+    """The way in through a provider.
+
+    Args:
+        log: the event log.
+        flows: logins that have not come back.
+        provider: of identities; None where there is none.
+        sessions: begins them.
+        checks: counts attempts, compares codes and records refusals.
+        bus: adds users of a trusted domain.
+        clock: now.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        flows: SsoFlows,
+        provider: Provider | None,
+        sessions: Sessions,
+        checks: LoginChecks,
+        bus: CommandBus,
+        clock: Clock,
+    ) -> None:
+        self._log = log
+        self._flows = flows
+        self._set_up = provider
+        self._sessions = sessions
+        self._checks = checks
+        self._bus = bus
+        self._clock = clock
+
+    @property
+    def name(self) -> str | None:
+        """What people call the provider; None where there is none."""
+        return self._set_up.terms.shown_name if self._set_up is not None else None
+
+    @property
+    def _provider(self) -> Provider:
+        if self._set_up is None:
+            raise SsoOffError
+        return self._set_up
+
+    async def offer(
+        self, kind: str, redirect_uri: str, ticket: str | None = None, session: LiveSession | None = None
+    ) -> Offered:
+        """Begin.
+
+        Args:
+            kind: `BROWSER`, `BROWSER_PROOF`, `COPIED`, or the port of a terminal.
+            redirect_uri: of our page, as the browser reaches it.
+            ticket: that the same browser has already, of another page of ours.
+            session: whose person shows themselves once more; None to log in.
+
+        Raises:
+            SsoOffError: there is no provider.
+            ProviderUnavailableError: it cannot be asked.
+        """
+        provider = self._provider
+        session_id = session.session_id if session is not None else None
+        began: Began = await self._flows.begin(kind, redirect_uri, ticket, session_id, self._clock())
+        url = await provider.authorization_url(began.state, began.asked, fresh=session is not None)
+        return Offered(url, began.state, began.ticket, began.expires_at)
+
+    async def answer(self, intent: AnswerSso, ticket: str | None, visitor: Visitor) -> Known:
+        """Take what the provider answered.
+
+        Raises:
+            SsoRefusedError: it holds nothing; on record.
+            IdentityNotLinkedError: it is somebody whom nobody here is linked to.
+            ProviderUnavailableError: the provider cannot be asked; the login is to be begun anew.
+            LockedOutError: too many were wrong lately from there.
+        """
+        # Whose account it is about nobody knows yet: the address alone is counted.
+        account = account_of(None, f"sso {intent.state}")
+        await self._checks.admit(Purpose.LOG_IN, account, None, visitor)
+        flow, identity, vouched = await self._vouched(Purpose.LOG_IN, intent, ticket, None, visitor)
+        user_id = (await load(self._log, IdentityHolder, identity.id)).holder
+        if user_id is None:
+            user_id = await self._provisioned(identity, vouched, visitor)
+        if user_id is None:
+            detail = f"{identity.issuer} {identity.subject}"
+            await self._note(Purpose.LOG_IN, Why.SSO_NOT_LINKED, None, visitor, detail)
+            raise IdentityNotLinkedError(
+                "The provider knows you, and no user here is linked to you. An administrator links one with: "
+                f"fleetlog users link USER --subject {identity.subject!r}"
+            )
+        user, login = await self._read(user_id)
+        if user.disabled:
+            raise await self._refused(Purpose.LOG_IN, Why.DISABLED_USER, user_id, visitor)
+        await self._flows.vouched(flow, user_id, identity.id, second_factor=vouched.second_factor)
+        await self._checks.forgive(account, visitor)
+        return Known(user.name, login.totp_id is not None and not vouched.second_factor)
+
+    async def log_in(self, intent: LogInBySso, ticket: str | None, visitor: Visitor) -> Begun:
+        """Begin a session for whom the provider vouched for, on a code where that is needed.
+
+        Raises:
+            SsoRefusedError: nobody was vouched for, or not any more; on record.
+            CodeNeededError: a code is needed, and none came.
+            LoginRefusedError: the code is wrong; on record. Another may be tried.
+            LockedOutError: too many were wrong lately.
+        """
+        self._provider  # noqa: B018 -- refuses where there is none
+        flow = await self._flows.find(intent.state, ticket or "", self._clock())
+        account = account_of(flow.user_id if flow is not None else None, f"sso {intent.state}")
+        if flow is None or flow.user_id is None or flow.identity_id is None:
+            await self._checks.admit(Purpose.LOG_IN, account, None, visitor)
+            raise await self._refused(Purpose.LOG_IN, Why.SSO_UNKNOWN_ANSWER, None, visitor)
+        user, login = await self._read(flow.user_id)
+        linked = any(one.id == flow.identity_id for one in login.identities)
+        if not user.exists or user.disabled or user.kind is not UserKind.PERSON or not linked:
+            why = Why.SSO_NOT_LINKED if user.exists and not linked else Why.DISABLED_USER
+            raise await self._refused(Purpose.LOG_IN, why, flow.user_id, visitor)
+        needed = login.totp_id is not None and not flow.second_factor
+        if needed and intent.code is None:
+            raise CodeNeededError
+        await self._checks.admit(Purpose.LOG_IN, account, flow.user_id, visitor)
+        proofs, used = [Proof.SSO], list[Change]()
+        if flow.second_factor:
+            proofs.append(Proof.SSO_SECOND_FACTOR)
+        if needed and intent.code is not None:
+            shown = await self._checks.code(login, flow.user_id, intent.code.get_secret_value())
+            if isinstance(shown, Why):
+                raise await self._checks.refused(Purpose.LOG_IN, shown, flow.user_id, visitor)
+            proofs.append(shown.proof)
+            used = list(shown.changes)
+        if not await self._flows.end(flow):
+            raise await self._refused(Purpose.LOG_IN, Why.SSO_UNKNOWN_ANSWER, flow.user_id, visitor)
+        return await self._sessions.begin(
+            flow.user_id, login, proofs, used, account, visitor, identity_id=flow.identity_id
+        )
+
+    async def prove(self, intent: ProveBySso, ticket: str | None, session: LiveSession, visitor: Visitor) -> int:
+        """Show once more who sits there; returns the position. The provider must have asked them since.
+
+        Raises:
+            ProofRefusedError: it is not them, or they were not asked; on record.
+            ProviderUnavailableError: the provider cannot be asked.
+            LockedOutError: too many were wrong lately.
+        """
+        user_id, account = session.user_id, account_of(session.user_id, "")
+        await self._checks.admit(Purpose.PROOF, account, user_id, visitor)
+        try:
+            flow, identity, vouched = await self._vouched(Purpose.PROOF, intent, ticket, session, visitor)
+        except SsoRefusedError:
+            raise ProofRefusedError("The provider's answer proves nothing here; begin anew.") from None
+        _, login = await self._read(user_id)
+        asked_anew = vouched.auth_time is not None and vouched.auth_time >= flow.began_at.timestamp() - LEEWAY_S
+        if identity not in login.identities or not asked_anew:
+            detail = "the provider did not ask anew" if identity in login.identities else "another identity"
+            await self._note(Purpose.PROOF, Why.SSO_BAD_TOKEN, user_id, visitor, detail)
+            raise ProofRefusedError("The provider's answer is not of you, or of an earlier time; begin anew.")
+        await self._flows.end(flow)
+        return await self._sessions.proved(session, Shown(Proof.SSO), account, visitor)
+
+    async def logout_url(self, session_id: UUID, back_to: str) -> str | None:
+        """Where a browser logs out at the provider, too, after a session that began there."""
+        if self._set_up is None:
+            return None
+        began = await load(self._log, UserSession, session_id)
+        return await self._set_up.logout_url(back_to) if Proof.SSO in began.proofs else None
+
+    async def identities_of(self, user_id: UUID) -> list[Identity]:
+        """Of a user, in order."""
+        return sorted((await load(self._log, Login, login_stream(user_id))).identities)
+
+    async def _vouched(
+        self,
+        purpose: Purpose,
+        intent: AnswerSso | ProveBySso,
+        ticket: str | None,
+        session: LiveSession | None,
+        visitor: Visitor,
+    ) -> tuple[Flow, Identity, Vouched]:
+        """Whom an answer stands for: the login that it is of, who it is, and all of the provider's word."""
+        provider, user_id = self._provider, session.user_id if session is not None else None
+        session_id = session.session_id if session is not None else None
+        flow = await self._flows.take(intent.state, ticket or "", session_id, self._clock())
+        if flow is None:
+            raise await self._refused(purpose, Why.SSO_UNKNOWN_ANSWER, user_id, visitor)
+        try:
+            await provider.must_be_of_it(intent.iss)
+            if intent.code is None:
+                why = "".join(one for one in intent.error or "no code came" if one.isprintable())
+                raise await self._refused(purpose, Why.SSO_DECLINED, user_id, visitor, why)
+            vouched = await provider.redeem(intent.code.get_secret_value(), flow.asked)
+            return flow, clean_identity(provider.terms.issuer, vouched.subject), vouched
+        except (ProviderRefusedError, InvalidValueError) as error:
+            raise await self._refused(purpose, Why.SSO_BAD_TOKEN, user_id, visitor, str(error)) from error
+        except ProviderUnavailableError as error:
+            await self._note(purpose, Why.SSO_UNAVAILABLE, user_id, visitor, error.detail)
+            raise
+
+    async def _provisioned(self, identity: Identity, vouched: Vouched, visitor: Visitor) -> UserId | None:
+        """A user for somebody of a trusted domain who comes for the first time; None of anybody else.
+
+        An identity is never linked to a user who is there already, whatever the address: whoever can have the provider
+        vouch for an address would be that user.
+        """
+        terms, email = self._provider.terms, vouched.email
+        if email is None or email.rpartition("@")[2].lower() not in terms.domains:
+            return None
+        told = vouched.claims.get(terms.roles_claim)
+        values = [one for one in told if isinstance(one, str)] if isinstance(told, list) else [told]
+        roles = dict.fromkeys(terms.roles[one] for one in values if isinstance(one, str) and one in terms.roles)
+        try:
+            made = await self._bus.dispatch(
+                CreateUser(name=email, email=email, grants=[Grant(role=role, everything=True) for role in roles]),
+                self._caller(visitor, f"sso-user-{identity.id}"),
+            )
+            user_id = UserId(UUID(made.answer["id"]))
+            link = LinkIdentity(user_id=user_id, issuer=identity.issuer, subject=identity.subject)
+            await self._bus.dispatch(link, self._caller(visitor, f"sso-link-{identity.id}"))
+        except (DomainError, ValueError) as error:  # the name is taken, a role is none, or it was unlinked on purpose
+            detail = f"no user could be added for {email}: {error}"[:_MAX_SHOWN]
+            await self._note(Purpose.LOG_IN, Why.SSO_NOT_LINKED, None, visitor, detail)
+            return None
+        return (await load(self._log, IdentityHolder, identity.id)).holder
+
+    def _caller(self, visitor: Visitor, once: str) -> Caller:
+        """What is named is done once, however often somebody comes for the first time at once."""
+        return Caller(actor=ACTOR, correlation_id=visitor.correlation_id, idempotency_key=once)
+
+    async def _read(self, user_id: UserId) -> tuple[User, Login]:
+        return await load(self._log, User, user_id), await load(self._log, Login, login_stream(user_id))
+
+    async def _refused(
+        self, purpose: Purpose, why: Why, user_id: UserId | None, visitor: Visitor, detail: str = ""
+    ) -> SsoRefusedError:
+        await self._note(purpose, why, user_id, visitor, detail)
+        return SsoRefusedError()
+
+    async def _note(
+        self, purpose: Purpose, why: Why, user_id: UserId | None, visitor: Visitor, detail: str = ""
+    ) -> None:
+        refused = LoginRefused(
+            purpose=purpose, why=why, user_id=user_id, address=visitor.address, detail=detail[:_MAX_SHOWN]
+        )
+        await self._checks.note(refused, visitor)

@@ -1,0 +1,117 @@
+"""Logins that went to a provider and have not come back: the table of them. Each is answered once, by who began it."""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from command_bus.postgres import AsyncPool
+from command_bus.sso_provider import Asked
+from domain.ids import UserId
+
+LIFE = timedelta(minutes=10)
+_BYTES = 32
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """One of them."""
+
+    state_sha256: bytes
+    asked: Asked
+    began_at: datetime
+    user_id: UserId | None = None
+    """Whom the provider vouched for; None until it has."""
+    identity_id: UUID | None = None
+    second_factor: bool = False
+
+
+class Began(msgspec.Struct, frozen=True):
+    """What its beginner is given: one half travels with the browser, the other stays."""
+
+    state: str
+    ticket: str
+    asked: Asked
+    expires_at: datetime
+
+
+class SsoFlows:
+    """The table.
+
+    Args:
+        pool: connections of the application.
+    """
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self._pool = pool
+
+    async def begin(
+        self, kind: str, redirect_uri: str, ticket: str | None, session_id: UUID | None, now: datetime
+    ) -> Began:
+        """A new one; those whose time is up go.
+
+        Args:
+            kind: in front of the state, for the page that takes the answer.
+            redirect_uri: where the answer comes to.
+            ticket: of one that the same browser began a moment ago; None has one made.
+            session_id: whose person shows themselves once more; None where somebody logs in.
+            now: the time.
+        """
+        state, ticket = f"{kind}.{secrets.token_urlsafe(_BYTES)}", ticket or secrets.token_urlsafe(_BYTES)
+        asked = Asked(secrets.token_urlsafe(_BYTES), secrets.token_urlsafe(_BYTES), redirect_uri)
+        async with self._pool.connection() as connection:
+            await connection.execute("DELETE FROM fleetlog.sso_flows WHERE expires_at <= %s", [now])
+            await connection.execute(
+                "INSERT INTO fleetlog.sso_flows (state_sha256, ticket_sha256, nonce, verifier, redirect_uri, "
+                "session_id, began_at, expires_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                [_hash(state), _hash(ticket), *msgspec.structs.astuple(asked), session_id, now, now + LIFE],
+            )
+        return Began(state, ticket, asked, now + LIFE)
+
+    async def take(self, state: str, ticket: str, session_id: UUID | None, now: datetime) -> Flow | None:
+        """The one that is answered, if it was begun so and not answered before; of two at once, one has it."""
+        found = await self._one(
+            "UPDATE fleetlog.sso_flows SET taken = true WHERE state_sha256 = %s AND ticket_sha256 = %s "
+            "AND session_id IS NOT DISTINCT FROM %s AND expires_at > %s AND NOT taken "
+            "RETURNING nonce, verifier, redirect_uri, began_at",
+            [_hash(state), _hash(ticket), session_id, now],
+        )
+        return None if found is None else Flow(_hash(state), Asked(*found[:3]), found[3])
+
+    async def vouched(self, flow: Flow, user_id: UserId, identity_id: UUID, *, second_factor: bool) -> None:
+        """Note whom it is for."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "UPDATE fleetlog.sso_flows SET user_id = %s, identity_id = %s, second_factor = %s "
+                "WHERE state_sha256 = %s",
+                [user_id, identity_id, second_factor, flow.state_sha256],
+            )
+
+    async def find(self, state: str, ticket: str, now: datetime) -> Flow | None:
+        """One that was vouched for, and has not begun a session yet."""
+        found = await self._one(
+            "SELECT nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor "
+            "FROM fleetlog.sso_flows WHERE state_sha256 = %s AND ticket_sha256 = %s AND session_id IS NULL "
+            "AND expires_at > %s AND user_id IS NOT NULL",
+            [_hash(state), _hash(ticket), now],
+        )
+        return None if found is None else Flow(_hash(state), Asked(*found[:3]), *found[3:])
+
+    async def end(self, flow: Flow) -> bool:
+        """Whether it was still there; of two that end it at once, one hears so."""
+        return (
+            await self._one(
+                "DELETE FROM fleetlog.sso_flows WHERE state_sha256 = %s RETURNING state_sha256", [flow.state_sha256]
+            )
+            is not None
+        )
+
+    async def _one(self, sql: Any, parameters: list[Any]) -> Any:
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(sql, parameters)).fetchone()
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,93 @@
+"""Identities at a provider (OpenID Connect): who vouches, and what it calls somebody; each opens one user's door.
+
+A provider's word for somebody is its issuer and a subject, which it never gives to anybody else (OpenID Connect Core
+1.0, section 2). Names and addresses there may change hands, so nothing goes by them. That an identity belongs to one
+user alone is a stream of its own, as with names.
+"""
+
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import IdentityTakenError, InvalidValueError
+from domain.event import Aggregate, Change, Event
+from domain.ids import UserId, derived_id
+
+MOST = 20
+"""Of one user."""
+MAX_SUBJECT_LENGTH = 255
+MAX_ISSUER_LENGTH = 500
+
+
+class Identity(msgspec.Struct, frozen=True, order=True):
+    issuer: str
+    subject: str
+
+    @property
+    def id(self) -> UUID:
+        return derived_id("sso-identity", self.issuer, self.subject)
+
+
+class IdentityLinked(Event, frozen=True, kw_only=True):
+    """Whoever the provider calls so may log in as this user."""
+
+    user_id: UserId
+    issuer: str
+    subject: str
+
+
+class IdentityUnlinked(Event, frozen=True, kw_only=True):
+    """Not any more; all sessions of the user are over."""
+
+    user_id: UserId
+    issuer: str
+    subject: str
+    reason: str = ""
+
+
+class IdentityHeld(Event, frozen=True, kw_only=True):
+    user_id: UserId
+
+
+class IdentityFreed(Event, frozen=True, kw_only=True):
+    user_id: UserId
+
+
+def clean_identity(issuer: str, subject: str) -> Identity:
+    """Refuse what no provider says.
+
+    Raises:
+        InvalidValueError: one of the two is empty, too long, or holds what cannot be shown.
+    """
+    for name, text, most in (("issuer", issuer, MAX_ISSUER_LENGTH), ("subject", subject, MAX_SUBJECT_LENGTH)):
+        if not 0 < len(text) <= most or not text.isprintable() or text != text.strip():
+            raise InvalidValueError(f"{name}: 1 to {most} characters, exactly as the provider writes it.")
+    return Identity(issuer, subject)
+
+
+class IdentityHolder(Aggregate):
+    """Whose an identity is."""
+
+    holder: UserId | None = None
+
+    def hold(self, user_id: UserId) -> Change:
+        """Give it to a user.
+
+        Raises:
+            IdentityTakenError: it is somebody's.
+        """
+        if self.holder is not None:
+            raise IdentityTakenError
+        return self.decide(IdentityHeld(user_id=user_id))
+
+    def free(self, user_id: UserId) -> Change:
+        return self.decide(IdentityFreed(user_id=user_id))
+
+    def when(self, event: Event) -> None:
+        match event:
+            case IdentityHeld():
+                self.holder = event.user_id
+            case IdentityFreed():
+                self.holder = None
+            case _:
+                super().when(event)
