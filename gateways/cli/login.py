@@ -16,6 +16,7 @@ from gateways.cli.grants import shown
 from gateways.cli.output import Output, Row
 from gateways.cli.profile import Profile, clean_url, find, kept, profile_file, read_ca, save
 from gateways.cli.session import BAD_REQUEST, Session, command
+from gateways.cli.sso import through_provider
 from schema.authorities import AuthorityError, pinned
 
 _TIMEOUT_S = 10.0
@@ -35,6 +36,10 @@ def login(
     user: Annotated[
         str | None, typer.Option("--user", help="Log in as this person; without it, with an API key.")
     ] = None,
+    sso: Annotated[bool, typer.Option("--sso", help="Log in through the provider that is set there.")] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="With --sso: whether there is a browser on this machine.")
+    ] = True,
     ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="The server's authority (PEM).")] = None,
     fingerprint: Annotated[
         str | None,
@@ -45,6 +50,7 @@ def login(
 ) -> None:
     """Keep an address and a way in for the commands to come: a person's session, or an API key.
 
+    With --sso a browser goes to the provider; without one on this machine, --no-browser, and copy what the page shows.
     Password, code or key are asked for, or read from standard input, a line each, when that is not a terminal; they
     never stand on a command line. At the first login there is no code yet: the password is changed, and a second factor
     enrolled.
@@ -53,6 +59,11 @@ def login(
     try:
         url = clean_url(url)
         trusted = _authority(url, ca, fingerprint)
+        if sso:
+            if user is not None:
+                raise BadValueError("--user or --sso, not both: the provider says who you are.")
+            _by_provider(out, Profile(url, "", trusted), browser=browser)
+            return
         if user is not None:
             _as_person(out, Profile(url, "", trusted), user)
             return
@@ -99,13 +110,27 @@ def _as_person(out: Output, nobody: Profile, user: str) -> None:
     code = asked("Code (none at the first login): ") or None
     with Api(nobody) as api:
         answer = api.post("/session", {"user": user, "password": password, "code": code, "bearer": True})
+    _go_on(out, nobody, answer, password)
+
+
+def _by_provider(out: Output, nobody: Profile, *, browser: bool) -> None:
+    with Api(nobody) as api:
+        returned = through_provider(api, out, "/session/sso/offer", browser=browser)
+        known = api.post("/session/sso/answer", returned.handed_in)
+        code = asked(f"Code of {known['name']}: ") if known["code_needed"] else None
+        begin = {"state": returned.state, "ticket": returned.ticket, "code": code, "bearer": True}
+        answer = api.post("/session/sso", begin)
+    _go_on(out, nobody, answer, "")
+
+
+def _go_on(out: Output, nobody: Profile, answer: Row, password: str) -> None:
     # Kept at once: whatever is put in order below gives the session another token, and each is kept in turn.
     profile = first_login.keep(nobody, answer)
     if answer["pending"]:
         profile = first_login.complete(out, profile, password, answer["pending"])
     with Api(profile) as api:
         holder = api.get("/me")
-    out.plain(f"Logged in to {profile.url} as {holder.get('name') or user} ({roles_of(holder)}).")
+    out.plain(f"Logged in to {profile.url} as {holder.get('name') or holder['actor']} ({roles_of(holder)}).")
 
 
 def roles_of(holder: Row) -> str:

@@ -10,6 +10,7 @@ from gateways.cli.errors import AmbiguousError, BadValueError, NotFoundHereError
 from gateways.cli.output import Column, ago, moment
 from gateways.cli.profile import Profile, kept
 from gateways.cli.session import Session, command, group, proof_of
+from gateways.cli.sso import through_provider
 
 app = group("sessions", "Where you are logged in.")
 
@@ -61,8 +62,18 @@ def end_all(session: Session) -> None:
     session.out.done("You are logged out everywhere.", answer)
 
 
-def prove(session: Session) -> None:
+def prove(
+    session: Session,
+    sso: Annotated[bool, typer.Option("--sso", help="Through the provider that you log in through.")] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="With --sso: whether there is a browser on this machine.")
+    ] = True,
+) -> None:
     """Show once more that it is you, for what can do harm; asked for by itself on a terminal."""
+    if sso:
+        returned = through_provider(session.api, session.out, "/session/proof/sso/offer", browser=browser)
+        session.out.done("Proved.", session.api.post("/session/proof/sso", returned.handed_in))
+        return
     answer = session.api.post("/session/proof", proof_of(asked_password("Password or code: ")))
     session.out.done("Proved.", answer)
 

@@ -6,6 +6,7 @@ import typer
 
 from gateways.cli import finding, grants
 from gateways.cli.asking import asked_password
+from gateways.cli.errors import AmbiguousError, NotFoundHereError
 from gateways.cli.finding import Names
 from gateways.cli.grants import GrantOption
 from gateways.cli.output import Column
@@ -132,3 +133,54 @@ def log_out(session: Session, user: UserArgument, reason: Reason = "") -> None:
     found = finding.user(session.api, user)
     answer = session.api.post(f"/users/{found['id']}/sessions/revoke", {"reason": reason})
     session.out.done(f"{found['name']} is logged out everywhere.", answer)
+
+
+@command(app, "identities")
+def list_identities(session: Session, user: UserArgument) -> None:
+    """List whom a provider may vouch for as this user."""
+    found = finding.user(session.api, user)
+    columns = (
+        Column("subject", lambda one: one["subject"]),
+        Column("issuer", lambda one: one["issuer"]),
+        Column("id", lambda one: one["id"]),
+    )
+    empty = f"{found['name']} is linked to nobody at a provider."
+    session.out.rows(columns, session.api.get(f"/users/{found['id']}/identities")["items"], empty=empty)
+
+
+@command(app, "link")
+def link_identity(
+    session: Session,
+    user: UserArgument,
+    subject: Annotated[
+        str, typer.Option("--subject", help="What the provider calls them for ever (`sub`); a first try shows it.")
+    ],
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", help="The provider; without it, the one that is set.")
+    ] = None,
+) -> None:
+    """Let whom the provider calls so log in as this user."""
+    found = finding.user(session.api, user)
+    body = {"subject": subject, "issuer": issuer}
+    answer = session.api.post(f"/users/{found['id']}/identities", body)
+    session.out.done(f"{subject} logs in as {found['name']} from now on.", answer)
+
+
+@command(app, "unlink")
+def unlink_identity(
+    session: Session,
+    user: UserArgument,
+    subject: Annotated[str, typer.Option("--subject", help="As `users identities` shows it.")],
+    reason: Reason = "",
+) -> None:
+    """Take an identity from a user: it opens nothing any more, and all sessions of the user are over."""
+    found = finding.user(session.api, user)
+    items = session.api.get(f"/users/{found['id']}/identities")["items"]
+    fitting = [one for one in items if subject in (one["subject"], one["id"])]
+    if not fitting:
+        raise NotFoundHereError(f"{found['name']} has no identity {subject!r}; `fleetlog users identities` lists them.")
+    if len(fitting) > 1:
+        raise AmbiguousError(f"{found['name']} has {len(fitting)} identities {subject!r}; give the id of one.")
+    body = {"reason": reason}
+    answer = session.api.post(f"/users/{found['id']}/identities/{fitting[0]['id']}/remove", body)
+    session.out.done(f"{subject} no longer logs in as {found['name']}.", answer)
