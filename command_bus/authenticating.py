@@ -20,7 +20,14 @@ from domain.event import Recorded
 from domain.ids import UserId
 from domain.sessions import SessionProved
 
-_MODULES = ("domain.api_keys", "domain.roles", "domain.users", "domain.logins", "domain.sessions")
+_MODULES = (
+    "domain.api_keys",
+    "domain.roles",
+    "domain.users",
+    "domain.logins",
+    "domain.identities",
+    "domain.sessions",
+)
 ABOUT_ACCESS = frozenset(
     name for name, event in EVENTS.items() if event.__module__ in _MODULES and event is not SessionProved
 )

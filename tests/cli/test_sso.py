@@ -18,6 +18,7 @@ from tests.rest.harness import Api
 from tests.rest.people import Person
 from tests.rest.provider import RunningProvider
 from tests.rest.sso import api, provider, running, terms
+from tests.rest.test_permissions import until
 
 __all__ = ["api", "provider", "running", "terms"]
 
@@ -69,6 +70,9 @@ async def test_a_browser_on_this_machine(
     await person.ok("prove", "--sso")
     assert (await ada.events("SessionProved"))[-1]["data"]["proof"] == "sso"
     await terminal.ok("users", "unlink", "Ada", "--subject", "sub-ada", "--reason", "left")
+    session = kept()
+    assert session is not None
+    await until(api.client(session.key), "/session", 401)
     assert await person.refused("me") == "unauthenticated"
     assert await terminal.refused("users", "unlink", "Ada", "--subject", "sub-ada") == "not_found"
 

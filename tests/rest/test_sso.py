@@ -13,6 +13,7 @@ from tests.rest.harness import Api, made
 from tests.rest.people import Person
 from tests.rest.provider import CLIENT, RunningProvider
 from tests.rest.sso import Browser, Terminal, api, linked, plain_user, provider, refusals, running, terms
+from tests.rest.test_permissions import until
 
 __all__ = ["api", "provider", "running", "terms"]
 
@@ -149,7 +150,7 @@ async def test_linking_is_for_who_may_and_an_identity_is_one_users(api: Api, pro
     assert begun.status_code == 201
     gone = await admin.post(f"/users/{holder}/identities/{identity_id}/remove", json={"reason": "left"})
     assert gone.is_success
-    assert (await terminal.http.get("/session")).status_code == 401
+    await until(terminal.http, "/session", 401)
     refused = await Terminal(api, provider).log_in("s")
     assert (refused.status_code, refused.json()["code"]) == (403, "identity_not_linked")
     assert "--subject 's'" in refused.json()["detail"]
