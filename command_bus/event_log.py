@@ -210,6 +210,13 @@ class EventLog(Protocol):
     async def head(self) -> int:
         """The last position, 0 for an empty log."""
 
+    async def wait_beyond(self, position: int, timeout_s: float) -> int:
+        """Wait until the log has gone on beyond a position, or for a time.
+
+        Returns:
+            A position, no smaller than the one given, up to which everything can be read.
+        """
+
     def follow(
         self, after: int, selection: Selection = ALL, *, page: int = 1000, tolerant: bool = False
     ) -> AsyncIterator[list[Recorded]]:

@@ -59,6 +59,8 @@ class Shelf(msgspec.Struct, frozen=True):
 SECRETS = Shelf("secret_values", b"fleetlog-secret-1\x00")
 CREDENTIALS = Shelf("credential_values", b"fleetlog-credential-1\x00")
 """What people log in with: the holder is the stream of a user's login."""
+DESTINATIONS = Shelf("destination_values", b"fleetlog-destination-1\x00")
+"""What destinations of forwarded events are told in confidence."""
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -88,6 +90,10 @@ class Keystore:
         self._pool = pool
         self._keys = keys
         self._shelf = shelf
+
+    def beside(self, shelf: Shelf) -> "Keystore":
+        """The same connections and master key, for values of another kind."""
+        return Keystore(self._pool, self._keys, shelf)
 
     def _sql(self, text: LiteralString) -> Composed:
         return SQL(text).format(Identifier(self._shelf.table))

@@ -223,6 +223,12 @@ class PostgresEventLog:
         """See `EventLog.head`."""
         return cast("int", (await self._fetch(HEAD, {}))[0][0])
 
+    async def wait_beyond(self, position: int, timeout_s: float) -> int:
+        """See `EventLog.wait_beyond`."""
+        tail = _started(self._tail)
+        await tail.wait_beyond(position, timeout_s)
+        return max(position, tail.head)
+
     def follow(
         self, after: int, selection: Selection = ALL, *, page: int = 1000, tolerant: bool = False
     ) -> AsyncIterator[list[Recorded]]:

@@ -11,6 +11,7 @@ from command_bus.handlers.api_keys import ApiKeyHandlers
 from command_bus.handlers.approvals import ApprovalHandlers
 from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
+from command_bus.handlers.destinations import DestinationHandlers
 from command_bus.handlers.duplicates import DuplicateHandlers
 from command_bus.handlers.extracts import ExtractHandlers
 from command_bus.handlers.fields import FieldHandlers
@@ -29,6 +30,7 @@ from command_bus.intents import (
     approvals,
     clients,
     commands,
+    destinations,
     extracts,
     fields,
     logins,
@@ -40,7 +42,7 @@ from command_bus.intents import (
     tokens,
     users,
 )
-from command_bus.keystore import Keystore
+from command_bus.keystore import DESTINATIONS, Keystore
 from domain.commands import DEFAULT_EXPIRY
 
 
@@ -78,7 +80,10 @@ def make_bus(
     key = ApiKeyHandlers(log, clock, fresh_id)
     user = UserHandlers(log, fresh_id)
     role = RoleHandlers(log, fresh_id)
-    secret = SecretHandlers(log, fresh_id, keystore, [credentials.keystore] if credentials is not None else [])
+    told = keystore.beside(DESTINATIONS) if keystore is not None else None
+    destination = DestinationHandlers(log, fresh_id, told)
+    also = [] if credentials is None else [credentials.keystore]
+    secret = SecretHandlers(log, fresh_id, keystore, also if told is None else [*also, told])
     login = LoginHandlers(log, fresh_id, credentials)
     field = FieldHandlers(log)
     identity = IdentityHandlers(log, issuer)
@@ -133,6 +138,11 @@ def make_bus(
             secrets.SetSecret: secret.put,
             secrets.RemoveSecret: secret.remove,
             secrets.RotateSecrets: secret.rotate,
+            destinations.AddDestination: destination.add,
+            destinations.ChangeDestination: destination.change,
+            destinations.PauseDestination: destination.pause,
+            destinations.ResumeDestination: destination.resume,
+            destinations.RemoveDestination: destination.remove,
             extracts.ExtractHistory: ExtractHandlers(log, fresh_id).ask,
             fields.DefineField: field.define,
             fields.RemoveField: field.remove,

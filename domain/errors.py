@@ -341,6 +341,27 @@ class SecretCannotWaitError(DomainError):
     status = 403
 
 
+class DestinationPausedError(DomainError):
+    """The destination is paused already."""
+
+    code = "destination_paused"
+    status = 409
+
+
+class DestinationNotPausedError(DomainError):
+    """The destination is not paused."""
+
+    code = "destination_not_paused"
+    status = 409
+
+
+class DestinationRemovedError(DomainError):
+    """The destination is removed; add it anew."""
+
+    code = "destination_removed"
+    status = 409
+
+
 class NoMasterKeyError(DomainError):
     """This server has no master key to seal secrets with, or not the one that they are sealed with."""
 

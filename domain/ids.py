@@ -19,6 +19,7 @@ RoleId = NewType("RoleId", UUID)
 UserId = NewType("UserId", UUID)
 SecretId = NewType("SecretId", UUID)
 FieldId = NewType("FieldId", UUID)
+DestinationId = NewType("DestinationId", UUID)
 
 _DERIVED_VERSION = 5
 _RFC_9562 = 0b10

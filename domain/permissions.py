@@ -40,6 +40,8 @@ class Permission(enum.StrEnum):
     ENROLLMENT_SEE = "enrollment.see", "See enrollment tokens; their text is never shown again."
     ENROLLMENT_MANAGE = "enrollment.manage", "Make and revoke enrollment tokens."
     EVENTS_SEE = "events.see", "Read, export and follow the log."
+    FORWARDING_SEE = "forwarding.see", "See where events are forwarded to, and how far that is."
+    FORWARDING_MANAGE = "forwarding.manage", "Add, change, pause, resume and remove what events are forwarded to."
     PEOPLE_SEE = "people.see", "See users, service accounts, roles and API keys."
     USERS_MANAGE = "users.manage", "Add, change, disable and enable users and service accounts, and grant them roles."
     ROLES_MANAGE = "roles.manage", "Make, change and retire roles."

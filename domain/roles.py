@@ -108,6 +108,7 @@ _SEEN_BY_ALL = frozenset(
         P.EVENTS_SEE,
         P.APPROVALS_SEE,
         P.SECRETS_SEE,
+        P.FORWARDING_SEE,
     }
 )
 _WORK = frozenset(

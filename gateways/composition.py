@@ -50,6 +50,8 @@ from gateways.agents.service import GatewayService
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.trust import Told
 from gateways.cancelling import end
+from gateways.forward.guard import Guard, networks
+from gateways.forward.service import Forwarder
 from gateways.local.jobs import all_jobs
 from gateways.master_keys import master_keys
 from gateways.rest.app import ApiParts, create_app
@@ -101,7 +103,7 @@ class Assembly:
         beside: those of them whose end, too, is the role's.
     """
 
-    def __init__(self, services: Sequence[Service], beside: Sequence[Leading] = ()) -> None:
+    def __init__(self, services: Sequence[Service], beside: Sequence[Leading | Forwarder] = ()) -> None:
         self._services = list(services)
         self._beside = list(beside)
         self._started: list[Service] = []
@@ -370,7 +372,9 @@ def build_worker(settings: Settings) -> "Assembly":
     queue = JobQueue(need(settings.redis_url, "redis_url"), all_jobs(settings.database_url, settings))
     worker = WorkerService(queue, threads=settings.worker_threads, stop_timeout_s=settings.stop_timeout_s)
     followers = audit_followers(settings)
-    return Assembly([*followers, worker], beside=followers)
+    guard = Guard(networks(settings.forward_allowed_networks))
+    forwarder = Forwarder(settings.database_url, master_keys(settings), guard)
+    return Assembly([*followers, forwarder, worker], beside=[*followers, forwarder])
 
 
 def audit_followers(settings: Settings) -> list[Leading]:

@@ -1,5 +1,6 @@
 """Every setting of the platform: from the environment (`FLEETLOG_...`), a TOML file, or the command line."""
 
+import ipaddress
 import os
 import shlex
 from enum import StrEnum
@@ -254,6 +255,12 @@ class Settings(BaseSettings):
         "into what it prints, both in base 64.",
     )
 
+    forward_allowed_networks: str = Field(
+        default="",
+        description="Networks that events may be forwarded into though they are not public, and in plain text, "
+        "separated by commas: 10.1.2.0/24, 127.0.0.1. Without it, forwarding reaches public addresses alone, by TLS.",
+    )
+
     admin_password: SecretStr | None = Field(
         default=None,
         description="What the first start gives the first administrator, to be changed at the first login. Without it, "
@@ -345,6 +352,14 @@ class Settings(BaseSettings):
     @classmethod
     def _is_web(cls, value: SecretStr | None) -> SecretStr | None:
         return _with_scheme(value, ("http://", "https://"))
+
+    @field_validator("forward_allowed_networks", mode="after")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for word in value.split(","):
+            if word.strip():
+                ipaddress.ip_network(word.strip())
+        return value
 
     @field_validator("audit_export_command", mode="after")
     @classmethod

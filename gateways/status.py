@@ -22,6 +22,7 @@ from gateways.settings import Settings, mask_url, need
 from gateways.tls import Authorities, CertificateError, own_name
 from projections.agents import AgentCounts, count_agents
 from projections.catalog import list_status
+from projections.destinations import DestinationState, list_destinations, log_head
 from projections.pending import Depths
 from projections.pending import queue_depths as pending_depths
 from projections.tracking import ProjectionStatus
@@ -29,6 +30,8 @@ from projections.tracking import ProjectionStatus
 TIMEOUT_S = 3.0
 MAX_LAG_AGE_S = 30.0
 """A projection that is behind and has not moved for so long is not fine."""
+MAX_DESTINATIONS = 500
+"""So many are shown."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -84,6 +87,21 @@ class Chained(msgspec.Struct, frozen=True):
     """The last checkpoint that each kind of destination has got."""
 
 
+class Forwarded(msgspec.Struct, frozen=True):
+    """A destination of forwarded events."""
+
+    name: str
+    ok: bool
+    status: str
+    kind: str
+    position: int
+    lag: int
+    sent: int
+    failing_since: datetime | None
+    error: str
+    tries_at: datetime | None
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything; ``ok`` is true when nothing is down."""
 
@@ -92,6 +110,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     processes: list[Process]
     projections: list[Projected]
     chain: Chained | None
+    forwarding: list[Forwarded]
     pending: Depths | None
     """The commands that wait, over all agents; None when Postgres is away."""
     queues: list[QueueDepth]
@@ -112,6 +131,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if self.chain is not None and not self.chain.ok:
             found.append(f"audit chain: {self.chain.status} by {self.chain.lag} positions")
+        found += [
+            f"forwarding to {item.name}: {item.status}, {item.lag} positions behind. {item.error}".strip()
+            for item in self.forwarding
+            if not item.ok
+        ]
         return found
 
 
@@ -122,6 +146,7 @@ class _Read(msgspec.Struct, frozen=True):
     processes: list[ProcessRow]
     projections: list[ProjectionStatus]
     chain: ChainStatus
+    forwarding: list[Forwarded]
     pending: Depths
     agents: AgentCounts
     now: datetime
@@ -159,13 +184,16 @@ async def collect(settings: Settings) -> Status:
     processes = _processes(told.processes if told is not None else [])
     projections = [_projected(item, told.now) for item in told.projections] if told is not None else []
     chain = _chained(told.chain) if told is not None else None
-    well = [*(p.ok for p in parts), *(p.ok for p in processes), *(p.ok for p in projections)]
+    forwarding = told.forwarding if told is not None else []
+    looked_at: tuple[Part | Process | Projected | Forwarded, ...] = (*parts, *processes, *projections, *forwarding)
+    well = [one.ok for one in looked_at]
     return Status(
         ok=all(well) and (chain is None or chain.ok),
         parts=parts,
         processes=processes,
         projections=projections,
         chain=chain,
+        forwarding=forwarding,
         pending=told.pending if told is not None else None,
         queues=queues,
         agents=told.agents if told is not None else None,
@@ -194,10 +222,31 @@ async def _read(url: str) -> _Read:
             processes=await list_processes(connection),
             projections=await list_status(connection),
             chain=await ask(lambda: nullcontext(connection), chain_status()),
+            forwarding=await _forwarding(connection),
             pending=await pending_depths(connection),
             agents=await count_agents(connection, client_ids=None),
             now=now,
         )
+
+
+async def _forwarding(connection: psycopg.AsyncConnection[Any]) -> list[Forwarded]:
+    page = await list_destinations(connection, limit=MAX_DESTINATIONS)
+    head = await log_head(connection)
+    return [
+        Forwarded(
+            name=row.name,
+            ok=row.state is not DestinationState.FAILING,
+            status=str(row.state),
+            kind=str(msgspec.to_builtins(row.to)["kind"]),
+            position=row.position,
+            lag=max(0, head - row.position),
+            sent=row.sent,
+            failing_since=row.failing_since,
+            error=row.error,
+            tries_at=row.tries_at,
+        )
+        for row in page.items
+    ]
 
 
 async def _nats(urls: str) -> str:

@@ -6,6 +6,7 @@ from projections.api_keys import ApiKeys
 from projections.approvals import Approvals
 from projections.clients import Clients
 from projections.commands import Commands
+from projections.destinations import Destinations
 from projections.errors import UnknownProjectionError
 from projections.fields import Fields
 from projections.pages import Connection
@@ -40,6 +41,7 @@ ALL_PROJECTIONS: tuple[Projection, ...] = (
     Approvals(),
     Secrets(),
     Fields(),
+    Destinations(),
 )
 FOLLOWING: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if not projection.inline)
 INLINE: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if projection.inline)

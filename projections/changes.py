@@ -21,6 +21,7 @@ from projections.api_keys import ApiKeys
 from projections.approvals import Approvals
 from projections.clients import Clients
 from projections.commands import Commands
+from projections.destinations import Destinations
 from projections.fields import Fields
 from projections.projection import Cells, Projection, document
 from projections.roles import Roles
@@ -134,6 +135,13 @@ KINDS: dict[str, Kind] = {
             Secrets(),
             "secrets",
             ("name", "scope", "client_id", "site_id", "agent_id", "number", "note", "removed_at"),
+        ),
+        Kind(
+            "destinations",
+            "Destination",
+            Destinations(),
+            "destinations",
+            ("name", "target", "filter", "sealed", "paused", "removed_at"),
         ),
         Kind("fields", "Field", Fields(), "fields", ("name", "terms", "removed_at"), (FieldDefined, FieldRemoved)),
         Kind(

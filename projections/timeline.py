@@ -10,6 +10,7 @@ from domain import (
     approvals,
     clients,
     commands,
+    destinations,
     duplicates,
     extracts,
     fields,
@@ -157,6 +158,16 @@ def _wave_finished(event: rollouts.RolloutWaveFinished) -> str:
     return f"Wave {event.wave + 1} finished; the next one {next_}."
 
 
+def _target(to: destinations.Target) -> str:
+    match to:
+        case destinations.Webhook(url=url):
+            return f"a webhook at {shown(url)}"
+        case destinations.Syslog():
+            return f"syslog at {shown(to.host)} by {to.transport}"
+        case destinations.NatsSubject():
+            return f"NATS subject {shown(to.subject)} at {shown(to.url)}"
+
+
 def _swept(event: retention.OutputsRemoved) -> str:
     kept = (
         f"older than {timedelta(seconds=event.kept_s)}"
@@ -273,6 +284,15 @@ _LINES |= {
     fields.FieldDefined: lambda event: f"Field {event.name} defined: {event.terms.kind}.",
     fields.FieldRemoved: lambda _: "Field removed.",
     fields.FieldsFilled: lambda event: f"Fields filled in on a {event.holder}: {shown(', '.join(event.values))}.",
+    destinations.DestinationAdded: lambda event: (
+        f"Events are forwarded to {shown(event.name)!r}, {_target(event.to)}, after position {event.after}."
+    ),
+    destinations.DestinationChanged: lambda event: (
+        f"Events are now forwarded to {shown(event.name)!r}, {_target(event.to)}."
+    ),
+    destinations.DestinationPaused: lambda event: f"Forwarding paused{_because(event.reason)}.",
+    destinations.DestinationResumed: lambda event: f"Forwarding resumed{_because(event.reason)}.",
+    destinations.DestinationRemoved: lambda event: f"Forwarding ended{_because(event.reason)}.",
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
     idempotency.IntentAccepted: lambda event: f"Request {shown(event.intent)} accepted under a key of its own.",

@@ -10,7 +10,9 @@ SECRETS = ("secret_values",)
 """Sealed; the same holds of them."""
 CREDENTIALS = ("credential_values",)
 """What people log in with, sealed; the same holds of it."""
-LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS, CREDENTIALS)
+FORWARDING = ("forwarding", "destination_values")
+"""How far forwarding was, as of the log that is in the backup, and its sealed secrets; the same holds of it."""
+LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS, CREDENTIALS, FORWARDING)
 
 KEPT = (
     "events",
@@ -23,6 +25,7 @@ KEPT = (
     "leases",
     *SECRETS,
     *CREDENTIALS,
+    *FORWARDING,
 )
 """The log; the chain over it; the outputs that its events name, and what was removed of them just now; the keys that
 agents know the fleet by; which commands may be on their way, so that none of them is cancelled as if no agent had it;

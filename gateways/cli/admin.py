@@ -10,6 +10,7 @@ from gateways.cli import (
     diff,
     events,
     fields,
+    forward,
     keys,
     login,
     roles,
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
         fields.app,
         scripts.app,
         secrets.app,
+        forward.app,
         rollouts.app,
         tokens.app,
     )

@@ -88,6 +88,11 @@ def field(api: Api, typed: str) -> Row:
     return _found(api, typed, one=None, what="field", all_of=lambda: api.items("/fields"))
 
 
+def destination(api: Api, typed: str) -> Row:
+    """A destination of forwarded events by id, a piece of it, or name."""
+    return _found(api, typed, one=None, what="destination", all_of=lambda: api.items("/destinations"))
+
+
 def api_key(api: Api, typed: str) -> Row:
     """An API key by id, a piece of its id, or name."""
     return _found(api, typed, one=None, what="API key", all_of=lambda: api.items("/api-keys"))
@@ -152,7 +157,7 @@ def _found(
         # Ids begin with the time they were made, so those of one minute begin alike: an end tells more than a start.
         matches = [item for item in all_of() if item["id"].startswith(wanted) or item["id"].endswith(wanted)]
     if not matches:
-        listing = {"API key": "keys", "rollout": "rollout list"}.get(what, f"{what}s")
+        listing = {"API key": "keys", "rollout": "rollout list", "destination": "forward"}.get(what, f"{what}s")
         raise NotFoundHereError(f"There is no {what} {typed!r} here; `fleetlog {listing}` shows what there is.")
     if len(matches) > 1:
         ids = ", ".join(item["id"] for item in matches[:5])

@@ -36,6 +36,13 @@ def show(status: Status, out: Output) -> None:
         columns = [_cell(name, name) for name in ("status", "position", "lag", "checkpoint")]
         last = Column("made", lambda row: ago(row["checkpointed_at"]))
         out.rows([_up(), *columns, last, _cell("exported", "exported")], [document["chain"]])
+    if status.forwarding:
+        _section(out, "Forwarding")
+        columns = [_cell(name, name) for name in ("kind", "status", "position", "lag", "sent")]
+        since = Column("failing", lambda row: ago(row["failing_since"]))
+        out.rows(
+            [_cell("destination", "name"), _up(), *columns, since, _cell("error", "error")], document["forwarding"]
+        )
     if status.pending is not None:
         _section(out, "Pending commands")
         depths = document["pending"]

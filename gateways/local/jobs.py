@@ -11,10 +11,11 @@ import structlog
 from command_bus.archiving import ArchiveBusyError, archive
 from command_bus.authenticating import IDLE
 from command_bus.credential_store import sweep_credentials
+from command_bus.handlers.destinations import sweep_destination_values
 from command_bus.handlers.secrets import sweep_values
 from command_bus.handlers.sessions import sweep_sessions
 from command_bus.ids import new_id, utc_now
-from command_bus.keystore import CREDENTIALS, Keystore
+from command_bus.keystore import CREDENTIALS, DESTINATIONS, Keystore
 from command_bus.master_keys import NO_KEYS
 from command_bus.postgres import AsyncPool, app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
@@ -75,10 +76,11 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         await log.start()
         try:
             # What it drops it never opens.
-            removed = await sweep_values(log, Keystore(pool, NO_KEYS), REQUEST_LIFE)
-            return {
-                "removed": removed + await sweep_credentials(log, Keystore(pool, NO_KEYS, CREDENTIALS), REQUEST_LIFE)
-            }
+            values = Keystore(pool, NO_KEYS)
+            removed = await sweep_values(log, values, REQUEST_LIFE)
+            removed += await sweep_credentials(log, values.beside(CREDENTIALS), REQUEST_LIFE)
+            removed += await sweep_destination_values(log, values.beside(DESTINATIONS), REQUEST_LIFE)
+            return {"removed": removed}
         finally:
             await log.stop()
 

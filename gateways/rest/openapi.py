@@ -91,6 +91,7 @@ _TAGS = {
     "Clients": "Customers and their sites.",
     "Enrollment": "Tokens that let machines in.",
     "Secrets": "Values that commands use and no answer shows.",
+    "Forwarding": "Where events are sent to as they are recorded: webhooks, syslog, NATS.",
     "Custom fields": "What you want to know of clients, sites and agents.",
     "People": "Users, service accounts and roles: who may do what, and over what.",
     "Approvals": "What waits for another person, where a role asks for one.",

@@ -8,6 +8,7 @@ from gateways.rest import (
     causes,
     clients,
     commands,
+    destinations,
     diff,
     events,
     extracts,
@@ -47,4 +48,5 @@ ROUTES: tuple[Route, ...] = (
     *extracts.ROUTES,
     *secrets.ROUTES,
     *fields.ROUTES,
+    *destinations.ROUTES,
 )

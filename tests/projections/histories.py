@@ -34,6 +34,8 @@ from domain.commands import (
     Spec,
     Stream,
 )
+from domain.destinations import Destination, EventFilter, Syslog, Webhook
+from domain.destinations import Terms as DestinationTerms
 from domain.errors import NothingToRetryError
 from domain.event import Change, Event, Metadata
 from domain.fields import Field, FieldKind, FieldTerms, FieldValues, Holder, field_stream, values_stream
@@ -89,6 +91,7 @@ class Fleet:
         self.roles: list[CustomRole] = []
         self.requests: list[Approval] = []
         self.secrets: dict[UUID, Secret] = {}
+        self.destinations: list[Destination] = []
         self.fields: dict[UUID, Field] = {}
         self.filled: dict[UUID, FieldValues] = {}
         self._told: dict[UUID, int] = {}
@@ -122,7 +125,7 @@ class Fleet:
             if changes:
                 yield changes
             if self._apart.random() < 0.05:
-                yield self._apart.choice([self._secret, self._field])()
+                yield self._apart.choice([self._secret, self._field, self._destination])()
 
     def id(self) -> Any:
         return UUID(int=self._random.getrandbits(128), version=4)
@@ -342,6 +345,22 @@ class Fleet:
                 self._apart.choice(OUTPUTS),
             )
         ]
+
+    def _destination(self) -> list[Change]:
+        webhook = Webhook(url="https://example.com/hook", batch=self._apart.choice([1, 50]))
+        to = self._apart.choice([webhook, Syslog(host="log.example.com", port=6514)])
+        terms = DestinationTerms(name=self._apart.choice(NAMES), to=to, only=EventFilter(types=("CommandQueued",)))
+        open_ = [one for one in self.destinations if not one.removed]
+        if not open_ or self._apart.random() < 0.3:
+            destination = Destination(UUID(int=self._apart.getrandbits(128), version=4))
+            self.destinations.append(destination)
+            return [destination.add(terms, 0, None, ())]
+        destination = self._apart.choice(open_)
+        if self._apart.random() < 0.2:
+            return [destination.remove("old")]
+        if self._apart.random() < 0.4:
+            return [destination.change(terms, UUID(int=self._apart.getrandbits(128), version=4), ("signing_key",))]
+        return [destination.resume("") if destination.paused else destination.pause("for now")]
 
     def _field(self) -> list[Change]:
         name = f"Seat_{self._mark}"

@@ -23,6 +23,7 @@ from projections import (
     approvals,
     clients,
     commands,
+    destinations,
     fields,
     pending,
     roles,
@@ -114,6 +115,11 @@ INSERT INTO read.secrets
     SELECT pg_temp.id(n), 's' || n, 's' || n, 'client', pg_temp.id(n % 100), NULL, NULL, 1, '', now(), now(), '', NULL,
         1
     FROM generate_series(0, 9999) AS n;
+INSERT INTO read.destinations
+    SELECT pg_temp.id(n), 'd' || n, 'd' || n, '{"kind":"webhook","url":"https://x"}', '{}', 0, '[]', false, '', now(),
+        '', NULL, 1
+    FROM generate_series(0, 2999) AS n;
+INSERT INTO fleetlog.forwarding (destination_id, position) SELECT pg_temp.id(n), n FROM generate_series(0, 2999) AS n;
 INSERT INTO read.fields
     SELECT pg_temp.id(n), 'f' || n, 'f' || n, '{"kind":"text","on":["agent"]}', now(), '', NULL, 1
     FROM generate_series(0, 4999) AS n;
@@ -155,6 +161,7 @@ PAGED: dict[str, Query] = {
         c, client_ids=None, requester="key:x", state=ApprovalState.WAITING
     ),
     "secrets": lambda c: secrets.list_secrets(c, client_ids=None),
+    "destinations": destinations.list_destinations,
     "fields": lambda c: fields.list_fields(c, limit=50),
     "expired": lambda c: pending.expired(c, NOW + timedelta(days=60), 100),
 }
@@ -179,6 +186,7 @@ FOUND: dict[str, Query] = {
     "outcomes of a rollout": lambda c: rollouts.list_outcomes(c, CLIENT),
     "what moves rollouts on": lambda c: _moving(RolloutReader(lambda: nullcontext(c))),
     "who joins rollouts": lambda c: _joining(RolloutReader(lambda: nullcontext(c))),
+    "a destination": lambda c: destinations.get_destination(c, AGENT),
     "a secret": lambda c: secrets.get_secret(c, AGENT, client_ids=None),
     "secrets of tenants": lambda c: secrets.list_secrets(c, client_ids=FEW),
     "a field": lambda c: fields.get_field(c, AGENT),

@@ -16,7 +16,13 @@ from tests.rest.harness import Api, Fleet, composed, made
 from tests.rest.people import FIRST, SECOND, Person
 
 ALL: dict[str, Any] = {"role": "administrator", "everything": True}
-GRAVE = {Permission.USERS_MANAGE, Permission.ROLES_MANAGE, Permission.KEYS_MANAGE, Permission.SECRETS_MANAGE}
+GRAVE = {
+    Permission.USERS_MANAGE,
+    Permission.ROLES_MANAGE,
+    Permission.KEYS_MANAGE,
+    Permission.SECRETS_MANAGE,
+    Permission.FORWARDING_MANAGE,
+}
 LATER = timedelta(minutes=10)
 
 
@@ -45,6 +51,7 @@ async def test_a_session_is_asked_after_a_while(api: Api, fleet: Fleet) -> None:
         ("POST", "/api-keys", {"name": "x"}),
         ("POST", "/secrets", {"name": "x", "value": "a value of it"}),
         ("POST", "/secrets/rotate", {}),
+        ("POST", "/destinations", {"name": "x", "to": {"kind": "webhook", "url": "https://example.com"}}),
     ]
     api.clock.ahead += LATER
     head = await api.log.head()

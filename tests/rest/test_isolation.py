@@ -364,12 +364,14 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "extracts": {"agent_id": other.ids["agent_id"]},
         "duplicate": {"stays": "present"},
         "fields": {"name": "mine", "terms": {"kind": "text", "on": ["agent"]}},
+        "destinations": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
+        "destination_id": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
     }
     body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
     if route.method == "PATCH" and route.path.endswith("/fields"):
         body = {"values": {"seat": "mine"}}
     ids = other.ids | dict.fromkeys(
-        ("key_id", "user_id", "identity_id", "role_id", "approval_id"), other.ids["agent_id"]
+        ("key_id", "user_id", "identity_id", "role_id", "approval_id", "destination_id"), other.ids["agent_id"]
     )
     path = route.path.format(**ids, script_id=mine.ids["site_id"])
     return path, body

@@ -58,6 +58,11 @@ OPERATOR_DOES_NOT = {
     ("POST", "/secrets/{secret_id}/remove"),
     ("POST", "/fields"),
     ("POST", "/fields/{field_id}/remove"),
+    ("POST", "/destinations"),
+    ("PUT", "/destinations/{destination_id}"),
+    ("POST", "/destinations/{destination_id}/pause"),
+    ("POST", "/destinations/{destination_id}/resume"),
+    ("POST", "/destinations/{destination_id}/remove"),
 }
 HELPDESK_DOES = {
     ("PUT", "/agents/{agent_id}/name"),
