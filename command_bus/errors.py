@@ -67,7 +67,7 @@ class LoginIncompleteError(DomainError):
 
 
 class FreshProofNeededError(DomainError):
-    """This can do harm, so show once more that it is you: password or code to `POST /session/proof`, then repeat it."""
+    """This can do harm, so show once more that it is you (`POST /session/proof`, or by passkey), then repeat it."""
 
     code = "fresh_proof_needed"
     status = 403

@@ -24,7 +24,8 @@ class PasskeyChallenges:
         """A new one; those whose time is up go.
 
         Args:
-            user_id: who adds a passkey; None where somebody logs in.
+            user_id: who adds a passkey, or what stands for the session whose person shows themselves once more; None
+                where somebody logs in.
             now: the time.
         """
         challenge = secrets.token_bytes(_BYTES)

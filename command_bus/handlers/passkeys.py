@@ -37,14 +37,14 @@ from webauthn.helpers.structs import (
 from command_bus.authenticating import LiveSession
 from command_bus.context import Clock
 from command_bus.event_log import EventLog
-from command_bus.handlers.login_checks import LoginChecks, Visitor
+from command_bus.handlers.login_checks import LoginChecks, Shown, Visitor
 from command_bus.handlers.sessions import NOBODY, Begun, Sessions, account_of
-from command_bus.intents.passkeys import AddPasskey, LogInByPasskey
+from command_bus.intents.passkeys import AddPasskey, LogInByPasskey, ProveByPasskey
 from command_bus.passkey_challenges import PasskeyChallenges
 from command_bus.repository import load, load_existing
 from command_bus.second_factor import ISSUER
 from domain.errors import NoSecondFactorError, NotFoundError
-from domain.ids import UserId
+from domain.ids import UserId, derived_id
 from domain.login_attempts import Purpose, Why
 from domain.logins import Login, login_stream
 from domain.passkeys import Passkey, PasskeyUse
@@ -196,12 +196,60 @@ class Passkeys:
         used = use.use(user_id, verified.new_sign_count)
         return await self._sessions.begin(user_id, login, [Proof.PASSKEY], [used], account, visitor)
 
+    async def ask_proof(self, session: LiveSession, place: Place) -> dict[str, Any]:
+        """What a device is to sign to show once more that it is its user who sits there.
+
+        Raises:
+            NotFoundError: they have no passkey.
+        """
+        found = await self.of_user(session.user_id)
+        if not found:
+            raise NotFoundError("You have no passkey; show yourself by password or code.")
+        challenge = await self._challenges.make(_proof_of(session), self._clock())
+        options = generate_authentication_options(
+            rp_id=place.host,
+            challenge=challenge,
+            user_verification=UserVerificationRequirement.REQUIRED,
+            allow_credentials=[
+                PublicKeyCredentialDescriptor(id=base64url_to_bytes(one.credential_id)) for one in found
+            ],
+        )
+        return options_to_json_dict(options)
+
+    async def prove(self, intent: ProveByPasskey, session: LiveSession, visitor: Visitor, place: Place) -> int:
+        """Show once more who sits there; returns the position.
+
+        Raises:
+            ProofRefusedError: whatever is wrong; it is on record.
+            LockedOutError: too many were wrong lately.
+        """
+        user_id, account = session.user_id, account_of(session.user_id, "")
+        await self._checks.admit(Purpose.PROOF, account, user_id, visitor)
+        login = await load(self._log, Login, login_stream(user_id))
+        credential, told = _read(intent.credential)
+        passkey = login.passkeys.get(bytes_to_base64url(credential.raw_id)) if credential is not None else None
+        # A device that was told which keys will do need not say whose they are; if it does, it must be right.
+        named = credential.response.user_handle if credential is not None else None
+        if credential is None or passkey is None or (named and told != user_id):
+            raise await self._checks.refused(Purpose.PROOF, Why.WRONG_PASSKEY, user_id, visitor)
+        use = await load(self._log, PasskeyUse, PasskeyUse.id_of(passkey.credential_id))
+        verified = await self._verified(credential, passkey, use.sign_count, place, _proof_of(session))
+        if verified is None:
+            raise await self._checks.refused(Purpose.PROOF, Why.WRONG_PASSKEY, user_id, visitor)
+        shown = Shown(Proof.PASSKEY, [use.use(user_id, verified.new_sign_count)])
+        return await self._sessions.proved(session, shown, account, visitor)
+
     async def _verified(
-        self, credential: AuthenticationCredential, passkey: Passkey, sign_count: int, place: Place
+        self,
+        credential: AuthenticationCredential,
+        passkey: Passkey,
+        sign_count: int,
+        place: Place,
+        asked_for: UUID | None = None,
     ) -> VerifiedAuthentication | None:
         try:
             challenge = parse_client_data_json(credential.response.client_data_json).challenge
-            asked = await self._challenges.take(challenge, None, self._clock())
+            asked = await self._challenges.take(challenge, asked_for, self._clock())
             verified = verify_authentication_response(
                 credential=credential,
                 expected_challenge=challenge,
@@ -214,6 +262,11 @@ class Passkeys:
         except WebAuthnException:
             return None
         return verified if asked else None
+
+
+def _proof_of(session: LiveSession) -> UUID:
+    """What a challenge is for that shows who sits in a session: no other, and no login or new passkey."""
+    return derived_id("passkey-proof", session.session_id)
 
 
 def _read(told: dict[str, Any]) -> tuple[AuthenticationCredential | None, UserId | None]:

@@ -27,6 +27,16 @@ class LogInByPasskey(Own):
     bearer: bool = Field(default=False, description="As for `POST /session`.")
 
 
+class AskForPasskeyProof(Own):
+    """Begin to show once more that it is you, by a passkey: what the device is to sign."""
+
+
+class ProveByPasskey(Own):
+    """Show once more that it is you, by a passkey: the device has asked for its PIN or a fingerprint."""
+
+    credential: Credential
+
+
 class OfferPasskey(Own):
     """Begin to add a passkey: what the device is told. Asks for a fresh proof."""
 

@@ -95,13 +95,13 @@ function failed(error) {
 async function start() {
   const query = new URLSearchParams(location.search);
   by("begin").addEventListener("click", () => begin().catch(failed));
+  const { available, name } = await ask("GET", "/session/sso");
+  by("begin").textContent = `Log in with ${name}`;
   if (query.has("state")) {
     await finish(query);
     return;
   }
   if (query.has("return_to")) sessionStorage.setItem(RETURN_TO, query.get("return_to"));
-  const { available, name } = await ask("GET", "/session/sso");
-  by("begin").textContent = `Log in with ${name}`;
   by("begin").hidden = !available;
   say(available ? "" : "Nobody logs in through a provider here.");
 }

@@ -16,8 +16,16 @@ from command_bus.errors import (
 )
 from command_bus.handlers.own_logins import session_of
 from command_bus.handlers.passkeys import Place
-from command_bus.intents.passkeys import AddPasskey, AskForPasskey, LogInByPasskey, OfferPasskey, RemovePasskey
-from domain.errors import NoSecondFactorError, NotFoundError
+from command_bus.intents.passkeys import (
+    AddPasskey,
+    AskForPasskey,
+    AskForPasskeyProof,
+    LogInByPasskey,
+    OfferPasskey,
+    ProveByPasskey,
+    RemovePasskey,
+)
+from domain.errors import NoSecondFactorError, NotFoundError, SessionOverError
 from gateways.rest.cookies import must_have_cookie, origins
 from gateways.rest.errors import CrossSiteError, HttpsNeededError
 from gateways.rest.route import Answer, Call, Model, Route, json_response
@@ -67,6 +75,17 @@ async def log_in(call: Call) -> Response:
     return begun_response(call, begun, bearer=intent.bearer, status=201)
 
 
+async def ask_proof(call: Call) -> Response:
+    session = session_of(call.session)
+    return json_response({"options": await call.parts.people.passkeys.ask_proof(session, place(call))})
+
+
+async def prove(call: Call) -> Response:
+    session = session_of(call.session)
+    position = await call.parts.people.passkeys.prove(call.intent, session, visitor(call), place(call))
+    return done_response(str(session.session_id), position)
+
+
 async def list_passkeys(call: Call) -> Response:
     session = session_of(call.session)
     found = await call.parts.people.passkeys.of_user(session.user_id)
@@ -105,6 +124,19 @@ ROUTES: tuple[Route, ...] = (
         response=LoggedIn,
         anonymous=True,
         status=201,
+    ),
+    own_route(
+        "/session/proof/passkey/options",
+        AskForPasskeyProof,
+        ask_proof,
+        (NoSessionError, NotFoundError),
+        response=PasskeyOptions,
+    ),
+    own_route(
+        "/session/proof/passkey",
+        ProveByPasskey,
+        prove,
+        (NoSessionError, SessionOverError, ProofRefusedError, LockedOutError),
     ),
     Route(
         method="GET",

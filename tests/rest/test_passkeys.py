@@ -66,6 +66,45 @@ async def test_a_passkey_stands_for_both_factors(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (401, "login_refused")
 
 
+async def test_a_passkey_is_a_fresh_proof(api: Api) -> None:
+    """Of that session alone: no other key, session, challenge or time proves anything."""
+    ada, bob = await Person.ready(api, "Ada", ALL), await Person.ready(api, "Bob")
+    device, other = await added(ada), await added(bob)
+
+    async def options(person: Person) -> dict[str, Any]:
+        answer = await person.http.post("/session/proof/passkey/options")
+        assert answer.is_success, answer.text
+        told: dict[str, Any] = answer.json()["options"]
+        return told
+
+    async def shown(credential: Any) -> Any:
+        return await ada.http.post("/session/proof/passkey", json={"credential": credential})
+
+    api.clock.ahead += timedelta(minutes=10)
+    assert (await ada.http.post("/users", json={"name": "x"})).json()["code"] == "fresh_proof_needed"
+    asked_of = await options(ada)
+    assert [one["id"] for one in asked_of["allowCredentials"]] == [b64(device.credential_id)]
+    for wrong in (
+        other.sign(asked_of, ada.origin),
+        device.sign(await options(bob), ada.origin),
+        device.sign(await asked(api), ada.origin),
+        device.sign(asked_of, "https://evil.example"),
+    ):
+        api.guesses._own._counts.clear()
+        refused = await shown(wrong)
+        assert (refused.status_code, refused.json()["code"]) == (403, "proof_refused")
+    assert (await tried(api, device.sign(await options(ada), ada.origin))).status_code == 401
+    api.guesses._own._counts.clear()
+    good = device.sign(await options(ada), ada.origin, handle="")
+    assert (await shown(good)).is_success
+    assert (await shown(good)).json()["code"] == "proof_refused"
+    assert (await ada.http.post("/users", json={"name": "x"})).status_code == 201
+    assert (await ada.events("SessionProved"))[-1]["data"]["proof"] == "passkey"
+    carol = await Person.ready(api, "Carol")
+    assert (await carol.http.post("/session/proof/passkey/options")).status_code == 404
+    assert (await api.client().post("/session/proof/passkey/options")).json()["code"] == "no_session"
+
+
 Lie = Callable[[Device, dict[str, Any], Person], dict[str, Any]]
 LIES: dict[str, Lie] = {
     "a copy of the page": lambda device, options, _: device.sign(options, "https://evil.example"),

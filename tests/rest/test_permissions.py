@@ -25,6 +25,8 @@ OWN = {
     "/session/end",
     "/session/proof",
     "/session/password",
+    "/session/proof/passkey",
+    "/session/proof/passkey/options",
     "/session/proof/sso",
     "/session/proof/sso/offer",
     "/session/second-factor",

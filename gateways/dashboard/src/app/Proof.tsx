@@ -1,6 +1,8 @@
 import { useMutation } from "@tanstack/react-query";
 import { type FormEvent, useState, useSyncExternalStore } from "react";
 import { api, ask } from "../api/client";
+import { passkeysWork, signWithPasskey } from "../login/passkey";
+import { useGoToProvider, useProvider } from "../login/provider";
 import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
@@ -50,6 +52,16 @@ function ProofDialog() {
     },
     onSuccess: () => settle(true),
   });
+  const byPasskey = useMutation({
+    mutationFn: async () => {
+      const { options } = await ask(api.POST("/api/v1/session/proof/passkey/options", { body: {} }));
+      const credential = await signWithPasskey(options);
+      return ask(api.POST("/api/v1/session/proof/passkey", { body: { credential } }));
+    },
+    onSuccess: () => settle(true),
+  });
+  const provider = useProvider();
+  const byProvider = useGoToProvider("proof");
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     prove.mutate();
@@ -78,7 +90,17 @@ function ProofDialog() {
           value={text}
           onChange={(event) => setText(event.target.value)}
         />
-        <Fault error={prove.error} />
+        <Fault error={prove.error ?? byPasskey.error ?? byProvider.error} />
+        {passkeysWork() && (
+          <Button busy={byPasskey.isPending} onClick={() => byPasskey.mutate()}>
+            Use a passkey
+          </Button>
+        )}
+        {provider !== null && (
+          <Button busy={byProvider.isPending} onClick={() => byProvider.mutate()}>
+            Go to {provider}, and do it again afterwards
+          </Button>
+        )}
       </form>
     </Dialog>
   );

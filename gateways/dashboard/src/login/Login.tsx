@@ -7,6 +7,7 @@ import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
 import { passkeysWork, signWithPasskey } from "./passkey";
+import { useGoToProvider, useProvider } from "./provider";
 
 /** Name, password and code in one go: whatever is wrong of the three, the server's answer is the same. */
 export function Login() {
@@ -32,6 +33,8 @@ export function Login() {
     },
     onSuccess: (begun) => changed(begun.csrf_token),
   });
+  const provider = useProvider();
+  const byProvider = useGoToProvider("login");
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     logIn.mutate();
@@ -71,10 +74,15 @@ export function Login() {
           value={code}
           onChange={(event) => setCode(event.target.value)}
         />
-        <Fault error={logIn.error ?? byPasskey.error} />
+        <Fault error={logIn.error ?? byPasskey.error ?? byProvider.error} />
         <Button look="primary" type="submit" busy={logIn.isPending}>
           Log in
         </Button>
+        {provider !== null && (
+          <Button busy={byProvider.isPending} onClick={() => byProvider.mutate()}>
+            Log in with {provider}
+          </Button>
+        )}
         {passkeysWork() && (
           <Button busy={byPasskey.isPending} onClick={() => byPasskey.mutate()}>
             Log in with a passkey
