@@ -17,13 +17,22 @@ IDENTITY_FILE = "identity.json"
 KEY_FILE = "agent.key"
 
 
+class ServerKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A delivery key of the server."""
+
+    public_key: str
+    """Ed25519, hex."""
+    previous: str = ""
+    """The key that announced it, where that was not enrollment."""
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What enrollment settled."""
 
     agent_id: UUID
     server_url: str
     server_public_key: str
-    """Ed25519, hex."""
+    """Ed25519, hex: what the server's orders are checked against."""
     nats_urls: list[str]
     nats_ca: str | None = None
     """PEM: whom to trust there, and nobody else."""
@@ -32,6 +41,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     trust_made_at: datetime | None = None
     """When the server last said whom to trust."""
     hello_interval_s: float = 60.0
+    server_keys: list[ServerKey] = []
+    """Those that followed from it and count beside it: see `agent.server_keys`."""
+
+    @property
+    def accepted(self) -> list[ServerKey]:
+        """Every delivery key that counts, in the order in which they were heard of."""
+        return [ServerKey(public_key=self.server_public_key), *self.server_keys]
 
     @classmethod
     def load(cls, state_dir: Path) -> "Identity":
@@ -56,12 +72,21 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         PLATFORM.write_private(state_dir / IDENTITY_FILE, msgspec.json.format(msgspec.json.encode(self), indent=2))
 
     def verifies(self, signature: bytes, context: bytes, body: bytes) -> bool:
-        """Whether the server signed ``body``."""
-        try:
-            Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.server_public_key)).verify(signature, context + body)
-        except InvalidSignature:
-            return False
-        return True
+        """Whether the server signed ``body``, by whichever of the keys that count."""
+        return any(verified(key.public_key, signature, context + body) for key in self.accepted)
+
+    def knows(self, name: bytes) -> bool:
+        """Whether a key that a message names counts here; one that names none is from before there were several."""
+        return not name or any(wire.key_name(bytes.fromhex(key.public_key)) == name for key in self.accepted)
+
+
+def verified(public_key: str, signature: bytes, data: bytes) -> bool:
+    """Whether the holder of an Ed25519 key (hex) signed the data."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 class TrustRefusedError(ValueError):

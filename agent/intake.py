@@ -23,7 +23,7 @@ class Intake:
     """Answers the server's requests.
 
     Args:
-        identity: whose orders to take, and whose signature to trust.
+        identity: whose orders to take, and whose signature to trust; asked each time, for keys take over from others.
         journal: where they are written down.
         disk: the journal's thread.
         clock: learns from what is signed.
@@ -33,6 +33,7 @@ class Intake:
         on_accepted: told of what waits now.
         on_ended: told of an attempt that the server takes to be open although it has ended: its result is wanted.
         on_cancel: told to end what runs.
+        on_unknown_key: told that the server signs by a key that this agent has not heard of.
         who: which machine and run this is.
         on_watch: told that somebody watches a command's output; says whether it runs here.
         steps: see `agent.steps`.
@@ -40,7 +41,7 @@ class Intake:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: Callable[[], Identity],
         journal: Journal,
         disk: OneThread,
         clock: ServerClock,
@@ -52,6 +53,7 @@ class Intake:
         on_ended: Callable[[Key], None],
         on_cancel: Callable[[UUID], None],
         on_watch: Callable[[UUID], bool],
+        on_unknown_key: Callable[[], None],
         who: wire.Instance,
         steps: Steps,
     ) -> None:
@@ -67,6 +69,7 @@ class Intake:
         self._on_ended = on_ended
         self._on_cancel = on_cancel
         self._on_watch = on_watch
+        self._on_unknown_key = on_unknown_key
         self._steps = steps
         self._closed = False
 
@@ -99,12 +102,17 @@ class Intake:
         except msgspec.MsgspecError as error:
             return wire.Refused(code="malformed", detail=str(error))
         every: list[wire.Order | Named] = [*body.orders, *unreadable]
-        if not self._identity.verifies(message.signature, wire.SIGNING_CONTEXT, message.body):
+        if not self._identity().knows(message.key):
+            # Not for good: the server's keys may have changed while this agent was away, and it hears of that next.
+            log.warning("was sent a delivery under a key that is not known here orders=%d", len(every))
+            self._on_unknown_key()
+            return _all(every, "busy", wire.UNKNOWN_KEY, "The key that signed it is not known here yet.")
+        if not self._identity().verifies(message.signature, wire.SIGNING_CONTEXT, message.body):
             log.error("refused a delivery that the server has not signed orders=%d", len(every))
             return _all(every, "rejected", "bad_signature", "The signature is not the server's.")
-        if body.agent_id != self._identity.agent_id:
+        if body.agent_id != self._identity().agent_id:
             log.error("refused a delivery for another agent agent_id=%s", body.agent_id)
-            return _all(every, "rejected", "wrong_agent", f"This is agent {self._identity.agent_id}.")
+            return _all(every, "rejected", "wrong_agent", f"This is agent {self._identity().agent_id}.")
         self._clock.signed(body.sent_at, max((order.position for order in body.orders), default=0))
         if self._closed:
             return _all(every, "busy", "stopping", "The agent is stopping.")
@@ -160,7 +168,7 @@ class Intake:
 
     async def held(self, told: wire.Held) -> None:
         """Answer for what the server takes to be here; see `Journal.held`."""
-        if not self._identity.verifies(told.signature, wire.HELD_CONTEXT, told.body):
+        if not self._identity().verifies(told.signature, wire.HELD_CONTEXT, told.body):
             log.error("passed over a list of what is held here that the server has not signed")
             return
         try:
@@ -168,7 +176,7 @@ class Intake:
         except msgspec.MsgspecError as error:
             log.warning("cannot read what the server takes to be here: %s", error)
             return
-        if body.agent_id != self._identity.agent_id:
+        if body.agent_id != self._identity().agent_id:
             log.error("passed over a list of what another agent holds agent_id=%s", body.agent_id)
             return
         keys = [Key(one.command_id, one.attempt) for one in body.attempts]
@@ -182,14 +190,18 @@ class Intake:
             self._on_ended(key)
 
     async def _cancel(self, message: wire.CancelRequest) -> wire.DownlinkReply:
-        if not self._identity.verifies(message.signature, wire.CANCEL_CONTEXT, message.body):
+        if not self._identity().knows(message.key):
+            self._on_unknown_key()
+            detail = "The key that signed it is not known here yet."
+            return wire.Refused(code=wire.UNKNOWN_KEY, detail=detail, permanent=False)
+        if not self._identity().verifies(message.signature, wire.CANCEL_CONTEXT, message.body):
             return wire.Refused(code="bad_signature", detail="The signature is not the server's.")
         try:
             body = wire.decode_cancel_body(message.body)
         except msgspec.MsgspecError as error:
             return wire.Refused(code="malformed", detail=str(error))
-        if body.agent_id != self._identity.agent_id:
-            return wire.Refused(code="wrong_agent", detail=f"This is agent {self._identity.agent_id}.")
+        if body.agent_id != self._identity().agent_id:
+            return wire.Refused(code="wrong_agent", detail=f"This is agent {self._identity().agent_id}.")
         self._clock.signed(body.sent_at)
         try:
             statuses = await self._disk.call(self._journal.cancel, body.command_ids, self._clock.now())

@@ -25,8 +25,10 @@ from agent.lanes import Lanes
 from agent.link import Link, OnRequest, Session, Timing, Way
 from agent.opening import Opener
 from agent.platforms import PLATFORM
+from agent.regain import Regain
 from agent.rotation import Rotation
 from agent.runner import Runner
+from agent.server_keys import ServerKeysRefusedError, following
 from agent.steps import Steps, nothing
 from agent.threads import OneThread
 from agent.uplink import Uplink, noted_offset_s
@@ -80,6 +82,7 @@ class Agent:
         self._keys = Keyring(state_dir)
         self._who = this_run(state_dir)
         self._reserve_bytes = reserve_bytes
+        self._steps = steps
         spool_dir = state_dir / "spool"
         PLATFORM.make_private_dir(spool_dir)
         self._spool_dir = spool_dir
@@ -110,9 +113,12 @@ class Agent:
             on_held=lambda held: self._intake.held(held),  # noqa: PLW0108 - made below
             trusts=lambda: wire.trust_digest(self.identity.server_ca, self.identity.nats_ca),
             on_trust=self._on_trust,
+            server_keys=lambda: [bytes.fromhex(key.public_key) for key in self.identity.accepted],
+            on_server_keys=self._on_server_keys,
             steps=steps,
         )
         self._rotation = Rotation(self.identity.agent_id, self._keys, self._link, self._uplink.ask, steps)
+        self._regain = Regain(lambda: self.identity.server_url, self._on_whom_to_trust)
         self._executor = Executor(
             self._journal,
             self._disk,
@@ -127,7 +133,7 @@ class Agent:
             steps=steps,
         )
         self._intake = Intake(
-            self.identity,
+            lambda: self.identity,
             self._journal,
             self._disk,
             self._clock,
@@ -138,6 +144,7 @@ class Agent:
             on_ended=self._uplink.ended,
             on_cancel=self._executor.cancel,
             on_watch=self._executor.watched,
+            on_unknown_key=self._uplink.hello_soon,
             who=self._who,
             steps=steps,
         )
@@ -154,6 +161,7 @@ class Agent:
                 ("uplink", self._uplink.run()),
                 ("link", self._link.run()),
                 ("rotation", self._rotation.run()),
+                ("regain", self._regain.run()),
                 ("compaction", self._compact()),
             )
         ]
@@ -202,7 +210,11 @@ class Agent:
             else:
                 self._rotation.let_in(following)
                 return session
-        return await connect(self._keys.current)
+        try:
+            return await connect(self._keys.current)
+        except LinkError as error:
+            self._regain.failed(error)
+            raise
 
     def _on_nats(self, urls: list[str], ca: str | None) -> None:
         """NATS has moved since this agent enrolled."""
@@ -224,6 +236,27 @@ class Agent:
         log.info("trusts other authorities from now on")
         if self._transport != "http":
             self._link.use(self._nats_ways())
+
+    def _on_whom_to_trust(self, told: wire.WhomToTrust) -> None:
+        """The same from somebody whom this agent does not trust: each part is checked as it is in a hello's answer."""
+        self._on_server_keys(told.server_keys)
+        self._on_trust(told.trust)
+
+    def _on_server_keys(self, told: wire.ServerKeys) -> bool:
+        """The server's delivery key takes over from another, or has: on disk first. Returns whether that is news."""
+        try:
+            identity = following(self.identity, told)
+        except ServerKeysRefusedError as error:
+            log.error("refused another key of the server: %s", error)  # noqa: TRY400 - the reason says it all
+            return False
+        if identity is self.identity:
+            return False
+        self._steps("server_key_heard")
+        identity.save(self._state_dir)
+        self._steps("server_key_kept")
+        self.identity = identity
+        log.info("accepts other keys of the server from now on keys=%d", len(identity.accepted))
+        return True
 
     def _on_up(self, transport: str, url: str) -> None:
         self._uplink.connected()

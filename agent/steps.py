@@ -14,6 +14,8 @@ The agent calls its `Steps` at each; in a service that is `nothing`. The fault t
     key_offered     the server has, and takes both
     key_used        the server has let the agent in under it, and takes no other
     key_kept        it is the agent's key
+    server_key_heard  which keys of the server count is known, and not on disk
+    server_key_kept   it is on disk, and the server has not been told
 """
 
 from collections.abc import Callable

@@ -36,6 +36,8 @@ _SENDERS = 8
 _FACTS_EVERY_S = 300.0
 _FACTS_NOTE = "facts_sha256"
 _CLOCK_NOTE = "clock_offset_s"
+_GREETING_RESTS_S = 2.0
+"""A hello that a message from the server asks for waits so long after the one before: anybody at the broker can ask."""
 
 
 class Uplink:
@@ -54,6 +56,8 @@ class Uplink:
         on_held: told what the server takes to be here.
         trusts: which authorities are trusted, see `wire.trust_digest`.
         on_trust: told whom to trust from now on.
+        server_keys: the server's delivery keys that are accepted, raw.
+        on_server_keys: told how to come to those that are in use; says whether others are accepted now.
         steps: see `agent.steps`.
         uniform: randomness, as `random.uniform`.
     """
@@ -73,6 +77,8 @@ class Uplink:
         on_held: Callable[[wire.Held], Awaitable[None]],
         trusts: Callable[[], str],
         on_trust: Callable[[wire.Trust], None],
+        server_keys: Callable[[], list[bytes]],
+        on_server_keys: Callable[[wire.ServerKeys], bool],
         steps: Steps,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -88,6 +94,9 @@ class Uplink:
         self._on_held = on_held
         self._trusts = trusts
         self._on_trust = on_trust
+        self._server_keys = server_keys
+        self._on_server_keys = on_server_keys
+        self._greeted_at = -_GREETING_RESTS_S
         self._steps = steps
         self._uniform = uniform
         # Holds keys of journal entries only, so the journal's bound on open entries is its bound too.
@@ -101,6 +110,11 @@ class Uplink:
     def connected(self) -> None:
         """A session came up."""
         self._say_hello.set()
+
+    def hello_soon(self) -> None:
+        """There is something to hear from the server."""
+        if time.monotonic() - self._greeted_at >= _GREETING_RESTS_S:
+            self._say_hello.set()
 
     def ended(self, key: Key) -> None:
         """A result is in the journal."""
@@ -187,7 +201,9 @@ class Uplink:
             open_commands=counts["accepted"] + counts["running"],
             free_lanes=self._free_lanes(),
             trusts=self._trusts(),
+            server_keys=self._server_keys(),
         )
+        self._greeted_at = time.monotonic()
         asked = time.monotonic()
         reply = await self._ask("hello", hello)
         if isinstance(reply, wire.Refused):
@@ -198,6 +214,9 @@ class Uplink:
             await self._note(_CLOCK_NOTE, repr(self._clock.offset_s))
             if reply.repeat and reply.repeat_since is not None:
                 await self._repeat(reply.repeat, reply.repeat_since)
+            if reply.server_keys is not None and self._on_server_keys(reply.server_keys):
+                # What it knows now it says at once: somebody may wait for just that to end an old key.
+                self._say_hello.set()
             if reply.trust is not None:
                 self._on_trust(reply.trust)
             if reply.held is not None:

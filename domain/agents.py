@@ -88,6 +88,13 @@ class AgentKeyRotated(Event, frozen=True, kw_only=True):
     previous: str
 
 
+class AgentServerKeyLearned(Event, frozen=True, kw_only=True):
+    """The agent has it on disk that the server may sign by another delivery key, and said so."""
+
+    number: int
+    """Which of the server's keys, as `domain.server_keys` counts them."""
+
+
 class AgentConnected(Event, frozen=True, kw_only=True):
     gateway: str
     address: str = ""
@@ -138,6 +145,8 @@ class Agent(Aggregate):
     state: AgentState = AgentState.ACTIVE
     next_key: str | None = None
     """One that is to take over."""
+    server_key: int = 1
+    """The newest of the server's delivery keys that it said it knows; the first needs no word."""
 
     def concerns(self) -> tuple[UUID | None, UUID | None]:
         return self.stream_id, self.client_id
@@ -184,6 +193,13 @@ class Agent(Aggregate):
             return []
         return [self.decide(AgentKeyRotated(public_key=public_key, previous=self.public_key))]
 
+    def learn_server_key(self, number: int) -> list[Change]:
+        """It knows one of the server's keys; an older one than it is taken to know is no news."""
+        self._must_not_be_retired()
+        if number <= self.server_key:
+            return []
+        return [self.decide(AgentServerKeyLearned(number=number))]
+
     def must_take_commands(self) -> None:
         """Raise AgentRetiredError or AgentSuspendedError unless the agent is active."""
         self._must_not_be_retired()
@@ -210,10 +226,8 @@ class Agent(Aggregate):
                 self.name = event.name
             case AgentTagged():
                 self.tags = event.tags
-            case AgentKeyOffered():
-                self.next_key = event.public_key
-            case AgentKeyRotated():
-                self.public_key, self.next_key = event.public_key, None
+            case AgentKeyOffered() | AgentKeyRotated() | AgentServerKeyLearned():
+                self._when_keys(event)
             case AgentSuspended():
                 self.state = AgentState.SUSPENDED
             case AgentResumed():
@@ -222,3 +236,12 @@ class Agent(Aggregate):
                 self.state = AgentState.RETIRED
             case _:
                 super().when(event)
+
+    def _when_keys(self, event: AgentKeyOffered | AgentKeyRotated | AgentServerKeyLearned) -> None:
+        match event:
+            case AgentKeyOffered():
+                self.next_key = event.public_key
+            case AgentKeyRotated():
+                self.public_key, self.next_key = event.public_key, None
+            case AgentServerKeyLearned():
+                self.server_key = event.number

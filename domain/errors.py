@@ -69,6 +69,27 @@ class NoDuplicateError(DomainError):
     status = 409
 
 
+class KeyOverlapError(DomainError):
+    """One key of the server takes over from another already: `fleetlog server-keys retire` ends the old one."""
+
+    code = "key_overlap"
+    status = 409
+
+
+class NoOldKeyError(DomainError):
+    """Only one key counts, so there is none to end: `fleetlog server-keys rotate` makes another."""
+
+    code = "no_old_key"
+    status = 409
+
+
+class AgentsUnawareError(DomainError):
+    """Some agents have not said that they know the key that is to be left."""
+
+    code = "agents_unaware"
+    status = 409
+
+
 class AgentNotSuspendedError(DomainError):
     """The agent is not suspended, so there is nothing to resume."""
 

@@ -19,6 +19,7 @@ from domain.agents import (
     AgentRenamed,
     AgentResumed,
     AgentRetired,
+    AgentServerKeyLearned,
     AgentState,
     AgentSuspended,
     AgentTagged,
@@ -107,6 +108,7 @@ class Agents(Projection):
         AgentTagged,
         AgentKeyOffered,
         AgentKeyRotated,
+        AgentServerKeyLearned,
         AgentSuspended,
         AgentResumed,
         AgentRetired,
@@ -127,7 +129,7 @@ class Agents(Projection):
             case AgentEnrolled() as enrolled:
                 agents.insert(recorded.originator_id, **self._enrolled(enrolled, recorded))
             case event:
-                keyed = isinstance(event, AgentKeyOffered | AgentKeyRotated)
+                keyed = isinstance(event, AgentKeyOffered | AgentKeyRotated | AgentServerKeyLearned)
                 cells = self._keyed(event) if keyed else self._changed(event)
                 agents.update(
                     recorded.originator_id,
@@ -197,6 +199,7 @@ class Agents(Projection):
             "facts": {},
             "facts_at": None,
             "duplicate": None,
+            "server_key": 1,
             "enrolled_at": recorded.recorded_at,
             "version": recorded.originator_version,
             "position": recorded.position,
@@ -204,7 +207,12 @@ class Agents(Projection):
 
     @staticmethod
     def _keyed(event: Event) -> Cells:
-        return {"public_key": event.public_key} if isinstance(event, AgentKeyRotated) else {}
+        match event:
+            case AgentKeyRotated():
+                return {"public_key": event.public_key}
+            case AgentServerKeyLearned():
+                return {"server_key": event.number}
+        return {}
 
     @staticmethod
     def _changed(event: Event) -> Cells:
@@ -333,6 +341,29 @@ async def agent_of_key(connection: Connection, public_key: str) -> AgentRow | No
     query.where("public_key = %s", public_key)
     rows = await query.all(connection, AgentRow.from_row, "ORDER BY enrolled_at DESC, agent_id DESC LIMIT 1")
     return rows[0] if rows else None
+
+
+class Unaware(msgspec.Struct, frozen=True):
+    """Agents that have not said that they know a delivery key of the server."""
+
+    total: int
+    """Of all agents that are not retired."""
+    count: int
+    names: list[str]
+    """Of some of them."""
+
+
+async def unaware_of_key(connection: Connection, number: int, *, shown: int = 10) -> Unaware:
+    """Who does not know a delivery key of the server, of all agents that are not retired.
+
+    Args:
+        connection: to the database.
+        number: of the key.
+        shown: so many are named.
+    """
+    cursor = await connection.execute(_SQL["unaware"], {"number": number, "shown": shown})
+    total, count, names = await cursor.fetchone() or (0, 0, [])
+    return Unaware(total, count, names)
 
 
 async def count_agents(connection: Connection, *, client_ids: Tenants) -> AgentCounts:

@@ -24,6 +24,7 @@ CREATE TABLE agents (
     facts jsonb NOT NULL,
     facts_at timestamptz,
     duplicate jsonb, -- two machines with its identity, until somebody says which stays
+    server_key integer NOT NULL, -- the newest of the server's delivery keys that it said it knows
     enrolled_at timestamptz NOT NULL,
     version bigint NOT NULL,
     position bigint NOT NULL, -- of the last event about it, presence and facts included
@@ -57,3 +58,9 @@ SELECT agent_id FROM agents
 SELECT count(*), count(*) FILTER (WHERE online), count(*) FILTER (WHERE state = 'suspended'),
     count(*) FILTER (WHERE state = 'retired'), count(*) FILTER (WHERE duplicate IS NOT NULL)
 FROM agents
+
+-- name: unaware
+SELECT count(*), count(*) FILTER (WHERE server_key < %(number)s), ARRAY(
+    SELECT name FROM agents WHERE state <> 'retired' AND server_key < %(number)s
+    ORDER BY sort_key, agent_id LIMIT %(shown)s
+) FROM agents WHERE state <> 'retired'

@@ -11,6 +11,8 @@ from typing import Self
 
 import msgspec
 import psycopg
+import structlog
+from prometheus_client import Counter
 
 from domain.event import Recorded
 from projections import tracking
@@ -18,6 +20,12 @@ from projections.projection import Part, Projection, type_of
 from projections.reading import Bad, decode_page
 from schema.reading import read_page
 
+_log = structlog.get_logger()
+LEFT = Counter(
+    "fleetlog_small_pages_left",
+    "Pages of a few events that could not be folded by one statement, and were folded as others are.",
+    ["error"],
+)
 EVENTS = 64
 """The most in a small page."""
 BELIEVED_S = 1.0
@@ -73,7 +81,9 @@ def fold_small(connection: psycopg.Connection, stand: Stand) -> Small | None:
             tracking.advance_with(cursor, tracked, stand.position, last, parts)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, the other way meets it too, and finds out whose it is
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other way meets it too, and finds out whose it is
+            LEFT.labels(type(error).__name__).inc()
+            _log.warning("small_page_left", after=stand.position, upto=last, error=f"{type(error).__name__}: {error}")
             return None
     return Small(len(page.positions), msgspec.structs.replace(stand, position=last))
 

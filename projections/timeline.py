@@ -8,6 +8,7 @@ from domain import (
     agents,
     api_keys,
     approvals,
+    authorities,
     clients,
     commands,
     destinations,
@@ -26,6 +27,7 @@ from domain import (
     rollouts,
     scripts,
     secrets,
+    server_keys,
     sessions,
     sites,
     strays,
@@ -194,6 +196,18 @@ _LINES |= {
     agents.AgentKeyOffered: lambda event: f"Agent offers another key: {shown(event.public_key)}.",
     agents.AgentKeyRotated: lambda event: (
         f"Agent has another key, and the one before is void: {shown(event.public_key)}."
+    ),
+    authorities.AuthorityAnnounced: lambda event: f"Certificate authority announced: {shown(event.fingerprint)}.",
+    authorities.AuthorityUsed: lambda event: f"Certificates come from authority {shown(event.fingerprint)}.",
+    authorities.AuthorityRetired: lambda event: f"Certificate authority retired: {shown(event.fingerprint)}.",
+    agents.AgentServerKeyLearned: lambda event: f"Agent knows key {event.number} of the server.",
+    server_keys.ServerKeyAnnounced: lambda event: (
+        f"{event.purpose.capitalize()} key {event.number} of the server counts beside the one before it: "
+        f"{shown(event.public_key)}."
+    ),
+    server_keys.ServerKeyRetired: lambda event: (
+        f"{event.purpose.capitalize()} key {event.number} of the server counts no longer"
+        f"{f', and {event.unaware} agents had not heard of the next' if event.unaware else ''}."
     ),
     duplicates.AgentDuplicateNoticed: lambda event: (
         f"Two machines with one identity: {shown(event.present.hostname)} ({shown(event.present.address)}) stays, "

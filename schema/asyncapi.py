@@ -41,7 +41,7 @@ _SIGNED = (
     wire.FactsWork,
     wire.RotateKeyWork,
 )
-_HTTP = (wire.HttpCheckIn, wire.HttpCheckInReply)
+_HTTP = (wire.HttpCheckIn, wire.HttpCheckInReply, wire.WhomToTrust)
 
 
 def document() -> dict[str, Any]:

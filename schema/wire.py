@@ -126,6 +126,8 @@ class Delivery(Message, frozen=True, kw_only=True, tag="delivery"):
     """msgpack of a `DeliveryBody`."""
     signature: bytes
     """Ed25519 over ``b"fleetlog-delivery-1\\0" + body``, by the server's key."""
+    key: bytes = b""
+    """`key_name` of that key: an agent that does not know it (yet) takes nothing, and says hello to hear of it."""
 
 
 SIGNING_CONTEXT = b"fleetlog-delivery-1\x00"
@@ -160,6 +162,8 @@ class CancelRequest(Message, frozen=True, kw_only=True, tag="cancel"):
     body: bytes
     signature: bytes
     """Ed25519 over ``b"fleetlog-cancel-1\\0" + body``."""
+    key: bytes = b""
+    """As in `Delivery`."""
 
 
 class CancelReply(Message, frozen=True, kw_only=True, tag="cancel_reply"):
@@ -232,6 +236,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     free_lanes: int = 0
     trusts: str = ""
     """`trust_digest` of the authorities that it trusts."""
+    server_keys: list[bytes] = []
+    """The server's delivery keys that it accepts, the one that it heard of last at the end: Ed25519, 32 bytes each."""
 
 
 def trust_digest(server_ca: str | None, nats_ca: str | None) -> str:
@@ -260,6 +266,51 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 
 TRUST_CONTEXT = b"fleetlog-trust-1\x00"
+
+
+class KeyLink(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery key of the server announces the next; both count from then on."""
+
+    previous: bytes
+    """Ed25519, 32 bytes."""
+    public_key: bytes
+    """The same."""
+    signature: bytes
+    """By the previous key, over `key_link_signed`."""
+
+
+class ServerKeys(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an agent comes from the delivery key that it knows to the one in use, however long it was away.
+
+    It is for all agents, and no secret. Whoever accepts one key of the chain can follow it to its end: each link is
+    checked by the key before it, and the private halves of those that are over are not needed for it.
+    """
+
+    links: list[KeyLink] = []
+    """In order, from the first there ever was."""
+    oldest: bytes = b""
+    """The oldest key that still counts, where others were before it."""
+    retired: bytes = b""
+    """By that key, over `keys_retired_signed`: none counts but it and those that follow from it."""
+
+
+KEY_LINK_CONTEXT = b"fleetlog-server-key-1\x00"
+KEYS_RETIRED_CONTEXT = b"fleetlog-keys-retired-1\x00"
+
+
+def key_link_signed(previous: bytes, public_key: bytes) -> bytes:
+    """What the signature of a `KeyLink` is over."""
+    return KEY_LINK_CONTEXT + previous + public_key
+
+
+def keys_retired_signed(oldest: bytes) -> bytes:
+    """What ``retired`` of a `ServerKeys` is over."""
+    return KEYS_RETIRED_CONTEXT + oldest
+
+
+def key_name(public_key: bytes) -> bytes:
+    """What a signed message calls the key that it was signed with."""
+    return public_key[:8]
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -304,6 +355,13 @@ class HelloReply(Message, frozen=True, kw_only=True, tag="hello_reply"):
     is lost, for the disk was set back (a snapshot) or the journal is another: the agent ends it as ``interrupted``."""
     trust: Trust | None = None
     """Where the agent trusts others than it should."""
+    server_keys: ServerKeys | None = None
+    """Where the agent accepts other delivery keys than it should. To be looked at first: the rest of this answer may be
+    signed by one that is new to it."""
+
+
+UNKNOWN_KEY = "unknown_key"
+"""The code of an agent that was sent what is signed by a key that it has not heard of."""
 
 
 class FactsReport(Message, frozen=True, kw_only=True, tag="facts"):
@@ -458,6 +516,18 @@ class HttpCheckInReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     """Where NATS is now, as in `EnrollReply`: an agent that enrolled before it moved comes here and finds it again."""
     nats_ca: str | None = None
 
+
+class WhomToTrust(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer of ``GET /api/v1/agent/trust``, open to everybody, and no secret.
+
+    For agents that were away while one authority took over from another: it is believed by its signatures alone.
+    """
+
+    server_keys: ServerKeys
+    trust: Trust
+
+
+WHOM_TO_TRUST_PATH = "/api/v1/agent/trust"
 
 NATS_CONTEXT = b"fleetlog-nats-1\x00"
 """The agent signs this + the NATS server's nonce at each connect. A context of its own, so that a stolen broker cannot

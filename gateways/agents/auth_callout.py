@@ -108,7 +108,7 @@ class AuthCallout:
         directory: of agents.
         proofs: judges what they show.
         doorkeeper: tells an agent from its clones.
-        issuer: the key that the NATS server's configuration names.
+        issuer: the key that the NATS server's configuration names; asked for each time.
         clock: now.
     """
 
@@ -118,7 +118,7 @@ class AuthCallout:
         directory: Directory,
         proofs: Proofs,
         doorkeeper: Doorkeeper,
-        issuer: Key,
+        issuer: Callable[[], Key],
         clock: Callable[[], datetime],
     ) -> None:
         self._client = client
@@ -183,7 +183,7 @@ class AuthCallout:
                     "version": 2,
                 },
             },
-            self._issuer,
+            self._issuer(),
             self._clock(),
         )
         await self._respond(message, request, {"jwt": user})
@@ -226,7 +226,7 @@ class AuthCallout:
             "aud": request.server_id.id,
             "nats": {**answer, "type": "authorization_response", "version": 2},
         }
-        await message.respond(sign_claims(claims, self._issuer, self._clock()).encode())
+        await message.respond(sign_claims(claims, self._issuer(), self._clock()).encode())
 
 
 def _payload(token: bytes) -> bytes:

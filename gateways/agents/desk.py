@@ -14,7 +14,8 @@ from command_bus.postgres import AsyncPool
 from domain.ids import AgentId
 from gateways.agents.directory import Directory
 from gateways.agents.hints import Hints
-from gateways.agents.keys import ServerKeys
+from gateways.agents.key_changes import KeyChanges
+from gateways.agents.keys import KeysInUse
 from gateways.agents.leases import Leases
 from gateways.agents.masking import Masks
 from gateways.agents.orders import Orders
@@ -54,7 +55,7 @@ class Desk:
         self,
         log: EventLog,
         pool: AsyncPool,
-        keys: ServerKeys,
+        keys: KeysInUse,
         name: str,
         leases: Leases,
         clock: Clock,
@@ -76,11 +77,13 @@ class Desk:
         self.deliveries = Deliveries(log, clock)
         self.presence = PresenceHandler(log, new_id)
         agent_keys = AgentKeys(log, new_id)
+        self.keys = keys
+        self._key_changes = KeyChanges(log, keys.url, new_id)
         self.duplicates = DuplicateNotices(log, new_id)
         self.proofs = Proofs(self.directory, agent_keys)
         keystore = Keystore(pool, master_keys)
         secrets = Secrets(log, keystore, self.directory, name)
-        self.orders = Orders(log, keys.delivery, clock, secrets)
+        self.orders = Orders(log, lambda: keys.delivery, clock, secrets)
         self.leases = leases
         self._on_ended = on_ended
         self.hints = Hints(
@@ -91,6 +94,7 @@ class Desk:
             on_agent_changed=self._agent_changed,
             on_pending=on_pending,
             on_urgent=on_urgent,
+            on_keys_changed=self.read_keys,
         )
         self.uplink = Uplink(
             log,
@@ -103,6 +107,7 @@ class Desk:
             clock,
             Masks(log, keystore, self.orders.names_no_secret),
             agent_keys,
+            keys,
             on_contact=on_contact,
             on_room=on_room,
             seen=seen,
@@ -111,6 +116,15 @@ class Desk:
             told=told,
             steps=steps,
         )
+
+    async def read_keys(self) -> None:
+        """The fleet's keys may be others now; what a killed command left half done is done here.
+
+        Raises:
+            psycopg.Error, EventLogError: they cannot be read; those from before stay.
+        """
+        await self._key_changes.settle()
+        await self.keys.read()
 
     def _agent_changed(self, agent_id: AgentId, ended: bool) -> None:
         self.directory.forget(agent_id)

@@ -43,6 +43,8 @@ class Entry(msgspec.Struct, frozen=True):
     """One that is to take over: see `gateways.agents.proofs`."""
     barred: frozenset[str] = frozenset()
     """Machines that were shut out as clones: see `gateways.agents.duplicates`."""
+    server_key: int = 1
+    """The newest of the server's delivery keys that it said it knows."""
 
     def must_be_active(self) -> None:
         """Raise AgentSuspendedError or AgentRetiredError unless it is."""
@@ -159,4 +161,5 @@ def _entry(agent_id: UUID, recorded: list[Recorded], beside: list[Recorded]) -> 
         agent.state,
         bytes.fromhex(agent.next_key) if agent.next_key is not None else None,
         Duplicates.load(duplicates_stream(agent_id), (one.event for one in beside)).barred,
+        agent.server_key,
     )

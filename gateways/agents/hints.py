@@ -1,7 +1,7 @@
 """Follows the log for what a gateway must look at. Everything here is a hint: the queue and the leases decide."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +11,19 @@ import structlog
 from command_bus.context import Clock
 from command_bus.event_log import EventLog, EventLogError
 from command_bus.postgres import AsyncPool
-from domain.agents import AgentKeyOffered, AgentKeyRotated, AgentMoved, AgentResumed, AgentRetired, AgentSuspended
+from domain.agents import (
+    AgentKeyOffered,
+    AgentKeyRotated,
+    AgentMoved,
+    AgentResumed,
+    AgentRetired,
+    AgentServerKeyLearned,
+    AgentSuspended,
+)
 from domain.commands import CommandCancelRequested, CommandQueued, CommandRequeued
 from domain.duplicates import AgentDuplicateNoticed, AgentDuplicateSettled
 from domain.ids import AgentId, is_derived
+from domain.server_keys import ServerKeyAnnounced, ServerKeyRetired
 from gateways.agents.open_hours import OpenHours
 from gateways.cancelling import end
 from projections.pending import agents_due, agents_in_hours, agents_with_pending
@@ -26,7 +35,11 @@ _ENDED = frozenset(
 )
 """After these some connection of the agent may have to end."""
 _OF_COMMANDS = frozenset(kind.__name__ for kind in (CommandQueued, CommandRequeued, CommandCancelRequested))
-_TYPES = (AgentMoved.__name__, AgentKeyOffered.__name__, AgentKeyRotated.__name__, _RESUMED, *_ENDED, *_OF_COMMANDS)
+_OF_KEYS = frozenset(kind.__name__ for kind in (ServerKeyAnnounced, ServerKeyRetired))
+_CHANGED = tuple(
+    kind.__name__ for kind in (AgentMoved, AgentKeyOffered, AgentKeyRotated, AgentServerKeyLearned, AgentResumed)
+)
+_TYPES = (*_CHANGED, *_ENDED, *_OF_COMMANDS, *_OF_KEYS)
 DUE_EVERY_S = 0.5
 OVERLAP = timedelta(seconds=5)
 """A command may be requeued for a moment that has passed by the time its row can be seen."""
@@ -44,6 +57,7 @@ class Hints:
         on_agent_changed: an agent's state or tenant is another now; ``ended`` if it may not be connected any more.
         on_pending: these agents may have something new.
         on_urgent: these do, and somebody asked for just that, singly; ``on_pending`` is told of rollouts' commands.
+        on_keys_changed: the fleet's own keys are others now.
     """
 
     def __init__(
@@ -56,6 +70,7 @@ class Hints:
         on_agent_changed: Callable[[AgentId, bool], None],
         on_pending: Callable[[Sequence[AgentId]], None],
         on_urgent: Callable[[Sequence[AgentId]], None],
+        on_keys_changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._log = log
         self._pool = pool
@@ -64,6 +79,8 @@ class Hints:
         self._on_agent_changed = on_agent_changed
         self._on_pending = on_pending
         self._on_urgent = on_urgent
+        self._on_keys_changed = on_keys_changed
+        self._keys_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -73,6 +90,7 @@ class Hints:
             asyncio.create_task(self._follow(after), name="hints-follow"),
             asyncio.create_task(self._keep(self._due_for_ever), name="hints-due"),
             asyncio.create_task(self._keep(self._sweep_for_ever), name="hints-sweep"),
+            asyncio.create_task(self._keep(self._keys_for_ever), name="hints-keys"),
         ]
 
     async def stop(self) -> None:
@@ -83,6 +101,8 @@ class Hints:
             pending: dict[AgentId, None] = {}
             urgent: dict[AgentId, None] = {}
             for mark in page:
+                if mark.type in _OF_KEYS:
+                    self._keys_changed.set()
                 if mark.agent_id is None:
                     continue
                 agent_id = AgentId(mark.agent_id)
@@ -121,6 +141,13 @@ class Hints:
                 async with self._pool.connection() as connection:
                     found = await agents_with_pending(connection, found[-1])
             await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def _keys_for_ever(self) -> None:
+        """Once at the start, for what was before; then after each change."""
+        while True:
+            await self._on_keys_changed()
+            await self._keys_changed.wait()
+            self._keys_changed.clear()
 
     async def _keep(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:

@@ -35,7 +35,7 @@ from gateways.agents.delivery import STATUSES, cancelled_by
 from gateways.agents.desk import Desk
 from gateways.agents.directory import Entry, UnknownAgentError
 from gateways.agents.duplicates import must_not_be_barred
-from gateways.agents.keys import ServerKeys, wait_for_keys
+from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.agents.leases import HTTP, Leases
 from gateways.agents.presence import touch
 from gateways.agents.proofs import BadProofError, verify
@@ -131,7 +131,7 @@ class AgentHttp:
         self._leases = Leases(pool, HTTP, clock, lease_s=lease_s)
         self._enrollment = Enrollment(log, clock, new_id)
         self._failures = FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
-        self._keys: ServerKeys | None = None
+        self._keys: KeysInUse | None = None
         self._desk: Desk | None = None
         self._waiters: dict[AgentId, set[asyncio.Event]] = {}
         self._present: dict[AgentId, float] = {}
@@ -148,10 +148,11 @@ class AgentHttp:
             Route("/enroll", self.enroll, methods=["POST"]),
             Route("/agent/check-in", self.check_in, methods=["POST"]),
             Route(AUTHORITIES.removeprefix("/api/v1"), self.authorities, methods=["GET"]),
+            Route(wire.WHOM_TO_TRUST_PATH.removeprefix("/api/v1"), self.whom_to_trust, methods=["GET"]),
         ]
 
     async def start(self) -> None:
-        keys = await wait_for_keys(self._database_url)
+        keys = KeysInUse(self._database_url, await wait_for_keys(self._database_url))
         self._desk = Desk(
             self._log,
             self._pool,
@@ -193,6 +194,15 @@ class AgentHttp:
         if self._told.in_use is None:
             raise NoAuthorityError
         return Response(self._told.in_use, media_type="application/x-pem-file")
+
+    async def whom_to_trust(self, _request: Request) -> Response:
+        """``GET /agent/trust``: signed by the fleet's delivery key. No secret; see `schema.wire.WhomToTrust`."""
+        if self._keys is None:
+            raise StartingError
+        self._told.look()
+        chain = self._keys.keys.chain
+        answer = wire.WhomToTrust(server_keys=chain.told(), trust=self._told.signed(self._keys.delivery, self._clock))
+        return Response(wire.encode(answer), media_type="application/msgpack")
 
     # -- enrollment ------------------------------------------------------------------------------------------------
 

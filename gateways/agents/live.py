@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from command_bus.event_log import EventLog
 from gateways.agents.connection import connect
-from gateways.agents.keys import wait_for_keys
+from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.cancelling import end
 from gateways.tls import SYSTEM, Authorities
 from schema import wire
@@ -93,8 +93,14 @@ class LiveOutput:
                 await subscription.unsubscribe()
 
     async def _connect(self) -> Client:
-        keys = await wait_for_keys(self._database_url)
-        return await connect(self._nats_urls, keys.gateway, f"{self._name}-live", authorities=self._authorities)
+        keys = KeysInUse(self._database_url, await wait_for_keys(self._database_url))
+        return await connect(
+            self._nats_urls,
+            lambda: keys.keys.gateway,
+            f"{self._name}-live",
+            authorities=self._authorities,
+            look=keys.look,
+        )
 
 
 class _Backlog:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from domain.server_keys import Purpose
 from gateways.agents.keys import ServerKeys
 from schema import wire
 
@@ -29,12 +30,12 @@ def render_nats_config(
         tls: encrypts both kinds of connection; without it, put the server behind something that does.
         max_connections: a limit other than the server's own.
     """
-    gateway, system = keys.gateway.user_nkey, keys.system.user_nkey
+    gateways, systems = ([key.user_nkey for key in keys.users[one]] for one in (Purpose.GATEWAY, Purpose.SYSTEM))
     tls_block = f'tls {{ cert_file: "{tls.cert_file}", key_file: "{tls.key_file}" }}' if tls is not None else ""
     # Users that are nkeys make the server send a nonce to everybody, and agents sign it (auth_callout.py).
     accounts = f"""accounts {{
-  {ACCOUNT} {{ users: [ {{ nkey: {gateway} }} ] }}
-  {SYSTEM_ACCOUNT} {{ users: [ {{ nkey: {system} }} ] }}
+  {ACCOUNT} {{ users: [ {_users(gateways)} ] }}
+  {SYSTEM_ACCOUNT} {{ users: [ {_users(systems)} ] }}
 }}
 system_account: {SYSTEM_ACCOUNT}"""
     callout = f"""authorization {{
@@ -42,7 +43,7 @@ system_account: {SYSTEM_ACCOUNT}"""
   auth_callout {{
     issuer: {keys.issuer.account_nkey}
     account: {ACCOUNT}
-    auth_users: [ {gateway}, {system} ]
+    auth_users: [ {", ".join([*gateways, *systems])} ]
   }}
 }}"""
     limit = f"max_connections: {max_connections}" if max_connections is not None else ""
@@ -50,3 +51,7 @@ system_account: {SYSTEM_ACCOUNT}"""
     if websocket is not None:
         parts.append(f'websocket {{\n  listen: "{websocket}"\n  {tls_block or "no_tls: true"}\n}}')
     return "\n".join(part for part in parts if part) + "\n"
+
+
+def _users(nkeys: list[str]) -> str:
+    return ", ".join(f"{{ nkey: {nkey} }}" for nkey in nkeys)

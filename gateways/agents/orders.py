@@ -1,7 +1,7 @@
 """From rows of the queue to signed messages that leave nothing for the agent to look up."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -56,12 +56,12 @@ class Orders:
 
     Args:
         log: scripts are read from it.
-        key: the fleet's delivery key.
+        key: the fleet's delivery key; asked for each time, for another may have taken over.
         clock: the server's time, by which agents judge age and expiry.
         secrets: opens those that commands name.
     """
 
-    def __init__(self, log: EventLog, key: Key, clock: Clock, secrets: Secrets) -> None:
+    def __init__(self, log: EventLog, key: Callable[[], Key], clock: Clock, secrets: Secrets) -> None:
         self._log = log
         self._key = key
         self._clock = clock
@@ -167,23 +167,25 @@ class Orders:
             orders.append(_order(row, work, now))
             carried.append(row)
         body = wire.encode(wire.DeliveryBody(agent_id=agent_id, sent_at=now, orders=orders))
-        signature = self._key.sign(wire.SIGNING_CONTEXT + body)
-        return Packed(wire.encode(wire.Delivery(body=body, signature=signature)), carried, refused, stuck)
+        key = self._key()
+        delivery = wire.Delivery(body=body, signature=key.sign(wire.SIGNING_CONTEXT + body), key=key.name)
+        return Packed(wire.encode(delivery), carried, refused, stuck)
 
     def cancel(self, agent_id: AgentId, command_ids: Sequence[UUID]) -> bytes:
         """A signed request to drop commands."""
         body = wire.encode(wire.CancelBody(agent_id=agent_id, sent_at=self._clock(), command_ids=list(command_ids)))
-        return wire.encode(wire.CancelRequest(body=body, signature=self._key.sign(wire.CANCEL_CONTEXT + body)))
+        key = self._key()
+        return wire.encode(wire.CancelRequest(body=body, signature=key.sign(wire.CANCEL_CONTEXT + body), key=key.name))
 
     def held(self, agent_id: AgentId, attempts: Sequence[tuple[UUID, int]]) -> wire.Held:
         """A signed list of what an agent is taken to have."""
         named = [wire.Attempt(command_id=command_id, attempt=attempt) for command_id, attempt in attempts]
         body = wire.encode(wire.HeldBody(agent_id=agent_id, sent_at=self._clock(), attempts=named))
-        return wire.Held(body=body, signature=self._key.sign(wire.HELD_CONTEXT + body))
+        return wire.Held(body=body, signature=self._key().sign(wire.HELD_CONTEXT + body))
 
     def trust(self, hello: wire.Hello, told: Told) -> wire.Trust | None:
         """Whom an agent is to trust, if it trusts others."""
-        return told.to(hello, self._key, self._clock)
+        return told.to(hello, self._key(), self._clock)
 
     def _work(self, row: PendingRow, prepared: Prepared) -> bytes | tuple[str, str]:
         """What the agent is to do; or the code of why it is told nothing, and that in words."""

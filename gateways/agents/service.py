@@ -23,7 +23,7 @@ from gateways.agents.connection import connect
 from gateways.agents.delivery import Drain
 from gateways.agents.desk import Desk
 from gateways.agents.duplicates import Doorkeeper, There
-from gateways.agents.keys import wait_for_keys
+from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.agents.leases import Leases
 from gateways.agents.presence import Presence
 from gateways.agents.restored import last_restore
@@ -103,15 +103,22 @@ class GatewayService:
 
     async def start(self) -> None:
         """Begin; waits for Postgres and NATS with back-off."""
-        keys = await wait_for_keys(self._database_url)
-        self._client = await connect(self._nats_urls, keys.gateway, self._name, authorities=self._authorities)
+        keys = KeysInUse(self._database_url, await wait_for_keys(self._database_url))
+        self._client = await connect(
+            self._nats_urls,
+            lambda: keys.keys.gateway,
+            self._name,
+            authorities=self._authorities,
+            look=keys.look,
+        )
         self._system = await connect(
             self._nats_urls,
-            keys.system,
+            lambda: keys.keys.system,
             f"{self._name}-system",
             authorities=self._authorities,
             on_reconnect=self._on_system_reconnect,
             on_dropped=self._on_system_dropped,
+            look=keys.look,
         )
         leases = Leases(self._pool, self._name, self._clock, lease_s=self._lease_s)
         self._desk = Desk(
@@ -161,7 +168,12 @@ class GatewayService:
             steps=self._steps,
         )
         self._callout = AuthCallout(
-            self._client, self._desk.directory, self._desk.proofs, self._doorkeeper, keys.issuer, self._clock
+            self._client,
+            self._desk.directory,
+            self._desk.proofs,
+            self._doorkeeper,
+            lambda: keys.keys.issuer,
+            self._clock,
         )
         # The picture of who is there, and the hints, before anybody is let in: so nothing falls between.
         await self._desk.hints.start()

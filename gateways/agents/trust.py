@@ -23,6 +23,7 @@ class Told:
         self._server = server
         self._nats = nats
         self._signed: wire.Trust | None = None
+        self._signed_with = b""
         self.server_ca: str | None = None
         self.nats_ca: str | None = None
         self.in_use: str | None = None
@@ -54,9 +55,19 @@ class Told:
         self.look()
         if not hello.trusts or hello.trusts == self.digest:
             return None
-        if self._signed is None:
+        return self.signed(key, clock)
+
+    def signed(self, key: Key, clock: Clock) -> wire.Trust:
+        """Whom to trust, for whoever asks.
+
+        Args:
+            key: the fleet's delivery key.
+            clock: now.
+        """
+        if self._signed is None or self._signed_with != key.name:
             body = wire.encode(wire.TrustBody(made_at=clock(), server_ca=self.server_ca, nats_ca=self.nats_ca))
             self._signed = wire.Trust(body=body, signature=key.sign(wire.TRUST_CONTEXT + body))
+            self._signed_with = key.name
         return self._signed
 
 

@@ -26,6 +26,7 @@ from domain.ids import AgentId
 from gateways.agents import metrics
 from gateways.agents.batches import Batcher, OverloadedError
 from gateways.agents.directory import Directory, Entry
+from gateways.agents.keys import KeysInUse
 from gateways.agents.masking import Masks, masked
 from gateways.agents.orders import Orders
 from gateways.agents.outputs import OutputMissingError, OutputStore, check_inline, named_outputs
@@ -91,7 +92,8 @@ class Uplink:
         gateway: the name that events bear.
         clock: now.
         masks: what is not to be seen of what agents report.
-        keys: records that an agent offers another key.
+        keys: records that an agent offers another key, and which of the server's it knows.
+        own_keys: the server's.
         on_contact: an agent said hello and has commands waiting.
         on_room: agents have ended something, so that they may have room for more.
         seen: an agent was heard of.
@@ -113,6 +115,7 @@ class Uplink:
         clock: Clock,
         masks: Masks,
         keys: AgentKeys,
+        own_keys: KeysInUse,
         *,
         on_contact: OnAgents,
         on_room: OnAgents,
@@ -135,6 +138,7 @@ class Uplink:
         self._clock = clock
         self._masks = masks
         self._keys = keys
+        self._own_keys = own_keys
         self._on_contact = on_contact
         self._on_room = on_room
         self._seen = seen
@@ -188,7 +192,7 @@ class Uplink:
     async def _dispatch(self, entry: Entry, message: wire.Uplink, transport: str) -> wire.UplinkReply:
         match message:
             case wire.Hello():
-                return await self._hello(entry.agent_id, message, transport)
+                return await self._hello(entry, message, transport)
             case wire.ResultReport():
                 return wire.Acknowledged(detail=await self._result(entry.agent_id, message))
             case wire.StartedReport():
@@ -210,9 +214,14 @@ class Uplink:
 
     # -- check-ins -------------------------------------------------------------------------------------------------
 
-    async def _hello(self, agent_id: AgentId, hello: wire.Hello, transport: str) -> wire.HelloReply:
+    async def _hello(self, entry: Entry, hello: wire.Hello, transport: str) -> wire.HelloReply:
+        agent_id = entry.agent_id
         if hello.protocol > wire.PROTOCOL:
             raise ProtocolTooNewError
+        chain = self._own_keys.keys.chain
+        if chain.newest.number > entry.server_key and chain.newest.public in hello.server_keys:
+            await self._keys.learned(agent_id, chain.newest.number)
+            self._directory.forget(agent_id)
         queue = await self._hellos.submit(agent_id)
         metrics.HELLOS.labels(transport).inc()
         if queue.counts.open:
@@ -225,6 +234,7 @@ class Uplink:
             repeat_since=self._restored.since if self._restored is not None else None,
             held=self._orders.held(agent_id, queue.held) if queue.held else None,
             trust=self._orders.trust(hello, self._told),
+            server_keys=chain.told_to(hello.server_keys),
         )
 
     async def _look(self, agent_ids: list[UUID]) -> Sequence["_Queue"]:

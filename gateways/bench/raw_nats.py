@@ -38,7 +38,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 async def _main() -> None:
     line = await asyncio.to_thread(sys.stdin.readline)
     task = msgspec.json.decode(line, type=Task)
-    client = await connect([task.nats_url], load_keys(task.database_url).gateway, "bench-raw")
+    keys = load_keys(task.database_url)
+    client = await connect([task.nats_url], lambda: keys.gateway, "bench-raw")
     if task.serve:
         await _serve(client, task)
     else:

@@ -18,6 +18,7 @@ from gateways.cli.configured import conninfo_of, settings_of
 from gateways.cli.errors import BadValueError, CommandLineError
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output, ago
+from gateways.cli.server_keys import server_keys_list, server_keys_retire, server_keys_rotate
 from gateways.cli.tls import tls_roll_over, tls_show
 
 P = ParamSpec("P")
@@ -72,6 +73,13 @@ def register(app: typer.Typer) -> None:
     tls.command("show")(_guarded(tls_show))
     tls.command("roll-over")(_guarded(tls_roll_over))
     app.add_typer(tls)
+    own_keys = typer.Typer(
+        name="server-keys", help="The keys that the fleet's own orders and servers go by.", no_args_is_help=True
+    )
+    own_keys.command("list")(_guarded(server_keys_list))
+    own_keys.command("rotate")(_guarded(server_keys_rotate))
+    own_keys.command("retire")(_guarded(server_keys_retire))
+    app.add_typer(own_keys)
     projections = typer.Typer(name="projections", help="The tables built from the log.", no_args_is_help=True)
     projections.command("list")(_guarded(projections_list))
     projections.command("rebuild")(_guarded(projections_rebuild))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateways.local.addresses import reachable
-from gateways.local.authority import Authority
+from gateways.local.authority import Authority, Standing
 from gateways.settings import Settings, Tls
 from gateways.tls import LOOK_S, CertificateError, Pair, own_name
 from schema.authorities import certificates, fingerprint
@@ -70,6 +70,14 @@ class Encryption:
     def fingerprint(self) -> str | None:
         """Of the authority in use."""
         return fingerprint(certificates(self.ca)[0]) if self.ca is not None else None
+
+    def standings(self) -> list[Standing]:
+        """Our own authorities; none where a certificate was brought.
+
+        Raises:
+            CertificateError, OSError: their files cannot be read.
+        """
+        return self._authority.standings() if self._authority is not None else []
 
     def renewed(self) -> bool:
         """See to our own certificate when it is time to; returns whether there is another one than before.

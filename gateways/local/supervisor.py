@@ -20,16 +20,17 @@ import msgspec
 import psutil
 import structlog
 
-from command_bus.ids import utc_now
+from command_bus.ids import new_id, utc_now
 from command_bus.migrate import migrate
 from command_bus.pooler import prepare_login
-from gateways.agents.keys import load_keys
 from gateways.agents.nats_config import render_nats_config
 from gateways.local import first_steps, platform_file
 from gateways.local.addresses import in_url, is_loopback, reachable
+from gateways.local.authority_notes import AuthorityNotes
 from gateways.local.encryption import Encryption, encryption
 from gateways.local.first_steps import FirstSteps
 from gateways.local.nats import EmbeddedNats
+from gateways.local.nats_keys import NatsKeys
 from gateways.local.platform_file import Platform
 from gateways.local.postgres import EmbeddedPostgres
 from gateways.local.processes import Identity, ServerError, end, outlast, spawn
@@ -39,6 +40,7 @@ from gateways.local.valkey import EmbeddedValkey
 from gateways.master_keys import master_keys
 from gateways.settings import Settings, need
 from gateways.status import Status, collect
+from gateways.tls import CertificateError
 from projections.tables import create_tables
 
 READY_TIMEOUT_S = 60.0
@@ -122,6 +124,8 @@ class Supervisor:
         self._open = not is_loopback(settings.listen_host)
         self._encryption: Encryption | None = None
         self._nats: EmbeddedNats | None = None
+        self._nats_keys: NatsKeys | None = None
+        self._notes: AuthorityNotes | None = None
         self._servers: list[EmbeddedServer] = []
         self._children: list[_Child] = []
         self._wake = asyncio.Event()
@@ -160,6 +164,7 @@ class Supervisor:
                     platform.postgres_url, profile, platform.api_url, keys, password, ca_file=ca_file
                 )
                 platform.save(data_dir)
+                self._notes = AuthorityNotes(platform.postgres_url, new_id)
                 self._start_roles(platform)
                 await self._supervise(platform, shown)
             finally:
@@ -211,7 +216,7 @@ class Supervisor:
         if settings.nats_url is not None:
             url = settings.nats_url.get_secret_value()
             return url, settings.nats_agent_urls or url
-        keys = await asyncio.to_thread(load_keys, postgres_url)
+        keys = self._nats_keys = await asyncio.to_thread(NatsKeys, postgres_url)
         host = settings.listen_host if self._open else "127.0.0.1"
         port = settings.nats_websocket_port
         websocket = f"{in_url(host)}:{port}" if port is not None else None
@@ -219,7 +224,7 @@ class Supervisor:
         server = EmbeddedNats(
             settings.data_dir,
             host=host,
-            config=lambda _ports: render_nats_config(keys, websocket=websocket, tls=server.tls),
+            config=lambda _ports: render_nats_config(keys.keys, websocket=websocket, tls=server.tls),
             main_port=settings.nats_listen_port if self._open else None,
             pair=used.pair if used is not None else None,
         )
@@ -282,9 +287,13 @@ class Supervisor:
                 self._wake.clear()
                 for server in self._servers:
                     if not server.running():
+                        _log.error("server_ended", part=server.name)
                         self._restart(server)
                 if self._encryption is not None and await asyncio.to_thread(self._encryption.renewed):
                     self._show_renewed()
+                await self._note_authorities()
+                if self._nats_keys is not None and await asyncio.to_thread(self._nats_keys.renewed):
+                    self._let_in()
                 started = [child.look_after() for child in self._children]
                 if any(started):
                     self._note_roles()
@@ -306,9 +315,24 @@ class Supervisor:
             self._nats.reload()
         _log.info("certificate_renewed")
 
+    async def _note_authorities(self) -> None:
+        if self._encryption is None or self._notes is None or not self._notes.due:
+            return
+        try:
+            standings = await asyncio.to_thread(self._encryption.standings)
+        except (CertificateError, OSError) as error:
+            _log.warning("authorities_unreadable", error=str(error))
+            return
+        await self._notes.note(standings)
+
+    def _let_in(self) -> None:
+        """One of the fleet's keys takes over from another at the NATS server, which takes none up without a restart."""
+        _log.info("nats_keys_changed")
+        if self._nats is not None:
+            self._restart(self._nats)
+
     def _restart(self, server: EmbeddedServer) -> None:
         """Bring a server back; where that fails, the next look tries again, and the roles wait meanwhile."""
-        _log.error("server_ended", part=server.name)
         try:
             server.restart()
         except ServerError as error:

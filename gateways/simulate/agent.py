@@ -18,6 +18,7 @@ from gateways.bench.simulated import SimulatedIdentity
 from gateways.simulate.checks import Checks, Rule
 from gateways.simulate.plan import Plan
 from schema import wire
+from schema.sealing import SealError, unseal
 
 ANSWER_S = 10.0
 FIRST_WAIT_S = 0.1
@@ -194,12 +195,29 @@ class SimulatedMachine(LightAgent):
 
     def accept(self, body: wire.DeliveryBody) -> list[wire.Accepted]:
         """Journal what is new, refuse what has expired or was cancelled, and begin."""
-        return [
-            wire.Accepted(
-                command_id=order.command_id, attempt=order.attempt, status=self._take_order(order, body.sent_at)
-            )
-            for order in body.orders
-        ]
+        return [self._take_if_readable(order, body.sent_at) for order in body.orders]
+
+    def _take_if_readable(self, order: wire.Order, sent_at: datetime) -> wire.Accepted:
+        command_id, attempt = order.command_id, order.attempt
+        code, why = self._unreadable(order)
+        if code:
+            self._world.checks.breach(Rule.READABLE, self.agent_id, command_id, why)
+            self._world.counts["could not be read"] += 1
+            return wire.Accepted(command_id=command_id, attempt=attempt, status="rejected", code=code, detail=why)
+        return wire.Accepted(command_id=command_id, attempt=attempt, status=self._take_order(order, sent_at))
+
+    def _unreadable(self, order: wire.Order) -> tuple[str, str]:
+        """Why the real agent would refuse an order's work, in its own code and in words; empty where it would not."""
+        try:
+            work = wire.decode_work(order.work)
+            if isinstance(work, wire.SealedWork):
+                name = wire.sealed_name(self.agent_id, order.command_id, order.attempt)
+                wire.decode_secret_work(unseal(self.key, work.sealed, name))
+        except SealError as error:
+            return "not_for_this_agent", f"what is sealed does not open here: {error}"
+        except msgspec.MsgspecError as error:
+            return "malformed", f"its work cannot be read: {error}"
+        return "", ""
 
     def _take_order(self, order: wire.Order, sent_at: datetime) -> str:
         self._world.checks.sent(self.agent_id, order, sent_at)

@@ -33,6 +33,9 @@ class Rule(StrEnum):
     KEPT = "kept"
     """What was queued here reaches its agent, and what its agent said of it is what the platform says."""
 
+    READABLE = "readable"
+    """What an agent is sent is work that it knows, and what is sealed opens for it, as this command's, alone."""
+
 
 class Breach(msgspec.Struct, frozen=True):
     """One thing that should not have been."""

@@ -199,10 +199,10 @@ class AgentProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = state_dir.parent / "agent.log"
 
-    def start(self, *, crash_at: str = "", env: dict[str, str] | None = None) -> None:
+    def start(self, *, crash_at: str = "", env: dict[str, str] | None = None, transport: str = "nats") -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.agent.process", str(self.state_dir), crash_at],
+                [sys.executable, "-m", "tests.agent.process", str(self.state_dir), crash_at, transport],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -154,7 +154,7 @@ async def test_an_agent_that_was_told_whom_to_trust_takes_no_plain_text(
 
 async def test_a_gateway_takes_no_plain_text_for_tls(fleet: Fleet) -> None:
     """A server that says that it has no TLS gets nothing from a gateway that was told to use it."""
-    client = connection._KeyClient(fleet.keys.gateway, Authorities(None))
+    client = connection._KeyClient(lambda: fleet.keys.gateway, Authorities(None))
     with pytest.raises(nats.errors.SecureConnRequiredError):
         await client.connect(
             fleet.nats.urls[0].replace("nats://", "tls://"),

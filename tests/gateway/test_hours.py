@@ -66,7 +66,7 @@ async def test_no_moment_lets_one_leave_outside_its_hours(fleet: Fleet) -> None:
     clock = Clock(NOON)
     leases = Leases(fleet.pool, "g", clock)
     secrets = Secrets(fleet.log, Keystore(fleet.pool, NO_KEYS), Directory(fleet.log), "g")
-    orders = Orders(fleet.log, fleet.keys.delivery, clock, secrets)
+    orders = Orders(fleet.log, lambda: fleet.keys.delivery, clock, secrets)
     loop = asyncio.get_running_loop()
 
     async def proof(several: list[Hours], minutes: list[int]) -> None:

@@ -58,7 +58,7 @@ INSERT INTO read.agents
     SELECT pg_temp.id(n), pg_temp.id(n % 100), pg_temp.id(n % 1000), 'a' || n, 'a' || n, 'h' || n, 'h' || n, 'linux',
         'x86_64', '1', 'key' || n, CASE WHEN n % 200 = 0 THEN '["rare"]' ELSE '["web"]' END::jsonb,
         CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, n % 50 = 0, NULL, NULL, '', '', '', '', '', '{}', NULL,
-        CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, now(), 1, n
+        CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, 1, now(), 1, n
     FROM generate_series(0, 19999) AS n;
 INSERT INTO read.commands (command_id, agent_id, client_id, site_id, position, kind, script_id, script_revision, spec,
         retry, lane, priority, state, attempt, queued_at, expires_at, requester, reason, correlation_id,

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from command_bus.postgres import app_conninfo
 from command_bus.postgres_log import PostgresEventLog
 from projections import tracking
 from projections.catalog import FOLLOWING, INLINE, names
 from projections.paging import fold_page
-from projections.small_pages import EVENTS, Stand, fold_small
+from projections.small_pages import EVENTS, LEFT, Stand, fold_small
 from projections.verify import verify
 from tests.projections.database import forget_everything, head, positions, record, rows_of
 from tests.projections.histories import Fleet
@@ -75,6 +76,11 @@ def too_old(stand: Stand) -> Stand:
     return structs.replace(stand, until=time.monotonic() - 1)
 
 
+def _left() -> float:
+    """How many pages were left to the other way."""
+    return sum(sample.value for metric in LEFT.collect() for sample in metric.samples if sample.name.endswith("_total"))
+
+
 @pytest.mark.parametrize("changed", [elsewhere, too_old])
 def test_from_a_place_where_they_do_not_stand_nothing_is_written(
     postgres_url: str, some_events: Stand, changed: Any
@@ -92,9 +98,14 @@ def test_a_projection_that_is_not_going_is_left_alone(postgres_url: str, some_ev
     """One that was stopped, or that another program remade, makes the whole page one to be looked at."""
     with psycopg.connect(app_conninfo(postgres_url), autocommit=True) as connection:
         connection.execute(f"{statement} WHERE projection = 'scripts'")  # type: ignore[arg-type]
-        before = rows_of(postgres_url)
-        assert fold_small(connection, some_events) is None
+        before, left = rows_of(postgres_url), _left()
+        with capture_logs() as said:
+            assert fold_small(connection, some_events) is None
         assert rows_of(postgres_url) == before
+    assert _left() == left + 1, "it is counted, and said why"
+    (line,) = said
+    assert (line["event"], line["log_level"], line["after"]) == ("small_page_left", "warning", some_events.position)
+    assert line["error"]
 
 
 def test_a_row_that_is_missing_stops_its_projection_alone(postgres_url: str, some_events: Stand) -> None:
