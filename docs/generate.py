@@ -312,6 +312,7 @@ def _agent() -> Iterator[str]:
 def rest() -> Iterator[str]:
     document = build_document(ROUTES)
     needs = {(API + route.path, route.method.lower()): route.needs for route in ROUTES}
+    everywhere = _everywhere(document)
     yield "# REST API"
     yield ""
     yield "A running Fleetlog serves the whole of this at `/docs`, and as OpenAPI 3.1 at `/openapi.json`. *Needs* is"
@@ -336,7 +337,7 @@ def rest() -> Iterator[str]:
                     if status >= "400"
                     for line in response["description"].splitlines()
                 )
-                own = [one for one in codes if one not in _everywhere(document)]
+                own = [one for one in codes if one not in everywhere]
                 rows.append(
                     [
                         code(method.upper()),
@@ -348,7 +349,7 @@ def rest() -> Iterator[str]:
                     ]
                 )
         yield from table(("method", "path", "summary", "needs", "success", "codes of its own"), rows)
-    yield "Any of them may also answer with: " + ", ".join(map(code, sorted(_everywhere(document)))) + "."
+    yield "Any of them may also answer with: " + ", ".join(map(code, sorted(everywhere))) + "."
     yield ""
     yield "## Without a key"
     yield from table(

@@ -30,6 +30,7 @@ async def test_growth_counts_what_a_command_costs_at_each_size(monkeypatch: pyte
     """Two sizes of fleet and history: processor time by role, statements and bytes for each command, and idle."""
     monkeypatch.setattr(growth, "STEPS", ((1_000, 10_000), (2_000, 20_000)))
     monkeypatch.setattr(growth, "IDLE_S", 0.5)
+    monkeypatch.setattr(growth, "WARM_UP", 5)
     monkeypatch.setattr(growth, "QUIET_CPU", 100.0)  # the machine is shared, and no figure is looked at
     result = await growth.run(BenchOptions(scale=0.02))
     assert (result.name, result.unit, len(result.extra)) == ("growth", "ms of processor", 2)

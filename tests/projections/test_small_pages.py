@@ -28,7 +28,7 @@ def stand_of(url: str) -> Stand:
 
 
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_folded_as_it_comes_it_gives_the_rows_that_the_log_gives(postgres_url: str, seed: int, steps: int) -> None:
     """Append by append, each folded by one statement: the rows are those of a fresh fold of the whole log."""
     forget_everything(postgres_url)
