@@ -29,7 +29,7 @@ import structlog
 from command_bus.mapper import RECORDED_COLUMNS
 from command_bus.reader import topics_of
 from domain.commands import ENDINGS, LateResultRecorded
-from domain.rollouts import RolloutAborted, RolloutCompleted
+from domain.rollout_events import RolloutAborted, RolloutCompleted
 from schema.archive import (
     NO_MANIFEST,
     ArchiveDamagedError,

@@ -31,8 +31,9 @@ from domain.event import Change, Metadata
 from domain.hours import Hours, timezone_of
 from domain.ids import AgentId, ClientId
 from domain.rollout_candidates import LeftOut
+from domain.rollout_events import Entry, RolloutStarted, Skip
 from domain.rollout_terms import Order
-from domain.rollouts import Entry, Rollout, RolloutStarted, RolloutState, Skip, Tally, command_id
+from domain.rollouts import Rollout, RolloutState, Tally, command_id
 
 BATCH = 2_000
 """Commands per transaction. With the event that says so they have to fit one."""

@@ -178,7 +178,9 @@ def events() -> Iterator[str]:
     yield "`schema/events/` holds the frozen JSON Schema of every version."
     by_module: dict[str, list[type[Event]]] = {}
     for event in EVENTS.values():
-        by_module.setdefault(event.__module__.rpartition(".")[2], []).append(event)
+        by_module.setdefault(event.__module__.rpartition(".")[2].replace("rollout_events", "rollouts"), []).append(
+            event
+        )
     nested: dict[str, dict[str, Any]] = {}
     for module, found in sorted(by_module.items()):
         yield ""

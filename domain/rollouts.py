@@ -17,7 +17,6 @@ import hashlib
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -33,10 +32,26 @@ from domain.errors import (
     RolloutNotPausedError,
     RolloutPausedError,
 )
-from domain.event import Aggregate, Change, Event, Upcaster
+from domain.event import Aggregate, Change, Event
 from domain.ids import AgentId, ClientId, CommandId, SiteId, derived_id
 from domain.names import clean_name
-from domain.rollout_terms import MAX_WAVES, Guard, GuardAction, Joins, Limits, Order, Target, Wave, sizes
+from domain.rollout_events import (
+    Entry,
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutClosed,
+    RolloutCompleted,
+    RolloutGrown,
+    RolloutPaused,
+    RolloutResumed,
+    RolloutRetried,
+    RolloutStarted,
+    RolloutTargeted,
+    RolloutWaveFinished,
+    RolloutWaveReleased,
+    Skip,
+)
+from domain.rollout_terms import MAX_WAVES, Guard, GuardAction, sizes
 
 CHUNK_ENTRIES = 500
 """Agents per event of the list."""
@@ -62,26 +77,6 @@ class RolloutState(enum.StrEnum):
     ABORTED = "aborted"
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One agent's place in the list. Where it belonged is what it was when the list was made."""
-
-    agent_id: AgentId
-    client_id: ClientId
-    site_id: SiteId
-    wave: int
-    """From 0."""
-    round: int = 1
-    """Goes up with each retry."""
-
-
-class Skip(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent that gets no command after all."""
-
-    agent_id: AgentId
-    round: int
-    reason: str
-
-
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the commands so far, those that were retried included. It may lag: numbers only ever grow."""
 
@@ -100,112 +95,6 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
             timed_out=self.timed_out - other.timed_out,
             unanswered=max(0, self.unanswered - other.unanswered),
         )
-
-
-def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
-    """To a version that only added what may be left out."""
-    return body
-
-
-class RolloutTargeted(Event, frozen=True, kw_only=True):
-    """A part of the list; recorded before `RolloutStarted`, in the same transaction."""
-
-    entries: tuple[Entry, ...]
-
-
-class RolloutStarted(Event, frozen=True, kw_only=True):
-    """The intent for the whole."""
-
-    schema_version: ClassVar[int] = 6
-    upcasters: ClassVar[dict[int, Upcaster]] = dict.fromkeys((1, 2, 3, 4, 5), _as_it_was)
-    """Since 2 targets know kinds of machine and filters, and guards more than failures. Since 3 agents may join. Since
-    4 a command may have hours, since 5 placeholders."""
-
-    name: str
-    target: Target
-    order: Order
-    client_ids: tuple[ClientId, ...]
-    """Of all who are targeted, sorted."""
-    targeted: int
-    excluded: dict[str, int] = msgspec.field(default_factory=dict)
-    """By reason."""
-    waves: tuple[Wave, ...] = ()
-    wave_sizes: tuple[int, ...]
-    """Of ``waves`` and, where they leave somebody over, of the last one."""
-    limits: Limits = Limits()
-    guard: Guard | None = None
-    reason: str = ""
-    joins: Joins | None = None
-
-
-class RolloutGrown(Event, frozen=True, kw_only=True):
-    """Agents that joined: they come last, with the last wave."""
-
-    entries: tuple[Entry, ...]
-    targeted: int
-    """All together from now on, like those below."""
-    wave_sizes: tuple[int, ...]
-    client_ids: tuple[ClientId, ...]
-
-
-class RolloutClosed(Event, frozen=True, kw_only=True):
-    """Nobody joins any more."""
-
-    reason: str = ""
-
-
-class RolloutAdvanced(Event, frozen=True, kw_only=True):
-    """The next agents of the list got their commands, in this very transaction."""
-
-    count: int
-    """How far down the list, the skipped included."""
-    at: datetime
-    skipped: tuple[Skip, ...] = ()
-
-
-class RolloutWaveFinished(Event, frozen=True, kw_only=True):
-    wave: int
-    continues_at: datetime | None = None
-    """When the next one begins by itself; None waits for somebody."""
-
-
-class RolloutWaveReleased(Event, frozen=True, kw_only=True):
-    wave: int
-    reason: str = ""
-
-
-class RolloutPaused(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 2
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
-
-    reason: str = ""
-    tripped: bool = False
-    """By the guard."""
-    ended: int = 0
-    """As the guard saw it, like those below: after a resume it judges what comes then."""
-    failed: int = 0
-    timed_out: int = 0
-    unanswered: int = 0
-
-
-class RolloutResumed(Event, frozen=True, kw_only=True):
-    reason: str = ""
-
-
-class RolloutAborted(Event, frozen=True, kw_only=True):
-    reason: str = ""
-    tripped: bool = False
-
-
-class RolloutCompleted(Event, frozen=True, kw_only=True):
-    pass
-
-
-class RolloutRetried(Event, frozen=True, kw_only=True):
-    """These come next, once more."""
-
-    entries: tuple[Entry, ...]
-    reason: str = ""
 
 
 def command_id(rollout_id: UUID, agent_id: UUID, round_: int) -> CommandId:

@@ -34,7 +34,7 @@ from domain.commands import (
 )
 from domain.event import Event, Recorded
 from domain.ids import is_derived
-from domain.rollouts import (
+from domain.rollout_events import (
     Entry,
     RolloutAborted,
     RolloutAdvanced,
@@ -45,12 +45,11 @@ from domain.rollouts import (
     RolloutResumed,
     RolloutRetried,
     RolloutStarted,
-    RolloutState,
     RolloutTargeted,
     RolloutWaveFinished,
     RolloutWaveReleased,
-    command_id,
 )
+from domain.rollouts import RolloutState, command_id
 from domain.scopes import Scope
 from projections import sql
 from projections.errors import FoldError

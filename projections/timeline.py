@@ -24,7 +24,7 @@ from domain import (
     restores,
     retention,
     roles,
-    rollouts,
+    rollout_events,
     scripts,
     secrets,
     server_keys,
@@ -145,17 +145,17 @@ def _grant(grant: Grant) -> str:
     return f"{role.value if role is not None else f'role {grant.role_id}'} over {over}"
 
 
-def _advanced(event: rollouts.RolloutAdvanced) -> str:
+def _advanced(event: rollout_events.RolloutAdvanced) -> str:
     skipped = f", {len(event.skipped)} of them skipped" if event.skipped else ""
     return f"The next {event.count} agents have their command{skipped}."
 
 
-def _rollout(event: rollouts.RolloutStarted) -> str:
+def _rollout(event: rollout_events.RolloutStarted) -> str:
     what = f"{shown(event.name)!r} started for {event.targeted} agents in {len(event.wave_sizes)} waves"
     return f"Rollout {what}: {_spec(event.order.spec)}{f' ({shown(event.reason)})' if event.reason else ''}."
 
 
-def _wave_finished(event: rollouts.RolloutWaveFinished) -> str:
+def _wave_finished(event: rollout_events.RolloutWaveFinished) -> str:
     next_ = f"begins {_at(event.continues_at)}" if event.continues_at is not None else "waits to be released"
     return f"Wave {event.wave + 1} finished; the next one {next_}."
 
@@ -247,22 +247,22 @@ _LINES |= {
     ),
     restores.LogRestored: lambda event: f"Log restored from a backup of {_at(event.made_at)}.",
     retention.OutputsRemoved: _swept,
-    rollouts.RolloutTargeted: lambda event: f"{len(event.entries)} agents listed for a rollout.",
-    rollouts.RolloutStarted: _rollout,
-    rollouts.RolloutGrown: lambda event: f"{len(event.entries)} more agents join a rollout.",
-    rollouts.RolloutClosed: lambda event: f"Rollout closed: nobody joins any more{_because(event.reason)}.",
-    rollouts.RolloutAdvanced: _advanced,
-    rollouts.RolloutWaveFinished: _wave_finished,
-    rollouts.RolloutWaveReleased: lambda event: f"Wave {event.wave + 1} released{_because(event.reason)}.",
-    rollouts.RolloutPaused: lambda event: (
+    rollout_events.RolloutTargeted: lambda event: f"{len(event.entries)} agents listed for a rollout.",
+    rollout_events.RolloutStarted: _rollout,
+    rollout_events.RolloutGrown: lambda event: f"{len(event.entries)} more agents join a rollout.",
+    rollout_events.RolloutClosed: lambda event: f"Rollout closed: nobody joins any more{_because(event.reason)}.",
+    rollout_events.RolloutAdvanced: _advanced,
+    rollout_events.RolloutWaveFinished: _wave_finished,
+    rollout_events.RolloutWaveReleased: lambda event: f"Wave {event.wave + 1} released{_because(event.reason)}.",
+    rollout_events.RolloutPaused: lambda event: (
         f"Rollout paused{' by its guard' if event.tripped else ''}{_because(event.reason)}."
     ),
-    rollouts.RolloutResumed: lambda event: f"Rollout resumed{_because(event.reason)}.",
-    rollouts.RolloutAborted: lambda event: (
+    rollout_events.RolloutResumed: lambda event: f"Rollout resumed{_because(event.reason)}.",
+    rollout_events.RolloutAborted: lambda event: (
         f"Rollout aborted{' by its guard' if event.tripped else ''}{_because(event.reason)}."
     ),
-    rollouts.RolloutCompleted: lambda _: "Rollout completed: every command has ended.",
-    rollouts.RolloutRetried: lambda event: (
+    rollout_events.RolloutCompleted: lambda _: "Rollout completed: every command has ended.",
+    rollout_events.RolloutRetried: lambda event: (
         f"{len(event.entries)} agents that failed get another command{_because(event.reason)}."
     ),
     tokens.EnrollmentTokenCreated: lambda event: (

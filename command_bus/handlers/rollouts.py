@@ -37,8 +37,9 @@ from domain.errors import NotFoundError, WrongPlatformError
 from domain.event import Change
 from domain.ids import AgentId, ClientId, SiteId
 from domain.rollout_candidates import NOT_MEANT, Candidate, LeftOut, why_left_out
+from domain.rollout_events import Entry, RolloutStarted
 from domain.rollout_terms import Joins, Order, Target, sizes
-from domain.rollouts import Entry, Rollout, RolloutStarted, check
+from domain.rollouts import Rollout, check
 from domain.scopes import Place, Scope
 
 SHOWN = 500

@@ -22,6 +22,7 @@ from domain.errors import (
 )
 from domain.event import Change
 from domain.ids import AgentId, ClientId, SiteId
+from domain.rollout_events import RolloutStarted, Skip
 from domain.rollout_terms import (
     Guard,
     GuardAction,
@@ -33,14 +34,7 @@ from domain.rollout_terms import (
     Wave,
     sizes,
 )
-from domain.rollouts import (
-    Rollout,
-    RolloutStarted,
-    RolloutState,
-    Skip,
-    Tally,
-    command_id,
-)
+from domain.rollouts import Rollout, RolloutState, Tally, command_id
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 CLIENT, SITE = ClientId(UUID(int=1)), SiteId(UUID(int=2))

@@ -43,14 +43,9 @@ from domain.hours import Hours
 from domain.ids import AgentId, ClientId, ScriptId, SiteId, UserId
 from domain.permissions import Permission
 from domain.roles import CustomRole, Limits, Role
+from domain.rollout_events import RolloutStarted, Skip
 from domain.rollout_terms import Joins, Order, Selector, Target, Wave
-from domain.rollouts import (
-    Rollout,
-    RolloutStarted,
-    Skip,
-    Tally,
-    command_id,
-)
+from domain.rollouts import Rollout, Tally, command_id
 from domain.scopes import Place
 from domain.scripts import Revision, Script, Shell
 from domain.secrets import Scope, Secret, secret_stream

@@ -16,7 +16,8 @@ from command_bus.postgres import app_conninfo
 from command_bus.postgres_log import PostgresEventLog
 from domain.commands import state_after
 from domain.event import Recorded
-from domain.rollouts import RolloutAdvanced, RolloutGrown, RolloutRetried, RolloutStarted, RolloutTargeted, command_id
+from domain.rollout_events import RolloutAdvanced, RolloutGrown, RolloutRetried, RolloutStarted, RolloutTargeted
+from domain.rollouts import command_id
 from projections.catalog import FOLLOWING
 from projections.paging import fold_page
 from projections.rollouts import SKIPPED, WAITING, count_recent, count_states, get_rollout, list_sites
