@@ -56,7 +56,7 @@ from gateways.local.jobs import all_jobs
 from gateways.master_keys import master_keys
 from gateways.rest.app import ApiParts, create_app
 from gateways.rest.errors import BehindError
-from gateways.rest.guesses import Guesses
+from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, Guesses
 from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import People, Readiness, Service
 from gateways.rest.rates import FAILED, FailureLimit, Rates, SharedRates
@@ -261,7 +261,9 @@ def build_api(settings: Settings) -> Starlette:
     )
     rates, shared = _rates(settings)
     url = settings.redis_url
-    guesses = Guesses(time.monotonic, url.get_secret_value() if url is not None else None)
+    valkey = url.get_secret_value() if url is not None else None
+    guesses = Guesses(time.monotonic, valkey)
+    key_guesses = Guesses(time.monotonic, valkey, KEYS_PREFIX, KEY_HOLDS)
     failures = FailureLimit(WRONG_KEYS, WRONG_KEY_EVERY_S, time.monotonic)
     if settings.redis_url is not None:
         shared.append(SharedRates(failures, settings.redis_url.get_secret_value(), FAILED))
@@ -291,9 +293,11 @@ def build_api(settings: Settings) -> Starlette:
                 KeyUses(parts.pool, authenticator.take_used),
                 *shared,
                 guesses,
+                key_guesses,
             ],
             rates=rates,
             failures=failures,
+            key_guesses=key_guesses,
             on_leave=[agents.leave],
         )
     )

@@ -7,6 +7,9 @@ was right. Three counts hold it back:
     address                    20 free, then 1 s, 2 s, ... to 15 min
     account from anywhere      20 free, then 1 s, 2 s, ... to 30 s
 
+Wrong API keys are held back likewise, by the id in front of each key: after they were wrong, since many requests with a
+right one may come at once, and an address waits only from the hundredth on, for a minute at the most.
+
 An address that has logged in to an account lately is held to the first alone. So whoever guesses at an account, from
 however many addresses, does not lock its owner out of their usual place, nor one colleague the others of an office; and
 a new place waits half a minute, not for ever.
@@ -35,6 +38,8 @@ from command_bus.handlers.login_checks import Wait
 MAX_COUNTS = 20_000
 """In one process, while Valkey is away."""
 PREFIX = "fleetlog:guesses"
+KEYS_PREFIX = "fleetlog:key-guesses"
+"""Of API keys, by the id that is in front of each."""
 PATIENCE_S = 1.0
 KNOWN_S = 30 * 86_400
 """So long an address is one that has logged in to the account."""
@@ -60,9 +65,12 @@ PAIR = Hold(free=4, first_s=2, most_s=900)
 ADDRESS = Hold(free=20, first_s=1, most_s=900)
 ACCOUNT = Hold(free=20, first_s=1, most_s=30)
 HOLDS = (PAIR, ADDRESS, ACCOUNT)
+KEY_HOLDS = (PAIR, Hold(free=100, first_s=1, most_s=60), ACCOUNT)
+"""Of API keys: behind one address there may be many programs, and one that is broken must not shut the others out."""
 
-# KEYS: the three counts, and whether the address is known to the account. ARGV: free, first_s, most_s of each, and how
-# long a count is kept. A count is a hash: n attempts, the next not before `until`, and whether somebody was told so.
+# KEYS: the three counts, and whether the address is known to the account. ARGV: free, first_s, most_s of each, how long
+# a count is kept, and whether to count. A count is a hash: n attempts, the next not before `until`, and whether
+# somebody was told so.
 _ATTEMPT = """
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
@@ -74,6 +82,7 @@ for i = 1, last do
   if left > wait then wait, worst = left, KEYS[i] end
 end
 if worst then return {tostring(wait), redis.call('HSETNX', worst, 'told', '1')} end
+if ARGV[11] == '0' then return {'0', 0} end
 for i = 1, last do
   local n = redis.call('HINCRBY', KEYS[i], 'n', 1)
   local free, first, most = tonumber(ARGV[3*i-2]), tonumber(ARGV[3*i-1]), tonumber(ARGV[3*i])
@@ -112,14 +121,16 @@ class OwnCounts:
 
     Args:
         seconds: a monotonic clock.
+        holds: what pair, address and account come to.
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], holds: Sequence[Hold] = HOLDS) -> None:
         self._seconds = seconds
+        self._holds = holds
         self._counts: OrderedDict[str, _Count] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
 
-    def attempt(self, keys: Sequence[str]) -> Wait | None:
+    def attempt(self, keys: Sequence[str], *, count: bool) -> Wait | None:
         now = self._seconds()
         *names, known = keys
         if known in self._known:
@@ -129,10 +140,10 @@ class OwnCounts:
         if worst.until > now:
             first, worst.told = not worst.told, True
             return Wait(worst.until - now, first)
-        for count, hold in zip(counts, HOLDS, strict=False):
-            count.n += 1
-            if wait_s := hold.wait_s(count.n):
-                count.until, count.told = now + wait_s, False
+        for one, hold in zip(counts, self._holds, strict=False) if count else ():
+            one.n += 1
+            if wait_s := hold.wait_s(one.n):
+                one.until, one.told = now + wait_s, False
         return None
 
     def succeeded(self, keys: Sequence[str]) -> None:
@@ -159,10 +170,20 @@ class Guesses:
     Args:
         seconds: a monotonic clock.
         url: of Valkey; None where there is none, so that the process counts for itself.
+        prefix: of the names there: what is guessed at.
+        holds: what pair, address and account come to.
     """
 
-    def __init__(self, seconds: Callable[[], float], url: str | None = None) -> None:
-        self._own = OwnCounts(seconds)
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        url: str | None = None,
+        prefix: str = PREFIX,
+        holds: Sequence[Hold] = HOLDS,
+    ) -> None:
+        self._prefix = prefix
+        self._holds = holds
+        self._own = OwnCounts(seconds, holds)
         self._client: redis.asyncio.Redis | None = None
         if url is not None:
             self._client = redis.asyncio.Redis.from_url(
@@ -191,17 +212,24 @@ class Guesses:
         Returns:
             None if it may; otherwise for how long not, and then it is not counted.
         """
-        keys = _keys(account, address)
-        terms = [number for hold in HOLDS for number in (hold.free, hold.first_s, hold.most_s)]
-        answer = await self._ask(_ATTEMPT, keys, [*terms, FORGOTTEN_S])
+        return await self._attempt(account, address, count=True)
+
+    async def wait(self, account: str, address: str) -> Wait | None:
+        """The same without counting: for what is counted once it was wrong, since many that are right come at once."""
+        return await self._attempt(account, address, count=False)
+
+    async def _attempt(self, account: str, address: str, *, count: bool) -> Wait | None:
+        keys = _keys(self._prefix, account, address)
+        terms = [number for hold in self._holds for number in (hold.free, hold.first_s, hold.most_s)]
+        answer = await self._ask(_ATTEMPT, keys, [*terms, FORGOTTEN_S, int(count)])
         if answer is None:
-            return self._own.attempt(keys)
+            return self._own.attempt(keys, count=count)
         wait_s, first = float(answer[0]), bool(answer[1])
         return Wait(wait_s, first) if wait_s > 0 else None
 
     async def succeeded(self, account: str, address: str) -> None:
         """It was no guess: what was counted for the account from there is forgotten."""
-        keys = _keys(account, address)
+        keys = _keys(self._prefix, account, address)
         await self._ask(_SUCCESS, keys, [KNOWN_S])
         # Here, too: it may have been counted here while Valkey was away.
         self._own.succeeded(keys)
@@ -222,13 +250,13 @@ class Guesses:
         return answer
 
 
-def _keys(account: str, address: str) -> tuple[str, str, str, str]:
+def _keys(prefix: str, account: str, address: str) -> tuple[str, str, str, str]:
     """Names of the counts. Nothing in Valkey tells who logs in from where."""
     place = _place(address)
     named = (f"{account}\n{place}", place, account, f"{account}\n{place}")
     kinds = ("pair", "address", "account", "known")
     one, two, three, four = (
-        f"{PREFIX}:{kind}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
+        f"{prefix}:{kind}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
         for kind, name in zip(kinds, named, strict=True)
     )
     return one, two, three, four

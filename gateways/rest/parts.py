@@ -23,6 +23,7 @@ from domain.access import Access, Grant
 from domain.event import Recorded
 from domain.ids import UserId
 from gateways.rest.admission import Limits
+from gateways.rest.guesses import Guesses
 from gateways.rest.rates import FailureLimit, Rates
 from schema import wire
 
@@ -146,6 +147,8 @@ class ApiParts:
     """How often each key may come; None means as often as it likes."""
     failures: FailureLimit | None = None
     """Of addresses, where several processes share it; None means one of its own, by what follows."""
+    key_guesses: Guesses | None = None
+    """Wrong secrets of API keys, where several processes share what they count; None means one of its own."""
     failed_auth_burst: int = 20
     """So many wrong keys an address may send at once; after that one more every ``failed_auth_every_s``."""
     failed_auth_every_s: float = 3.0

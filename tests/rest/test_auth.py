@@ -18,6 +18,7 @@ from domain.login_attempts import WrongKeysHeldBack
 from domain.roles import Role
 from gateways.rest.auth import Gate
 from gateways.rest.errors import TooManyFailuresError
+from gateways.rest.guesses import ACCOUNT, KEY_HOLDS, KEYS_PREFIX, PAIR, Guesses
 from gateways.rest.rates import FAILED, MAX_KEYS, FailureLimit, SharedRates
 from tests.rest.harness import Api, Fleet
 
@@ -39,7 +40,7 @@ class OneKey:
     async def authenticate(self, text: str, at: Any, *, using: bool = True) -> Any:
         del at, using
         self.asked += 1
-        if text != "right":
+        if not text.endswith("right"):
             raise UnauthenticatedError
         return SimpleNamespace(actor="key:1", access=FULL, grants=(), standing=Standing(), user_id=None)
 
@@ -55,11 +56,12 @@ class Told:
         return [1]
 
 
-def gate(seconds: Seconds, keys: OneKey) -> Gate:
+def gate(seconds: Seconds, keys: OneKey, valkey: str | None = None, burst: int = 3) -> Gate:
     parts: Any = SimpleNamespace(
         authenticator=keys,
         clock=utc_now,
-        failures=FailureLimit(3, 10.0, seconds),
+        failures=FailureLimit(burst, 10.0, seconds),
+        key_guesses=Guesses(seconds, valkey, KEYS_PREFIX, KEY_HOLDS),
         people=SimpleNamespace(public_url=None),
         new_id=new_id,
         log=Told(),
@@ -107,6 +109,52 @@ async def test_the_log_says_who_is_held_back() -> None:
             with suppress(UnauthenticatedError):
                 await door.identify(scope(), Headers({"Authorization": "Bearer wrong"}))
     assert told == [*held, held[0]]
+
+
+def of_key(key_id: Any, secret: str) -> Headers:
+    return Headers({"Authorization": f"Bearer flk_{key_id.hex}_{secret}"})
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_guessing_at_one_key_backs_off(shared: bool, valkey_url: str) -> None:
+    """Wrong secrets of a key wait, twice as long each time, from each address; two processes count together."""
+    seconds, keys, key_id = Seconds(), OneKey(), new_id()
+    url = valkey_url if shared else None
+    one = gate(seconds, keys, url, 1000)
+    doors = [one, gate(seconds, keys, url, 1000) if shared else one]
+    for number in range(PAIR.free):
+        with pytest.raises(UnauthenticatedError):
+            await doors[number % 2].identify(scope(), of_key(key_id, "wrong"))
+    for door in doors:
+        with pytest.raises(TooManyFailuresError) as refused:
+            await door.identify(scope(), of_key(key_id, "another"))
+        assert int(refused.value.headers["Retry-After"]) in (int(PAIR.first_s), int(PAIR.first_s) + 1)
+    assert keys.asked == PAIR.free
+    assert [type(event) for event, _ in one._parts.log.changes] == [WrongKeysHeldBack]  # type: ignore[attr-defined]
+    # Another key from there, and this one from elsewhere, are held to counts of their own.
+    await doors[0].identify(scope(), of_key(new_id(), "right"))
+    await doors[0].identify(scope("10.0.0.2"), of_key(key_id, "right"))
+    for door in doors:
+        await door._guesses.stop()
+
+
+async def test_who_guesses_at_a_key_does_not_shut_its_owner_out(valkey_url: str) -> None:
+    """From however many addresses: where the key was used before it opens, also at a process that never saw it."""
+    seconds, keys, key_id = Seconds(), OneKey(), new_id()
+    first, second = (gate(seconds, keys, valkey_url, 1000) for _ in range(2))
+    await first.identify(scope("192.0.2.1"), of_key(key_id, "right"))
+    for number in range(ACCOUNT.free):
+        with pytest.raises(UnauthenticatedError):
+            await first.identify(scope(f"10.0.{number}.1"), of_key(key_id, f"wrong{number}"))
+    with pytest.raises(TooManyFailuresError):
+        await second.identify(scope("10.1.0.1"), of_key(key_id, "wrong"))
+    assert await second.identify(scope("192.0.2.1"), of_key(key_id, "right"))
+    # Many at once with a right key that was never seen are all right.
+    other = new_id()
+    at_once = [second.identify(scope("192.0.2.9"), of_key(other, "right")) for _ in range(50)]
+    assert len(await asyncio.gather(*at_once)) == 50
+    for door in (first, second):
+        await door._guesses.stop()
 
 
 async def test_a_known_key_passes_beside_a_guesser() -> None:

@@ -129,19 +129,19 @@ def test_any_history_is_held_back_and_nobody_for_ever(steps: list[tuple[str, str
     own = OwnCounts(seconds)
     for account, address, pause, right in steps:
         seconds.now += pause
-        keys = _keys(account, address)
-        wait = own.attempt(keys)
+        keys = _keys(PREFIX, account, address)
+        wait = own.attempt(keys, count=True)
         if wait is None:
             if right:
                 own.succeeded(keys)
-                assert own.attempt(keys) is None
+                assert own.attempt(keys, count=True) is None
             continue
         assert 0 < wait.seconds <= PAIR.most_s
-        again = own.attempt(keys)
+        again = own.attempt(keys, count=True)
         assert again is not None
         assert (again.seconds, again.first) == (wait.seconds, False)
         seconds.now += PAIR.most_s
-        assert own.attempt(keys) is None
+        assert own.attempt(keys, count=True) is None
 
 
 async def test_two_ways_of_counting_agree(valkey_url: str) -> None:
@@ -151,11 +151,11 @@ async def test_two_ways_of_counting_agree(valkey_url: str) -> None:
         shared, own = Guesses(Seconds(), valkey_url), OwnCounts(Seconds())
         for _ in range(60):
             account, address = f"{seed} {draw.choice('ab')}", f"{seed} {draw.choice('xyz')}"
-            one, two = await shared.attempt(account, address), own.attempt(_keys(account, address))
+            one, two = await shared.attempt(account, address), own.attempt(_keys(PREFIX, account, address), count=True)
             assert (one is None) == (two is None)
             if one is None and draw.random() < 0.15:
                 await shared.succeeded(account, address)
-                own.succeeded(_keys(account, address))
+                own.succeeded(_keys(PREFIX, account, address))
         await shared.stop()
 
 
