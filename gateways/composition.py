@@ -258,6 +258,7 @@ def build_api(settings: Settings) -> Starlette:
         clock=utc_now,
         told=parts.told,
         master_keys=parts.master_keys,
+        who_is_there=live.who_is_there,
     )
     rates, shared = _rates(settings)
     url = settings.redis_url

@@ -26,6 +26,8 @@ from gateways.agents.directory import Directory, Entry
 from schema import wire
 
 _log = structlog.get_logger()
+NOBODY_LISTENS = "503"
+"""What a NATS server says itself, where nobody is subscribed."""
 SIGN_OF_LIFE_S = 1.0
 """How long whoever is there has for it; it takes a round trip."""
 
@@ -121,23 +123,36 @@ class Doorkeeper:
             self._directory.forget(entry.agent_id)
 
     async def _signs_of_life(self, agent_id: AgentId, *, enough: int) -> list[wire.Instance]:
-        """Who of those that listen as an agent answers; one that is too old to say who it is answers all the same."""
-        inbox = self._client.new_inbox()
-        replies = await self._client.subscribe(inbox)
-        found: dict[str, wire.Instance] = {}
-        try:
-            await self._client.publish(wire.command_subject(agent_id), wire.encode(wire.Probe()), reply=inbox)
-            async with asyncio.timeout(SIGN_OF_LIFE_S):
-                while len(found) < enough:
-                    one = _instance((await replies.next_msg(SIGN_OF_LIFE_S)).data)
-                    if one is not None:
-                        found[one.instance] = one
-        except (TimeoutError, nats.errors.Error):
-            pass  # whoever has not answered by now is not there, or NATS is not
-        finally:
-            if self._client.is_connected:
-                await replies.unsubscribe()
-        return list(found.values())
+        return await signs_of_life(self._client, agent_id, enough=enough)
+
+
+async def signs_of_life(client: Client, agent_id: AgentId, *, enough: int) -> list[wire.Instance]:
+    """Who of those that listen as an agent answers; one that is too old to say who it is answers all the same.
+
+    Args:
+        client: a connection to the agents' account.
+        agent_id: of the agent.
+        enough: so many need not be waited beyond.
+    """
+    inbox = client.new_inbox()
+    replies = await client.subscribe(inbox)
+    found: dict[str, wire.Instance] = {}
+    try:
+        await client.publish(wire.command_subject(agent_id), wire.encode(wire.Probe()), reply=inbox)
+        async with asyncio.timeout(SIGN_OF_LIFE_S):
+            while len(found) < enough:
+                reply = await replies.next_msg(SIGN_OF_LIFE_S)
+                if reply.headers and reply.headers.get("Status") == NOBODY_LISTENS:
+                    break
+                one = _instance(reply.data)
+                if one is not None:
+                    found[one.instance] = one
+    except (TimeoutError, nats.errors.Error):
+        pass  # whoever has not answered by now is not there, or NATS is not
+    finally:
+        if client.is_connected:
+            await replies.unsubscribe()
+    return list(found.values())
 
 
 def _instance(data: bytes) -> wire.Instance | None:

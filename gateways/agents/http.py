@@ -35,6 +35,7 @@ from gateways.agents.delivery import STATUSES, cancelled_by
 from gateways.agents.desk import Desk
 from gateways.agents.directory import Entry, UnknownAgentError
 from gateways.agents.duplicates import must_not_be_barred
+from gateways.agents.http_runs import HttpRuns, WhoIsThere
 from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.agents.leases import HTTP, Leases
 from gateways.agents.presence import touch
@@ -103,6 +104,7 @@ class AgentHttp:
         lease_s: how long an agent may take to answer before a gateway tries over NATS.
         told: whom agents are to trust.
         master_keys: what secrets are sealed with.
+        who_is_there: who listens as an agent at NATS; None where there is none to ask.
     """
 
     def __init__(
@@ -118,7 +120,10 @@ class AgentHttp:
         lease_s: float = 60.0,
         told: Told | None = None,
         master_keys: MasterKeys = NO_KEYS,
+        who_is_there: WhoIsThere | None = None,
     ) -> None:
+        self._who_is_there = who_is_there
+        self._asked: set[AgentId] = set()
         self._log = log
         self._pool = pool
         self._database_url = database_url
@@ -170,6 +175,15 @@ class AgentHttp:
             restored=await last_restore(self._log),
             master_keys=self._master_keys,
             told=self._told,
+        )
+        self._runs = HttpRuns(
+            self._pool,
+            self._desk.duplicates,
+            self._clock,
+            self._name,
+            ask=self._ask_for_life,
+            on_noticed=self._desk.directory.forget,
+            who_is_there=self._who_is_there,
         )
         await self._desk.hints.start()
         self._seen_task = asyncio.create_task(self._flush_seen(), name="http-seen")
@@ -251,7 +265,7 @@ class AgentHttp:
         Raises:
             TooManyFailuresError: it must wait.
         """
-        address = request.client.host if request.client is not None else ""
+        address = _address(request)
         wait_s = self._failures.wait_s(address)
         if wait_s > 0:
             raise TooManyFailuresError(
@@ -299,18 +313,19 @@ class AgentHttp:
         except (BadProofError, UnknownAgentError):
             self._failures.failed(address)
             raise
+        await self._runs.admit(entry, asked.who, address)
         if self._under_way[entry.agent_id] >= MAX_CHECK_INS_OF_ONE:
             raise TooManyRequestsError("This agent has too many check-ins under way.", headers=retry_after(1.0))
         self._under_way[entry.agent_id] += 1
         try:
-            return await self._answer(desk, entry, asked, address)
+            return await self._answer(desk, entry, asked, request)
         finally:
             self._under_way[entry.agent_id] -= 1
             if not self._under_way[entry.agent_id]:
                 del self._under_way[entry.agent_id]
 
-    async def _answer(self, desk: Desk, entry: Entry, asked: wire.HttpCheckIn, address: str) -> Response:
-        await self._note_presence(desk, entry, address)
+    async def _answer(self, desk: Desk, entry: Entry, asked: wire.HttpCheckIn, request: Request) -> Response:
+        await self._note_presence(desk, entry, asked.who, _address(request))
         for reply in asked.replies:
             await self._on_reply(desk, entry, reply)
         replies = await asyncio.gather(
@@ -320,7 +335,8 @@ class AgentHttp:
         polls = not asked.messages or asked.wait_s > 0
         # What it brought is kept as long as it waits: who brought much is not kept waiting.
         longest_s = MAX_WAIT_S if sum(map(len, asked.messages)) <= MAX_POLL_BYTES else 0.0
-        requests = await self._requests(desk, entry, min(max(asked.wait_s, 0.0), longest_s)) if polls else []
+        wait_s = min(max(asked.wait_s, 0.0), longest_s)
+        requests = await self._requests(desk, entry, wait_s, request, asked.who) if polls else []
         self._told.look()
         answer = wire.HttpCheckInReply(
             server_time=self._clock(),
@@ -354,7 +370,7 @@ class AgentHttp:
         must_not_be_barred(entry, asked.who)
         return entry
 
-    async def _note_presence(self, desk: Desk, entry: Entry, address: str) -> None:
+    async def _note_presence(self, desk: Desk, entry: Entry, who: wire.Instance | None, address: str) -> None:
         self._seen.add(entry.agent_id)
         now = time.monotonic()
         if self._present.get(entry.agent_id, 0.0) > now:
@@ -363,6 +379,13 @@ class AgentHttp:
         await desk.presence.connected([arrival], self._name)
         self._present = {agent_id: until for agent_id, until in self._present.items() if until > now}
         self._present[entry.agent_id] = now + PRESENT_FOR_S
+        await self._runs.seen_at_nats(entry, who, address)
+
+    def _ask_for_life(self, agent_id: AgentId) -> None:
+        """Have an agent's long poll, if it is here, answered: it comes again if it is there."""
+        if agent_id in self._waiters:
+            self._asked.add(agent_id)
+            self._wake((agent_id,))
 
     async def _on_reply(self, desk: Desk, entry: Entry, data: bytes) -> None:
         """Record an answer to what the check-in before brought, and then let go of what is known now."""
@@ -385,7 +408,9 @@ class AgentHttp:
             metrics.UNANSWERED.labels("refused").inc()
             _log.warning("agent_refused", agent_id=str(entry.agent_id), code=reply.code, detail=reply.detail)
 
-    async def _requests(self, desk: Desk, entry: Entry, wait_s: float) -> list[bytes]:
+    async def _requests(
+        self, desk: Desk, entry: Entry, wait_s: float, request: Request, who: wire.Instance | None
+    ) -> list[bytes]:
         """What there is for the agent, as soon as there is any."""
         deadline = time.monotonic() + wait_s
         woken = asyncio.Event()
@@ -397,6 +422,11 @@ class AgentHttp:
                 left_s = deadline - time.monotonic()
                 if found or left_s <= 0 or self._stopping:
                     return found
+                if entry.agent_id in self._asked:
+                    # Somebody waits to hear whether it is there: it will come again, or has hung up.
+                    if await request.is_disconnected():
+                        await self._runs.gone(entry.agent_id, who)
+                    return []
                 try:
                     async with asyncio.timeout(min(left_s, LOOK_EVERY_S)):
                         await woken.wait()
@@ -407,6 +437,7 @@ class AgentHttp:
             waiters.discard(woken)
             if not waiters:
                 del self._waiters[entry.agent_id]
+                self._asked.discard(entry.agent_id)
 
     async def _look(self, desk: Desk, agent_id: AgentId) -> list[bytes]:
         await desk.directory.active(agent_id)
@@ -434,14 +465,18 @@ class AgentHttp:
         while True:
             await asyncio.sleep(SEEN_EVERY_S)
             seen = set(self._seen)
-            if not seen:
-                continue
             try:
-                await touch(self._pool, seen, self._name)
+                await self._runs.asked()
+                if seen:
+                    await touch(self._pool, seen, self._name)
             except (psycopg.OperationalError, EventLogError) as error:
                 _log.info("presence_waiting", error=str(error).strip())
             else:
                 self._seen -= seen
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
 
 
 def _check_enroll_proof(asked: wire.EnrollRequest) -> None:

@@ -11,7 +11,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from command_bus.event_log import EventLog
+from domain.ids import AgentId
 from gateways.agents.connection import connect
+from gateways.agents.duplicates import signs_of_life
 from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.cancelling import end
 from gateways.tls import SYSTEM, Authorities
@@ -91,6 +93,14 @@ class LiveOutput:
         finally:
             if subscription is not None and not client.is_closed:
                 await subscription.unsubscribe()
+
+    async def who_is_there(self, agent_id: AgentId) -> list[wire.Instance]:
+        """Who listens as an agent at NATS just now; nobody where NATS is not there."""
+        connecting = self._connecting
+        if connecting is None or not connecting.done() or connecting.cancelled() or connecting.exception() is not None:
+            return []
+        client = connecting.result()
+        return await signs_of_life(client, agent_id, enough=1) if client.is_connected else []
 
     async def _connect(self) -> Client:
         keys = KeysInUse(self._database_url, await wait_for_keys(self._database_url))

@@ -32,6 +32,16 @@ agents know the fleet by; which commands may be on their way, so that none of th
 and secrets and credentials, sealed under a master key that is not in the backup. In this order, a row never comes
 before what it needs."""
 
-LEFT = ("processes", "presence", "output_uploads", "key_uses", "sessions", "passkey_challenges", "sso_flows", "replays")
+LEFT = (
+    "processes",
+    "presence",
+    "output_uploads",
+    "key_uses",
+    "sessions",
+    "passkey_challenges",
+    "http_runs",
+    "sso_flows",
+    "replays",
+)
 """Who runs and who was heard of, as of then; when keys were used; uploads under way, which agents send again; who was
 logged in, who does so again; and replays, which are made anew from the log."""

@@ -4,6 +4,8 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from agent.identity import Identity
 from command_bus.event_log import Selection
 from command_bus.ids import new_id, utc_now
@@ -37,8 +39,11 @@ async def _queued(api: Api, agent_id: object) -> Command:
     return command
 
 
-async def test_an_agent_that_was_away_comes_back_over_http(postgres_url: str, data_dir: Path) -> None:
+async def test_an_agent_that_was_away_comes_back_over_http(
+    postgres_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through two rotations, both keys before gone, and killed as it hears of it: the chain brings it over."""
+    monkeypatch.setattr("gateways.agents.http_runs.ANSWER_S", 0.2)  # for the run that was killed
     async with composed(postgres_url, agents=True) as api:
         (simulated,) = await enroll_simulated(api.log, 1, ClientId(new_id()), SiteId(new_id()))
         folder = data_dir / "agent"
