@@ -1,6 +1,7 @@
 """A whole platform whose listeners all speak TLS, under an authority of its own, and what one types there."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,3 +160,36 @@ def test_a_new_authority_takes_over_while_work_goes_on(encrypted: EncryptedPlatf
         encrypted.ended_once(machine.shell("true"))
     assert machine.identity["server_ca"] == encrypted.authorities.read_text() != before
     assert len(certificates(machine.identity["server_ca"])) == 1
+
+
+def test_what_becomes_of_authorities_is_on_record(encrypted: EncryptedPlatform) -> None:
+    """The first one, and each step to the second: events, whoever changed the files."""
+
+    def recorded() -> list[str]:
+        shown = encrypted.fleetlog("events", "--json", "--limit", "100000", check=True).stdout
+        lines = shown.decode().splitlines()
+        return [kind for line in lines for kind in re.findall(r"Authority(?:Announced|Used|Retired)", line)]
+
+    wanted = {"AuthorityAnnounced", "AuthorityUsed", "AuthorityRetired"}
+    encrypted.until(lambda: set(recorded()) == wanted, "the roll-over to be on record")
+
+
+def test_the_keys_at_nats_take_over_by_themselves(encrypted: EncryptedPlatform) -> None:
+    """The NATS server is given both keys, then the new one alone; retiring waits for it, and machines come back."""
+    machine = encrypted.machine("nats")
+    if machine.process is None:
+        machine.start()
+    for key in ("gateway", "system", "issuer"):
+        encrypted.fleetlog("server-keys", "rotate", key, check=True)
+    for key in ("gateway", "system", "issuer"):
+        encrypted.until(
+            lambda key=key: encrypted.fleetlog("server-keys", "retire", key).returncode == 0,  # type: ignore[misc]
+            f"the NATS server to let the new {key} key in",
+        )
+    wanted = encrypted.fleetlog("config", "nats", check=True).stdout.decode()
+    lines = [line for line in wanted.splitlines() if "nkey" in line or "issuer" in line or "auth_users" in line]
+    config = encrypted.folder / "data" / "nats" / "nats.conf"
+    encrypted.until(lambda: all(line in config.read_text() for line in lines), "the NATS server to know the new ones")
+    encrypted.until_healthy()
+    encrypted.until(lambda: machine.online, "the machine to be back")
+    encrypted.ended_once(machine.shell("true"))
