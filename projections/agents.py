@@ -1,8 +1,8 @@
 """Agents as a list shows them: identity, place, presence and what the machine is."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, LiteralString, Self
+from typing import Any, ClassVar, LiteralString, Self, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
@@ -236,8 +236,28 @@ class Agents(Projection):
 _SQL = sql.load("agents")
 _ROW: LiteralString = f"{_SQL['columns']} FROM agents"
 _DETAIL: LiteralString = f"{_SQL['columns']}, facts FROM agents"
-_BY_NAME = Order("agents.name", "sort_key, agent_id", (str, UUID))
-_BY_ID = Order("agents.id", "agent_id", (UUID,))
+Key = Callable[[AgentRow], Sequence[Any]]
+
+
+def _both_ways(name: str, columns: LiteralString, types: tuple[type, ...], key: Key) -> dict[str, tuple[Order, Key]]:
+    there, back = Order(f"agents.{name}", columns, types), Order(f"agents.-{name}", columns, types, descending=True)
+    return {name: (there, key), f"-{name}": (back, key)}
+
+
+SORTS: dict[str, tuple[Order, Key]] = (
+    _both_ways("name", "sort_key, agent_id", (str, UUID), lambda row: (row.sort_key, row.agent_id))
+    | _both_ways("id", "agent_id", (UUID,), lambda row: (row.agent_id,))
+    | _both_ways(
+        "online", "online, sort_key, agent_id", (bool, str, UUID), lambda row: (row.online, row.sort_key, row.agent_id)
+    )
+    | _both_ways(
+        "platform",
+        "platform, sort_key, agent_id",
+        (str, str, UUID),
+        lambda row: (row.platform, row.sort_key, row.agent_id),
+    )
+)
+"""Each order of the list, and the one back; ids are in the order of enrollment."""
 _SPECIAL: LiteralString = "\\%_"
 
 
@@ -247,68 +267,102 @@ def _pattern(text: str) -> str:
     return "%" + "".join(f"\\{sign}" if sign in _SPECIAL else sign for sign in folded) + "%"
 
 
+class Filters(TypedDict, total=False):
+    """What a list of agents, or a count of them, is narrowed by; what is None narrows nothing."""
+
+    client_id: UUID | None
+    site_id: UUID | None
+    tags: tuple[str, ...]
+    """It has all of them."""
+    state: AgentState | None
+    retired: bool | None
+    platform: Platform | None
+    os: str | None
+    """Part of its operating system's name, in any case."""
+    agent_version: str | None
+    online: bool | None
+    duplicate: bool | None
+    """Whether another machine with its identity was shut out."""
+    text: str | None
+    """Part of its name or hostname, in any case."""
+    pending: int | None
+    """So many commands wait for it, or more."""
+    seen_after: datetime | None
+    seen_before: datetime | None
+    """Its last sign of life; telemetry, and of now alone."""
+
+
+def _narrow(query: Query, filters: Filters) -> None:  # noqa: C901, PLR0912 - one line for each filter
+    if (client_id := filters.get("client_id")) is not None:
+        query.where("client_id = %s", client_id)
+    if (site_id := filters.get("site_id")) is not None:
+        query.where("site_id = %s", site_id)
+    if tags := filters.get("tags"):
+        query.where("tags @> %s", Jsonb(list(tags)))
+    if (state := filters.get("state")) is not None:
+        # The literal lets a plan see that the partial index of unusual states serves.
+        query.where("state = %s" if state is AgentState.ACTIVE else "state <> 'active' AND state = %s", state.value)
+    if (retired := filters.get("retired")) is not None:
+        query.where("state <> 'active' AND state = 'retired'" if retired else "state <> 'retired'")
+    if (platform := filters.get("platform")) is not None:
+        query.where("platform = %s", platform.value)
+    if os := filters.get("os"):
+        query.where("lower(os) LIKE %s", _pattern(os))
+    if (agent_version := filters.get("agent_version")) is not None:
+        query.where("agent_version = %s", agent_version)
+    if (online := filters.get("online")) is not None:
+        query.where("online" if online else "NOT online")
+    if (duplicate := filters.get("duplicate")) is not None:
+        query.where("duplicate IS NOT NULL" if duplicate else "duplicate IS NULL")
+    if text := filters.get("text"):
+        query.where("(sort_key LIKE %s OR host_key LIKE %s)", _pattern(text), _pattern(text))
+    if pending := filters.get("pending"):
+        # By their queues' index: who has anything is found, and counted no further than it takes.
+        query.where(
+            "agent_id IN (SELECT agent_id FROM pending)"
+            if pending == 1
+            else "agent_id IN (SELECT agent_id FROM pending GROUP BY agent_id HAVING count(*) >= %s)",
+            *([] if pending == 1 else [pending]),
+        )
+    seen: LiteralString = "agent_id IN (SELECT agent_id FROM fleetlog.presence WHERE last_seen_at"
+    if (after := filters.get("seen_after")) is not None:
+        query.where(f"{seen} >= %s)", after)
+    if (before := filters.get("seen_before")) is not None:
+        query.where(f"{seen} < %s)", before)
+
+
 async def list_agents(
     connection: Connection,
     *,
     client_ids: Tenants,
-    client_id: UUID | None = None,
-    site_id: UUID | None = None,
-    tags: tuple[str, ...] = (),
-    state: AgentState | None = None,
-    platform: Platform | None = None,
-    online: bool | None = None,
-    duplicate: bool | None = None,
-    text: str | None = None,
     sort: str = "name",
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
+    **filters: Unpack[Filters],
 ) -> Page[AgentRow]:
     """Agents that fit all that is given.
 
     Args:
         connection: to the database.
         client_ids: the tenants that the caller sees.
-        client_id: only of this client.
-        site_id: only of this site.
-        tags: only those that have all of them.
-        state: only in this state.
-        platform: only on this platform.
-        online: only those that are (not) connected.
-        duplicate: only those (not) with another machine that was shut out.
-        text: part of its name or hostname, in any case.
-        sort: by ``name`` or by ``id``.
+        sort: one of `SORTS`.
         cursor: of the page before, with the same sort.
         limit: at most so many.
+        filters: see `Filters`.
     """
     query = Query(_ROW)
     query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
-    if client_id is not None:
-        query.where("client_id = %s", client_id)
-    if site_id is not None:
-        query.where("site_id = %s", site_id)
-    if tags:
-        query.where("tags @> %s", Jsonb(list(tags)))
-    if state is not None:
-        # The literal lets a plan see that the partial index of unusual states serves.
-        query.where("state = %s" if state is AgentState.ACTIVE else "state <> 'active' AND state = %s", state.value)
-    if platform is not None:
-        query.where("platform = %s", platform.value)
-    if online is not None:
-        query.where("online" if online else "NOT online")
-    if duplicate is not None:
-        query.where("duplicate IS NOT NULL" if duplicate else "duplicate IS NULL")
-    if text:
-        query.where("(sort_key LIKE %s OR host_key LIKE %s)", _pattern(text), _pattern(text))
-    by_id = sort == "id"
+    _narrow(query, filters)
+    order, key = SORTS[sort]
     return await query.page(
         connection,
         AgentRow.from_row,
-        _BY_ID if by_id else _BY_NAME,
+        order,
         cursor=cursor,
         limit=limit,
-        key=lambda row: (row.agent_id,) if by_id else (row.sort_key, row.agent_id),
+        key=key,
         # Names are read in their index alone: rows are wide, and text that is common may begin late in the alphabet.
-        keys="agent_id FROM agents" if text else None,
+        keys="agent_id FROM agents" if filters.get("text") else None,
     )
 
 
@@ -366,9 +420,47 @@ async def unaware_of_key(connection: Connection, number: int, *, shown: int = 10
     return Unaware(total, count, names)
 
 
-async def count_agents(connection: Connection, *, client_ids: Tenants) -> AgentCounts:
-    """How many there are, for status."""
+async def count_agents(connection: Connection, *, client_ids: Tenants, **filters: Unpack[Filters]) -> AgentCounts:
+    """How many there are that fit all that is given (see `Filters`)."""
     query = Query(_SQL["counts"])
     query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
+    _narrow(query, filters)
     counts = await query.one(connection, lambda row: AgentCounts(*row))
     return counts or AgentCounts(0, 0, 0, 0, 0)
+
+
+class PlaceCounts(msgspec.Struct, frozen=True):
+    """Of a client or a site: how many agents it has that are not retired, and how many of them are online."""
+
+    agents: int = 0
+    online: int = 0
+
+
+async def count_at_sites(
+    connection: Connection, ids: Sequence[UUID], *, client_ids: Tenants
+) -> dict[UUID, PlaceCounts]:
+    """Of some sites, as far as the caller sees them; one without agents is absent."""
+    query = Query(_SQL["counts_by_site"])
+    return await _count_by(connection, query, client_ids, "site_id = ANY(%s)", "GROUP BY site_id", ids)
+
+
+async def count_at_clients(
+    connection: Connection, ids: Sequence[UUID], *, client_ids: Tenants
+) -> dict[UUID, PlaceCounts]:
+    """Of some clients, as far as the caller sees them; one without agents is absent."""
+    query = Query(_SQL["counts_by_client"])
+    return await _count_by(connection, query, client_ids, "client_id = ANY(%s)", "GROUP BY client_id", ids)
+
+
+async def _count_by(
+    connection: Connection,
+    query: Query,
+    client_ids: Tenants,
+    of: LiteralString,
+    group: LiteralString,
+    ids: Sequence[UUID],
+) -> dict[UUID, PlaceCounts]:
+    query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
+    query.where("state <> 'retired'")
+    query.where(of, list(ids))
+    return dict(await query.all(connection, lambda row: (row[0], PlaceCounts(row[1], row[2])), group))

@@ -64,3 +64,9 @@ SELECT count(*), count(*) FILTER (WHERE server_key < %(number)s), ARRAY(
     SELECT name FROM agents WHERE state <> 'retired' AND server_key < %(number)s
     ORDER BY sort_key, agent_id LIMIT %(shown)s
 ) FROM agents WHERE state <> 'retired'
+
+-- name: counts_by_site
+SELECT site_id, count(*), count(*) FILTER (WHERE online) FROM agents
+
+-- name: counts_by_client
+SELECT client_id, count(*), count(*) FILTER (WHERE online) FROM agents

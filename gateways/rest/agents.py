@@ -16,6 +16,7 @@ from command_bus.intents.agents import (
     SuspendAgent,
     TagAgent,
 )
+from command_bus.intents.times import Moment
 from domain.agents import AgentState, Platform
 from domain.errors import (
     AgentNotSuspendedError,
@@ -26,32 +27,54 @@ from domain.errors import (
 )
 from domain.permissions import Permission
 from gateways.rest.commands import QueuedModel, queued_document
+from gateways.rest.errors import NotOfPastError
 from gateways.rest.events import EventModel, event_page
 from gateways.rest.presence import last_seen
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, json_response, one, write
-from projections.agents import AgentRow, get_agent, get_agent_detail
+from projections.agents import AgentRow, Filters, count_agents, get_agent, get_agent_detail
 from projections.agents import list_agents as read_agents
-from projections.pending import list_pending
+from projections.pending import QueueCounts, counts, list_pending
 
 TAG = "Agents"
 READS = ("agents", "clients")
 _GONE = (NotFoundError, AgentRetiredError)
 
 
-class AgentsQuery(PageQuery):
+class AgentsFilter(ReadQuery):
+    """Which agents."""
+
     client_id: UUID | None = None
     site_id: UUID | None = None
     tag: list[Annotated[str, Field(max_length=64)]] = Field(
         default=[], max_length=64, description="May be repeated; an agent has them all."
     )
     state: AgentState | None = None
+    retired: bool | None = None
     platform: Platform | None = None
+    os: str | None = Field(
+        default=None, max_length=200, description="Part of its operating system's name, in any case."
+    )
+    agent_version: str | None = Field(default=None, max_length=100)
     online: bool | None = None
     q: str | None = Field(default=None, max_length=200, description="Part of its name or hostname, in any case.")
     duplicate: bool | None = Field(
         default=None, description="Whether another machine with its identity was shut out, and nobody said which stays."
     )
-    sort: Annotated[str, Field(pattern="^(name|id)$")] = Field(default="name", description="`name` or `id`.")
+    pending: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="So many commands wait for it, or more."
+    )
+    seen_after: Moment | None = Field(
+        default=None, description="Its last sign of life was then or later; of now alone."
+    )
+    seen_before: Moment | None = Field(default=None, description="Its last sign of life was earlier; of now alone.")
+
+
+class AgentsQuery(AgentsFilter, PageQuery):
+    sort: Annotated[str, Field(pattern="^-?(name|id|online|platform)$")] = Field(
+        default="name",
+        description="`name`, `id` (in the order of enrollment), `online` or `platform`; with `-` in front, the other "
+        "way round.",
+    )
 
 
 class SightingModel(Model):
@@ -99,8 +122,19 @@ class AgentModel(Model):
     logged_in_user: str
     facts_at: AwareDatetime | None
     duplicate: DuplicateModel | None = Field(description="Null where there is none that nobody has settled.")
+    pending: int = Field(description="How many commands wait for it, or are with it and have not ended.")
     enrolled_at: AwareDatetime
     version: int
+
+
+class AgentCountsModel(Model):
+    """How many agents fit."""
+
+    total: int
+    online: int
+    suspended: int
+    retired: int
+    duplicates: int = Field(description="With another machine that was shut out, and nobody said which stays.")
 
 
 class AgentDetailModel(AgentModel):
@@ -110,7 +144,8 @@ class AgentDetailModel(AgentModel):
     facts: dict[str, Any]
 
 
-def agent_document(row: AgentRow, last_seen_at: Any) -> dict[str, Any]:
+def agent_document(row: AgentRow, last_seen_at: Any, pending: int) -> dict[str, Any]:
+    """One agent, as `AgentModel` describes it."""
     return {
         "id": row.agent_id,
         "name": row.name,
@@ -135,32 +170,60 @@ def agent_document(row: AgentRow, last_seen_at: Any) -> dict[str, Any]:
         "logged_in_user": row.logged_in_user,
         "facts_at": row.facts_at,
         "duplicate": row.duplicate,
+        "pending": pending,
         "enrolled_at": row.enrolled_at,
         "version": row.version,
     }
 
 
+def filters_of(call: Call) -> Filters:
+    """What the query narrows the agents by.
+
+    Raises:
+        NotOfPastError: signs of life are kept for now alone.
+    """
+    query: AgentsFilter = call.query
+    if call.at is not None and (query.seen_after is not None or query.seen_before is not None):
+        raise NotOfPastError("Signs of life are telemetry, and known of now alone.")
+    return Filters(
+        client_id=query.client_id,
+        site_id=query.site_id,
+        tags=tuple(query.tag),
+        state=query.state,
+        retired=query.retired,
+        platform=query.platform,
+        os=query.os,
+        agent_version=query.agent_version,
+        online=query.online,
+        duplicate=query.duplicate,
+        text=query.q,
+        pending=query.pending,
+        seen_after=query.seen_after,
+        seen_before=query.seen_before,
+    )
+
+
 async def list_agents(call: Call) -> Response:
     query: AgentsQuery = call.query
+    filters = filters_of(call)
     async with call.connection() as connection:
         page = await read_agents(
-            connection,
-            client_ids=call.tenants,
-            client_id=query.client_id,
-            site_id=query.site_id,
-            tags=tuple(query.tag),
-            state=query.state,
-            platform=query.platform,
-            online=query.online,
-            duplicate=query.duplicate,
-            text=query.q,
-            sort=query.sort,
-            cursor=query.cursor,
-            limit=query.limit,
+            connection, client_ids=call.tenants, sort=query.sort, cursor=query.cursor, limit=query.limit, **filters
         )
-        seen = await last_seen(call, connection, [row.agent_id for row in page.items])
-    items = [agent_document(row, seen.get(row.agent_id)) for row in page.items]
+        agent_ids = [row.agent_id for row in page.items]
+        seen = await last_seen(call, connection, agent_ids)
+        waiting = await counts(connection, agent_ids)
+    items = [
+        agent_document(row, seen.get(row.agent_id), waiting.get(row.agent_id, QueueCounts()).open) for row in page.items
+    ]
     return json_response({"items": items, "next": page.next})
+
+
+async def count(call: Call) -> Response:
+    filters = filters_of(call)
+    async with call.connection() as connection:
+        counted = await count_agents(connection, client_ids=call.tenants, **filters)
+    return json_response(counted)
 
 
 async def show_agent(call: Call) -> Response:
@@ -168,8 +231,10 @@ async def show_agent(call: Call) -> Response:
     async with call.connection() as connection:
         row = found(await get_agent_detail(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
         seen = await last_seen(call, connection, [agent_id])
+        waiting = await counts(connection, [agent_id])
     detail = {"public_key": row.public_key, "facts": row.facts}
-    return one(agent_document(row, seen.get(agent_id)) | detail, row.version)
+    document = agent_document(row, seen.get(agent_id), waiting.get(agent_id, QueueCounts()).open)
+    return one(document | detail, row.version)
 
 
 async def queue(call: Call) -> Response:
@@ -196,11 +261,22 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         path="/agents",
         needs=Permission.AGENTS_SEE,
-        summary="Agents by name.",
+        summary="Agents, by name or another order.",
         tag=TAG,
         handler=list_agents,
         query=AgentsQuery,
         response=PageOf[AgentModel],
+        reads=READS,
+    ),
+    Route(
+        method="GET",
+        path="/agents/counts",
+        needs=Permission.AGENTS_SEE,
+        summary="How many agents fit, by state.",
+        tag=TAG,
+        handler=count,
+        query=AgentsFilter,
+        response=AgentCountsModel,
         reads=READS,
     ),
     Route(

@@ -3,19 +3,20 @@
 from typing import Any
 from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from command_bus.intents.clients import CreateClient, CreateSite, RenameClient, RenameSite
 from domain.errors import NameTakenError, NotFoundError
 from domain.permissions import Permission
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
+from projections.agents import PlaceCounts, count_at_clients, count_at_sites
 from projections.clients import ClientRow, SiteRow, get_client, get_site
 from projections.clients import list_clients as read_clients
 from projections.clients import list_sites as read_sites
 
 TAG = "Clients"
-READS = ("clients",)
+READS = ("clients", "agents")
 
 
 class ClientModel(Model):
@@ -23,6 +24,8 @@ class ClientModel(Model):
 
     id: UUID
     name: str
+    agents: int = Field(description="That are not retired.")
+    online: int = Field(description="Of these.")
     created_at: AwareDatetime
     version: int
 
@@ -33,19 +36,35 @@ class SiteModel(Model):
     id: UUID
     client_id: UUID
     name: str
+    agents: int = Field(description="That are not retired.")
+    online: int = Field(description="Of these.")
     created_at: AwareDatetime
     version: int
 
 
-def client_document(row: ClientRow) -> dict[str, Any]:
-    return {"id": row.client_id, "name": row.name, "created_at": row.created_at, "version": row.version}
+NONE = PlaceCounts()
 
 
-def site_document(row: SiteRow) -> dict[str, Any]:
+def client_document(row: ClientRow, counted: PlaceCounts) -> dict[str, Any]:
+    """One client, as `ClientModel` describes it."""
+    return {
+        "id": row.client_id,
+        "name": row.name,
+        "agents": counted.agents,
+        "online": counted.online,
+        "created_at": row.created_at,
+        "version": row.version,
+    }
+
+
+def site_document(row: SiteRow, counted: PlaceCounts) -> dict[str, Any]:
+    """One site, as `SiteModel` describes it."""
     return {
         "id": row.site_id,
         "client_id": row.client_id,
         "name": row.name,
+        "agents": counted.agents,
+        "online": counted.online,
         "created_at": row.created_at,
         "version": row.version,
     }
@@ -55,39 +74,45 @@ async def list_clients(call: Call) -> Response:
     query: PageQuery = call.query
     async with call.connection() as connection:
         page = await read_clients(connection, client_ids=call.tenants, cursor=query.cursor, limit=query.limit)
-    return page_of(page, client_document)
+        ids = [row.client_id for row in page.items]
+        counted = await count_at_clients(connection, ids, client_ids=call.tenants)
+    return page_of(page, lambda row: client_document(row, counted.get(row.client_id, NONE)))
 
 
 async def show_client(call: Call) -> Response:
     client_id = call.path["client_id"]
     async with call.connection() as connection:
         row = found(await get_client(connection, client_id, client_ids=call.tenants), "client", client_id)
-    return one(client_document(row), row.version)
+        counted = await count_at_clients(connection, [client_id], client_ids=call.tenants)
+    return one(client_document(row, counted.get(client_id, NONE)), row.version)
 
 
-async def list_sites(call: Call) -> Response:
+async def _sites(call: Call, client_id: UUID | None = None) -> Response:
     query: PageQuery = call.query
     async with call.connection() as connection:
-        page = await read_sites(connection, client_ids=call.tenants, cursor=query.cursor, limit=query.limit)
-    return page_of(page, site_document)
-
-
-async def list_sites_of_client(call: Call) -> Response:
-    query: PageQuery = call.query
-    client_id = call.path["client_id"]
-    async with call.connection() as connection:
-        found(await get_client(connection, client_id, client_ids=call.tenants), "client", client_id)
+        if client_id is not None:
+            found(await get_client(connection, client_id, client_ids=call.tenants), "client", client_id)
         page = await read_sites(
             connection, client_ids=call.tenants, client_id=client_id, cursor=query.cursor, limit=query.limit
         )
-    return page_of(page, site_document)
+        counted = await count_at_sites(connection, [row.site_id for row in page.items], client_ids=call.tenants)
+    return page_of(page, lambda row: site_document(row, counted.get(row.site_id, NONE)))
+
+
+async def list_sites(call: Call) -> Response:
+    return await _sites(call)
+
+
+async def list_sites_of_client(call: Call) -> Response:
+    return await _sites(call, call.path["client_id"])
 
 
 async def show_site(call: Call) -> Response:
     site_id = call.path["site_id"]
     async with call.connection() as connection:
         row = found(await get_site(connection, site_id, client_ids=call.tenants), "site", site_id)
-    return one(site_document(row), row.version)
+        counted = await count_at_sites(connection, [site_id], client_ids=call.tenants)
+    return one(site_document(row, counted.get(site_id, NONE)), row.version)
 
 
 ROUTES: tuple[Route, ...] = (

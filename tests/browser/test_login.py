@@ -74,7 +74,7 @@ async def test_a_lost_connection_shows_and_heals(tab: Tab) -> None:
     await tab.page.context.set_offline(True)
     await tab.page.get_by_role("button", name="Find or do").click()
     await tab.page.get_by_role("combobox").fill("web")
-    lost = tab.page.get_by_text("Fleetlog cannot be reached")
+    lost = tab.page.get_by_text("what you see is from before")
     await expect(lost).to_be_visible()
     await tab.page.keyboard.press("Escape")
     await tab.page.context.set_offline(False)

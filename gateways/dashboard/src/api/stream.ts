@@ -64,17 +64,24 @@ export function stopStream(): void {
   stop = null;
 }
 
+/** The server is there, and gives no stream just now. */
+class TurnedAwayError extends Error {
+  constructor(status: number) {
+    super(`The stream answered ${status}.`);
+  }
+}
+
 /** Follow one stream until it is aborted, or refused for good; after a break it goes on where it was.
  *
  * @param url of the stream.
  * @param lastId of the last event that was heard, to go on after it.
- * @param hear is given each event's data and name; returns false where nothing follows any more.
+ * @param hear is given each event's data, name and id; returns false where nothing follows any more.
  * @param signal ends it.
  */
 export async function follow(
   url: string,
   lastId: () => string | null,
-  hear: (data: string, name: string) => boolean | undefined | void,
+  hear: (data: string, name: string, id: string | null) => unknown,
   signal: AbortSignal,
 ): Promise<void> {
   let waitMs = 500;
@@ -91,13 +98,13 @@ export async function follow(
         cache: "no-store",
       });
       if (response.status >= 400 && response.status < 500 && response.status !== 429) return;
-      if (!response.ok || response.body === null) throw new Error(`The stream answered ${response.status}.`);
+      if (!response.ok || response.body === null) throw new TurnedAwayError(response.status);
       answered();
       waitMs = 500;
       let going = true;
       const parser = createParser({
         onEvent: (event) => {
-          if (hear(event.data, event.event ?? "message") === false) going = false;
+          if (hear(event.data, event.event ?? "message", event.id ?? null) === false) going = false;
         },
       });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -112,9 +119,10 @@ export async function follow(
         await reader.cancel();
         return;
       }
-    } catch {
+    } catch (error) {
       if (signal.aborted) return;
-      notAnswered();
+      // A server that has too much to do has answered; it is asked again in a while.
+      if (!(error instanceof TurnedAwayError)) notAnswered();
     } finally {
       clearTimeout(silence);
       signal.removeEventListener("abort", end);

@@ -104,7 +104,6 @@ export function Palette({ onClose }: { onClose: () => void }) {
       />
       <div id={list} role="listbox" aria-label="Found">
         {choices.map((choice, index) => (
-          // biome-ignore lint/a11y/useKeyWithClickEvents: the input beside it takes the keys, as a combobox does
           <div
             key={choice.id}
             id={`${list}-${choice.id}`}

@@ -3,6 +3,7 @@ import { Suspense, useState } from "react";
 import { Link, Route, Switch, useLocation } from "wouter";
 import { api, ask, keepToken } from "../api/client";
 import { SESSION, useMay, useMe } from "../api/session";
+import { useLiveAgents } from "../fleet/agents";
 import { Button } from "../ui/Button";
 import { toastError } from "../ui/Toasts";
 import { Boundary } from "./Boundary";
@@ -26,6 +27,7 @@ export function Shell() {
   const [location] = useLocation();
   const [help, setHelp] = useState(false);
   const palette = usePalette();
+  useLiveAgents();
   useKeys([{ key: "?", about: "This help", run: () => setHelp(true) }]);
   return (
     <div className="shell">
@@ -39,7 +41,10 @@ export function Shell() {
         <Entries />
         <div className="grow" />
         <Button look="plain" className="find" onClick={palette.open}>
-          Find or do… <kbd>Ctrl K</kbd>
+          <span>
+            Find<span className="wide"> or do…</span>
+          </span>
+          <kbd className="wide">Ctrl K</kbd>
         </Button>
         <Person />
       </nav>

@@ -15,7 +15,22 @@ interface Entry {
 }
 
 /** Every page: a path (as wouter reads it) and what shows there, loaded when it is first opened. */
-export const PAGES: readonly Page[] = [{ path: "/", component: lazy(() => import("../fleet/FleetPage")) }];
+export const PAGES: readonly Page[] = [
+  { path: "/", component: lazy(() => import("../fleet/FleetPage")) },
+  { path: "/agents/:id", component: lazy(() => import("../agent/AgentPage")) },
+  { path: "/scripts", component: lazy(() => import("../scripts/ScriptsPage")) },
+  { path: "/scripts/new", component: lazy(() => import("../scripts/NewScriptPage")) },
+  { path: "/scripts/:id", component: lazy(() => import("../scripts/ScriptPage")) },
+  { path: "/rollouts", component: lazy(() => import("../rollouts/RolloutsPage")) },
+  { path: "/rollouts/:id", component: lazy(() => import("../rollouts/RolloutPage")) },
+  { path: "/activity/:position?", component: lazy(() => import("../activity/ActivityPage")) },
+  { path: "/add", component: lazy(() => import("../start/AddPage")) },
+];
 
 /** What the navigation shows, in its order. */
-export const ENTRIES: readonly Entry[] = [{ path: "/", label: "Fleet", icon: "▤", needs: "agents.see" }];
+export const ENTRIES: readonly Entry[] = [
+  { path: "/", label: "Fleet", icon: "▤", needs: "agents.see" },
+  { path: "/rollouts", label: "Rollouts", icon: "≫", needs: "rollouts.see" },
+  { path: "/scripts", label: "Scripts", icon: "❯", needs: "scripts.see" },
+  { path: "/activity", label: "Activity", icon: "≡", needs: "events.see" },
+];

@@ -1,35 +1,210 @@
-import { useQuery } from "@tanstack/react-query";
-import { api, ask } from "../api/client";
+import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { Link, useLocation, useSearch } from "wouter";
+import { useMay } from "../api/session";
+import { useKeys } from "../app/keys";
 import { useTitle } from "../app/title";
+import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
-import { AgentStatus } from "../ui/Status";
-import { Time } from "../ui/Time";
+import { useAgents, useCounts } from "./agents";
+import { BulkBar } from "./BulkBar";
+import { ColumnChoice } from "./ColumnChoice";
+import { useColumnChoice } from "./columns";
+import { type Filter, parse } from "./filter";
+import { Places } from "./Places";
+import { SearchBox } from "./SearchBox";
+import { StatusChips } from "./StatusChips";
+import { Table } from "./Table";
+import "./fleet.css";
 
+const RunDialog = lazy(() => import("../run/RunDialog"));
+const COUNT = new Intl.NumberFormat("en");
+
+/** The list of machines, as its address says: ?f= what was typed, ?client= ?site= where, ?sort= in which order. */
 export default function FleetPage() {
   useTitle("Fleet");
-  const agents = useQuery({ queryKey: ["agents"], queryFn: () => ask(api.GET("/api/v1/agents")) });
+  const may = useMay();
+  const [, go] = useLocation();
+  const params = new URLSearchParams(useSearch());
+  const [text, setText] = useState(params.get("f") ?? "");
+  const [places, setPlaces] = useState(false);
+  const [columns, setColumns] = useColumnChoice();
+  const [cursor, setCursor] = useState(-1);
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const [running, setRunning] = useState<{ ids: string[]; name: string | undefined } | null>(null);
+  const search = useRef<HTMLInputElement>(null);
+  const anchor = useRef(-1);
+
+  const client = params.get("client") ?? undefined;
+  const site = params.get("site") ?? undefined;
+  const sort = params.get("sort") ?? "name";
+  const typed = useSettled(text, 30);
+  const { filter, wrong } = useMemo(() => {
+    const parsed = parse(typed);
+    const at: Filter = { ...(client && !site ? { client_id: client } : {}), ...(site ? { site_id: site } : {}) };
+    return { filter: { ...parsed.filter, ...at }, wrong: parsed.wrong };
+  }, [typed, client, site]);
+
+  const update = (changes: Record<string, string | undefined>): void => {
+    const next = new URLSearchParams(window.location.search);
+    for (const [name, value] of Object.entries(changes)) {
+      if (value) next.set(name, value);
+      else next.delete(name);
+    }
+    const told = next.toString();
+    go(told === "" ? "/" : `/?${told}`, { replace: true });
+  };
+  const type = (to: string): void => {
+    setText(to);
+    setCursor(-1);
+    update({ f: to });
+  };
+
+  const list = useAgents(filter, sort);
+  // Counting reads more than a page does: it begins once somebody has stopped typing.
+  const counted = useSettled(filter, 250);
+  const counts = useCounts(counted);
+  const agents = useMemo(() => list.data?.pages.flatMap((page) => page.items) ?? [], [list.data]);
+  const { fetchNextPage, isFetchingNextPage } = list;
+  const more = useCallback(() => {
+    if (!isFetchingNextPage) void fetchNextPage();
+  }, [fetchNextPage, isFetchingNextPage]);
+
+  const select = (index: number, range: boolean): void => {
+    const next = new Set(selected);
+    const id = agents[index]?.id;
+    if (id === undefined) return;
+    if (range && anchor.current >= 0) {
+      const [from, to] = [Math.min(anchor.current, index), Math.max(anchor.current, index)];
+      for (const one of agents.slice(from, to + 1)) next.add(one.id);
+    } else if (!next.delete(id)) next.add(id);
+    anchor.current = index;
+    setSelected(next);
+  };
+  const run = (): void => {
+    const at = agents[cursor];
+    const ids = selected.size > 0 ? [...selected] : at ? [at.id] : [];
+    if (ids.length > 0 && may("commands.queue")) {
+      setRunning({ ids, name: agents.find((one) => one.id === ids[0])?.name });
+    }
+  };
+  useKeys([
+    { key: "/", about: "Search", run: () => search.current?.focus() },
+    { key: "j", about: "Next machine", run: () => setCursor(Math.min(cursor + 1, agents.length - 1)) },
+    { key: "k", about: "The machine before", run: () => setCursor(Math.max(cursor - 1, 0)) },
+    { key: "x", about: "Select it, or not", run: () => select(cursor, false) },
+    { key: "Enter", about: "Open it", run: () => agents[cursor] && go(`/agents/${agents[cursor].id}`) },
+    { key: "r", about: "Run something on what is selected", run },
+  ]);
+
+  const total = counts.data?.total;
+  const nothing = list.isSuccess && agents.length === 0;
+  const bare = typed.trim() === "" && client === undefined;
   return (
-    <div className="page">
+    <div className="fleet">
       <header>
         <h1>Fleet</h1>
+        <span className="muted" aria-live="polite">
+          {total !== undefined && `${COUNT.format(total)} ${total === 1 ? "machine" : "machines"}`}
+        </span>
+        <div className="grow" />
+        {may("clients.see") && (
+          <Button aria-expanded={places} className="places-toggle" onClick={() => setPlaces(!places)}>
+            Clients
+          </Button>
+        )}
+        <ColumnChoice shown={columns} onChoose={setColumns} />
+        {may("enrollment.manage") && (
+          <Link href="/add" className="button primary">
+            Add a machine
+          </Link>
+        )}
       </header>
-      <Fault error={agents.error} retry={() => agents.refetch()} />
-      <table className="table card">
-        <tbody>
-          {agents.data?.items.map((agent) => (
-            <tr key={agent.id}>
-              <td>
-                <AgentStatus agent={agent} />
-              </td>
-              <td>{agent.name}</td>
-              <td>{agent.os}</td>
-              <td>
-                <Time at={agent.last_seen_at} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <div className="fleet-body">
+        {may("clients.see") && (
+          <aside data-open={places || undefined}>
+            <Places
+              place={{ ...(client ? { client } : {}), ...(site ? { site } : {}) }}
+              onPlace={(to) => update({ client: to.client, site: to.site })}
+            />
+          </aside>
+        )}
+        <section aria-label="Machines">
+          <SearchBox ref={search} text={text} onText={type} wrong={wrong} />
+          <StatusChips text={text} onText={type} filter={counted} />
+          <Fault error={list.error} retry={() => list.refetch()} />
+          {nothing ? (
+            <Nothing bare={bare} onAll={() => go("/", { replace: true })} onClear={() => type("")} />
+          ) : (
+            <Table
+              agents={agents}
+              total={total}
+              sort={sort}
+              onSort={(to) => update({ sort: to === "name" ? undefined : to })}
+              shown={columns}
+              selected={selected}
+              onSelect={select}
+              cursor={cursor}
+              onCursor={setCursor}
+              hasMore={list.hasNextPage}
+              onMore={more}
+              stale={list.isPlaceholderData}
+            />
+          )}
+          {selected.size > 0 && (
+            <BulkBar
+              selected={selected}
+              total={total}
+              filter={filter}
+              onSelect={setSelected}
+              onRun={() => setRunning({ ids: [...selected], name: agents.find((one) => selected.has(one.id))?.name })}
+            />
+          )}
+        </section>
+      </div>
+      {running !== null && (
+        <Suspense>
+          <RunDialog agents={running.ids} name={running.name} onClose={() => setRunning(null)} />
+        </Suspense>
+      )}
     </div>
   );
+}
+
+function Nothing({ bare, onAll, onClear }: { bare: boolean; onAll: () => void; onClear: () => void }) {
+  const may = useMay();
+  if (!bare) {
+    return (
+      <div className="empty">
+        <h2>No machine fits</h2>
+        <p>Retired machines are left out unless you ask for them: status:retired.</p>
+        <div className="row">
+          <Button onClick={onClear}>Clear the search</Button>
+          <Button onClick={onAll}>All clients</Button>
+        </div>
+      </div>
+    );
+  }
+  return (
+    <div className="empty">
+      <h2>No machine has joined yet</h2>
+      <p>A machine joins with one line that you copy into its terminal. It shows up here within a second.</p>
+      {may("enrollment.manage") ? (
+        <Link href="/add" className="button primary">
+          Add the first machine
+        </Link>
+      ) : (
+        <p>Somebody who may make enrollment tokens adds the first one.</p>
+      )}
+    </div>
+  );
+}
+
+/** The value once it has stayed the same for a while. */
+function useSettled<T>(value: T, ms: number): T {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), ms);
+    return () => clearTimeout(timer);
+  }, [value, ms]);
+  return settled;
 }

@@ -35,7 +35,10 @@ function listen(listener: () => void): () => void {
 export function relative(at: string, from = Date.now()): string {
   const seconds = (Date.parse(at) - from) / 1000;
   for (const [unit, size] of UNITS) {
-    if (Math.abs(seconds) >= size) return RELATIVE.format(Math.trunc(seconds / size), unit);
+    if (Math.abs(seconds) >= size) {
+      // What is past counts in whole units; what is to come in the nearest.
+      return RELATIVE.format(seconds < 0 ? Math.trunc(seconds / size) : Math.round(seconds / size), unit);
+    }
   }
   return seconds < -10 ? `${Math.round(-seconds)}s ago` : seconds > 10 ? `in ${Math.round(seconds)}s` : "now";
 }

@@ -1,0 +1,234 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { Link, useLocation, useParams, useSearch } from "wouter";
+import { api, ask } from "../api/client";
+import type { components, paths } from "../api/schema";
+import type { LogEvent } from "../api/stream";
+import { useEvents } from "../app/events";
+import { useTitle } from "../app/title";
+import { Button } from "../ui/Button";
+import { EventLine } from "../ui/EventLine";
+import { Fault } from "../ui/Fault";
+import { Causes } from "./Causes";
+import "./activity.css";
+
+type Query = NonNullable<paths["/api/v1/events"]["get"]["parameters"]["query"]>;
+type EventType = NonNullable<Query["type"]>[number];
+type Page = components["schemas"]["PageOf_EventModel_"];
+
+/** So many new lines are kept above the list until somebody loads it anew. */
+const MOST_NEW = 500;
+interface Kind {
+  name: string;
+  label: string;
+  types: EventType[];
+}
+
+const KINDS: readonly Kind[] = [
+  {
+    name: "commands",
+    label: "Commands",
+    types: [
+      "CommandQueued",
+      "CommandDelivered",
+      "CommandStarted",
+      "CommandRequeued",
+      "CommandSucceeded",
+      "CommandFailed",
+      "CommandTimedOut",
+      "CommandInterrupted",
+      "CommandRejected",
+      "CommandCancelRequested",
+      "CommandCancelled",
+      "CommandExpired",
+    ],
+  },
+  {
+    name: "machines",
+    label: "Machines",
+    types: [
+      "AgentEnrolled",
+      "AgentConnected",
+      "AgentDisconnected",
+      "AgentRenamed",
+      "AgentTagged",
+      "AgentMoved",
+      "AgentSuspended",
+      "AgentResumed",
+      "AgentRetired",
+      "AgentKeyRotated",
+      "AgentFactsReported",
+      "AgentDuplicateNoticed",
+      "AgentDuplicateSettled",
+    ],
+  },
+  {
+    name: "rollouts",
+    label: "Rollouts",
+    types: [
+      "RolloutStarted",
+      "RolloutAdvanced",
+      "RolloutWaveFinished",
+      "RolloutWaveReleased",
+      "RolloutPaused",
+      "RolloutResumed",
+      "RolloutAborted",
+      "RolloutCompleted",
+      "RolloutRetried",
+      "RolloutClosed",
+    ],
+  },
+  {
+    name: "scripts",
+    label: "Scripts",
+    types: ["ScriptCreated", "ScriptRenamed", "ScriptRevised", "ScriptArchived", "ScriptRestored"],
+  },
+  {
+    name: "people",
+    label: "People and logins",
+    types: [
+      "UserCreated",
+      "UserChanged",
+      "UserGranted",
+      "UserDisabled",
+      "UserEnabled",
+      "RoleCreated",
+      "RoleChanged",
+      "RoleRetired",
+      "ApiKeyCreated",
+      "ApiKeyRevoked",
+      "SessionOpened",
+      "SessionEnded",
+      "SessionsRevoked",
+      "PasswordSet",
+      "TotpEnrolled",
+      "TotpRemoved",
+      "PasskeyAdded",
+      "PasskeyRemoved",
+      "LoginRefused",
+      "LoginLockedOut",
+      "WrongKeysHeldBack",
+      "ApprovalRequested",
+      "ApprovalGranted",
+      "ApprovalRefused",
+    ],
+  },
+];
+
+/** The log itself as it grows: everything that anybody, or any machine, did. */
+export default function ActivityPage() {
+  useTitle("Activity");
+  const { position } = useParams<{ position?: string }>();
+  const [, go] = useLocation();
+  const params = new URLSearchParams(useSearch());
+  const kind = params.get("kind");
+  const types = KINDS.find((one) => one.name === kind)?.types;
+  const story = params.get("story");
+  const actor = params.get("actor");
+  const [fresh, setFresh] = useState<LogEvent[]>([]);
+  const [held, setHeld] = useState(false);
+  const fits = (event: LogEvent): boolean =>
+    (types === undefined || types.some((one) => one === event.type)) &&
+    (story === null || event.correlation_id === story) &&
+    (actor === null || event.actor === actor);
+  const log = useInfiniteQuery({
+    queryKey: ["activity", kind, story, actor],
+    staleTime: 0,
+    initialPageParam: null as string | null,
+    getNextPageParam: (page: Page) => page.next,
+    queryFn: ({ pageParam }) => {
+      const query: Query = {
+        backwards: true,
+        limit: 50,
+        ...(types ? { type: types } : {}),
+        ...(story ? { correlation_id: story } : {}),
+        ...(actor ? { actor } : {}),
+        ...(pageParam === null ? {} : { cursor: pageParam }),
+      };
+      return ask(api.GET("/api/v1/events", { params: { query } }));
+    },
+  });
+  useEvents((event) => {
+    if (!held && fits(event)) setFresh((now) => [event, ...now].slice(0, MOST_NEW));
+  });
+  const show = (changes: Record<string, string | null>): void => {
+    const next = new URLSearchParams(window.location.search);
+    for (const [name, value] of Object.entries(changes)) {
+      if (value === null) next.delete(name);
+      else next.set(name, value);
+    }
+    setFresh([]);
+    const told = next.toString();
+    go(told === "" ? "/activity" : `/activity?${told}`);
+  };
+  const old = log.data?.pages.flatMap((page) => page.items) ?? [];
+  const newest = old[0]?.position ?? 0;
+  const all = [...fresh.filter((event) => event.position > newest && fits(event)), ...old];
+  if (position !== undefined) return <Causes position={Number(position)} />;
+  return (
+    <div className="page">
+      <header>
+        <h1>Activity</h1>
+        <div className="grow" />
+        <Button aria-pressed={held} onClick={() => setHeld(!held)}>
+          {held ? "Go on" : "Hold"}
+        </Button>
+      </header>
+      <div className="row wrap" role="group" aria-label="Filter the log">
+        {KINDS.map(({ name, label }) => (
+          <button
+            key={name}
+            type="button"
+            className="chip"
+            aria-pressed={kind === name}
+            onClick={() => show({ kind: kind === name ? null : name })}
+          >
+            {label}
+          </button>
+        ))}
+        {story !== null && (
+          <button type="button" className="chip" aria-pressed="true" onClick={() => show({ story: null })}>
+            one story ✕
+          </button>
+        )}
+        {actor !== null && (
+          <button type="button" className="chip" aria-pressed="true" onClick={() => show({ actor: null })}>
+            {actor} ✕
+          </button>
+        )}
+      </div>
+      <Fault error={log.error} retry={() => log.refetch()} />
+      {log.isSuccess && all.length === 0 ? (
+        <div className="empty">
+          <h2>Nothing of that kind has happened</h2>
+        </div>
+      ) : (
+        <ol className="story card">
+          {all.map((event) => (
+            <EventLine
+              key={event.position}
+              event={event}
+              more={
+                <span className="row wrap small">
+                  <Link href={`/activity/${event.position}`}>Why it happened</Link>
+                  <button type="button" className="link" onClick={() => show({ story: event.correlation_id })}>
+                    All of this story
+                  </button>
+                  <button type="button" className="link" onClick={() => show({ actor: event.actor })}>
+                    All that {event.actor} did
+                  </button>
+                  {event.agent_id && <Link href={`/agents/${event.agent_id}`}>The machine</Link>}
+                </span>
+              }
+            />
+          ))}
+        </ol>
+      )}
+      {log.hasNextPage && (
+        <Button onClick={() => log.fetchNextPage()} busy={log.isFetchingNextPage}>
+          Earlier
+        </Button>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,66 @@
+import { useQuery } from "@tanstack/react-query";
+import { Fragment } from "react";
+import { Link } from "wouter";
+import { api, ask } from "../api/client";
+import { useTitle } from "../app/title";
+import { EventLine } from "../ui/EventLine";
+import { Fault } from "../ui/Fault";
+
+const WORDS: Record<string, string> = {
+  asked: "was asked for by",
+  follows: "follows from",
+  queued_by: "was queued by",
+  retry_of: "is another try of",
+  approved: "was approved in",
+  agent_retired: "ended as its machine was retired",
+  token: "was let in by",
+};
+
+/** Why an event happened: from it back to the request that began it. */
+export function Causes({ position }: { position: number }) {
+  useTitle(`Event ${position}`);
+  const causes = useQuery({
+    queryKey: ["causes", position],
+    queryFn: () => ask(api.GET("/api/v1/events/{position}/causes", { params: { path: { position } } })),
+  });
+  const items = causes.data?.items ?? [];
+  return (
+    <div className="page">
+      <header>
+        <div className="stack crumbs">
+          <p className="muted small">
+            <Link href="/activity">Activity</Link>
+          </p>
+          <h1>Why it happened</h1>
+        </div>
+      </header>
+      <Fault error={causes.error} retry={() => causes.refetch()} />
+      <ol className="causes">
+        {items.map(({ event, because }) => (
+          <Fragment key={event.position}>
+            {because !== null && <li className="because muted small">↑ {WORDS[because] ?? because}</li>}
+            <li className="card">
+              <ol className="story">
+                <EventLine event={event} />
+              </ol>
+            </li>
+          </Fragment>
+        ))}
+        {causes.data?.begun_by && (
+          <>
+            <li className="because muted small">↑ was begun by</li>
+            <li className="card">
+              <p className="pad">
+                <code>{causes.data.begun_by}</code>{" "}
+                <Link href={`/activity?story=${causes.data.correlation_id}`}>All of this story</Link>
+              </p>
+            </li>
+          </>
+        )}
+      </ol>
+      {causes.data?.hidden && (
+        <p className="muted">The chain goes on beyond what you may see, or is longer than is told.</p>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,144 @@
+import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
+import type { ReactNode } from "react";
+import { api, ask } from "../api/client";
+import type { components } from "../api/schema";
+import { useMay } from "../api/session";
+import { useChange } from "../app/change";
+import { useAfterEvents, usePolling } from "../app/events";
+import { specText } from "../run/spec";
+import { Button } from "../ui/Button";
+import { Fault } from "../ui/Fault";
+import { CommandStatus } from "../ui/Status";
+import { Time } from "../ui/Time";
+import { toastError } from "../ui/Toasts";
+
+type Agent = components["schemas"]["AgentModel"];
+type Queued = components["schemas"]["QueuedModel"];
+type Page = components["schemas"]["PageOf_QueuedModel_"];
+
+interface Props {
+  agent: Agent;
+  onOpen: (commandId: string) => void;
+  onRun: () => void;
+}
+
+/** What waits for the machine, in the order in which it gets it, and why it waits. */
+export function Queue({ agent, onOpen, onRun }: Props) {
+  const client = useQueryClient();
+  const may = useMay();
+  const key = ["queue", agent.id];
+  const queue = useInfiniteQuery({
+    queryKey: key,
+    refetchInterval: usePolling(),
+    initialPageParam: null as string | null,
+    getNextPageParam: (page: Page) => page.next,
+    queryFn: ({ pageParam }) => {
+      const query = { limit: 100, ...(pageParam === null ? {} : { cursor: pageParam }) };
+      return ask(api.GET("/api/v1/agents/{agent_id}/queue", { params: { path: { agent_id: agent.id }, query } }));
+    },
+  });
+  useAfterEvents(
+    (event) => event.agent_id === agent.id && event.type.startsWith("Command"),
+    () => void client.invalidateQueries({ queryKey: key }),
+    500,
+  );
+  const cancel = useChange((id: string) =>
+    ask(api.POST("/api/v1/commands/{command_id}/cancel", { params: { path: { command_id: id } }, body: {} })),
+  );
+  const items = queue.data?.pages.flatMap((page) => page.items) ?? [];
+  if (queue.isSuccess && items.length === 0) {
+    return (
+      <div className="empty">
+        <h2>Nothing is pending</h2>
+        <p>
+          What you queue for this machine waits here until it has run, also while the machine is off. What ran is in the
+          timeline.
+        </p>
+        {may("commands.queue") && agent.state !== "retired" && <Button onClick={onRun}>Run something</Button>}
+      </div>
+    );
+  }
+  const ahead = new Map<string, number>();
+  return (
+    <div className="card scroll-x">
+      <Fault error={queue.error} retry={() => queue.refetch()} />
+      <table className="table">
+        <thead>
+          <tr>
+            <th>State</th>
+            <th>What</th>
+            <th>Why it waits</th>
+            <th>Queued</th>
+            <th>Expires</th>
+            <th>
+              <span className="hidden-text">Do</span>
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {items.map((one) => {
+            const before = ahead.get(one.lane) ?? 0;
+            ahead.set(one.lane, before + 1);
+            return (
+              <tr key={one.id}>
+                <td>
+                  <CommandStatus state={one.state} />
+                </td>
+                <td>
+                  <button type="button" className="link" onClick={() => onOpen(one.id)}>
+                    {specText(one.spec)}
+                  </button>
+                  {one.lane !== "default" && <span className="chip">lane {one.lane}</span>}
+                  {one.priority !== 5 && <span className="chip">priority {one.priority}</span>}
+                </td>
+                <td className="muted">{reason(one, agent, before)}</td>
+                <td>
+                  <Time at={one.queued_at} />
+                </td>
+                <td>
+                  <Time at={one.expires_at} />
+                </td>
+                <td>
+                  {may("commands.cancel") && (
+                    <Button
+                      look="danger tiny"
+                      disabled={one.cancel_requested}
+                      busy={cancel.isPending && cancel.variables === one.id}
+                      onClick={() => cancel.mutate(one.id, { onError: toastError })}
+                    >
+                      {one.cancel_requested ? "Asked to stop" : "Cancel"}
+                    </Button>
+                  )}
+                </td>
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+      {queue.hasNextPage && (
+        <Button look="plain" onClick={() => queue.fetchNextPage()} busy={queue.isFetchingNextPage}>
+          More
+        </Button>
+      )}
+    </div>
+  );
+}
+
+/** In words, from what the server says of the command and its machine. */
+function reason(one: Queued, agent: Agent, before: number): ReactNode {
+  if (one.cancel_requested) return "The machine is asked to stop it.";
+  if (one.state === "running") return "It runs.";
+  if (one.state === "delivered") return "The machine has it on disk; it begins when its turn comes.";
+  if (agent.state === "suspended") return "The machine is suspended.";
+  if (one.not_before !== null && Date.parse(one.not_before) > Date.now()) {
+    return (
+      <>
+        Not before <Time at={one.not_before} />.
+      </>
+    );
+  }
+  if (!agent.online) return "The machine is offline; it gets this when it returns.";
+  if (one.hours !== null) return "It begins only within its hours.";
+  if (before > 0) return `Behind ${before} more in ${one.lane === "default" ? "the queue" : `lane ${one.lane}`}.`;
+  return "It is on its way.";
+}

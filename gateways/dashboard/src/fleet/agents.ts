@@ -1,0 +1,177 @@
+import { type InfiniteData, keepPreviousData, useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useRef } from "react";
+import { api, ask } from "../api/client";
+import type { components } from "../api/schema";
+import { type LogEvent, onEvent } from "../api/stream";
+import { usePolling } from "../app/events";
+import type { AgentQuery, Filter } from "./filter";
+
+export type Agent = components["schemas"]["AgentModel"];
+export type Sort = NonNullable<AgentQuery["sort"]>;
+type Page = components["schemas"]["PageOf_AgentModel_"];
+type Loaded = InfiniteData<Page, string | null>;
+
+export const AGENTS = "agents";
+export const COUNTS = "agent-counts";
+const PAGE = 60;
+/** So many pages are asked for anew when something joins or leaves; of a longer list the person decides. */
+const RENEWED_PAGES = 3;
+const BATCH_MS = 400;
+/** Each letter that is typed asks for a list of its own; those that nobody looks at are soon let go of. */
+const KEPT_MS = 30_000;
+const JOIN_MS = 1_000;
+/** How often, at the most, what is counted is asked for while machines come and go. */
+const RENEW_MS = 5_000;
+
+/** Agents that fit, page by page as they are scrolled to. */
+export function useAgents(filter: Filter, sort: string) {
+  return useInfiniteQuery({
+    queryKey: [AGENTS, filter, sort],
+    gcTime: KEPT_MS,
+    placeholderData: keepPreviousData,
+    refetchInterval: usePolling(),
+    initialPageParam: null as string | null,
+    getNextPageParam: (page: Page) => page.next,
+    queryFn: ({ pageParam, signal }) => {
+      const query = { ...filter, sort, limit: PAGE, ...(pageParam === null ? {} : { cursor: pageParam }) };
+      return ask(api.GET("/api/v1/agents", { params: { query }, signal }));
+    },
+  });
+}
+
+/** How many there are that fit. */
+export function useCounts(filter: Filter) {
+  return useQuery({
+    queryKey: [COUNTS, filter],
+    placeholderData: keepPreviousData,
+    refetchInterval: usePolling(),
+    queryFn: ({ signal }) => ask(api.GET("/api/v1/agents/counts", { params: { query: filter }, signal })),
+  });
+}
+
+/** All that fit, by their ids, at most so many; for what is done to all of them. */
+export async function collectIds(filter: Filter, most: number, tell: (found: number) => void): Promise<string[]> {
+  const ids: string[] = [];
+  let cursor: string | null = null;
+  do {
+    const query: AgentQuery = { ...filter, sort: "id", limit: 500, ...(cursor === null ? {} : { cursor }) };
+    const page: Page = await ask(api.GET("/api/v1/agents", { params: { query } }));
+    ids.push(...page.items.map((one) => one.id));
+    cursor = page.next;
+    tell(ids.length);
+  } while (cursor !== null && ids.length < most);
+  return ids.slice(0, most);
+}
+
+/** What an event changes in a row; null where it takes asking. */
+function changeBy(event: LogEvent): ((agent: Agent) => Partial<Agent>) | null {
+  const at = event.recorded_at;
+  const data = event.data as Record<string, never>;
+  switch (event.type) {
+    case "AgentConnected":
+      return () => ({ online: true, connected_at: at, last_seen_at: at, address: data.address ?? "" });
+    case "AgentDisconnected":
+      return () => ({ online: false, disconnected_at: at });
+    case "AgentRenamed":
+      return () => ({ name: data.name });
+    case "AgentTagged":
+      return () => ({ tags: data.tags ?? [] });
+    case "AgentSuspended":
+      return () => ({ state: "suspended" });
+    case "AgentResumed":
+      return () => ({ state: "active" });
+    case "AgentRetired":
+      return () => ({ state: "retired" });
+    case "CommandQueued":
+      return (agent) => ({ pending: agent.pending + 1 });
+    case "CommandSucceeded":
+    case "CommandFailed":
+    case "CommandTimedOut":
+    case "CommandInterrupted":
+    case "CommandRejected":
+    case "CommandCancelled":
+    case "CommandExpired":
+      return (agent) => ({ pending: Math.max(0, agent.pending - 1) });
+    default:
+      return null;
+  }
+}
+
+const COUNTED = new Set([
+  "AgentConnected",
+  "AgentDisconnected",
+  "AgentSuspended",
+  "AgentResumed",
+  "AgentRetired",
+  "AgentEnrolled",
+  "AgentMoved",
+]);
+const MOVING = new Set(["AgentEnrolled", "AgentMoved", "AgentDuplicateNoticed", "AgentDuplicateSettled"]);
+
+/** Keeps what was read of agents as it is now: rows change by the events themselves, gathered for a moment, so that a
+ * thousand changes a minute cost no request. What joins, leaves or is counted is asked for, seldom. */
+export function useLiveAgents(): void {
+  const client = useQueryClient();
+  const waiting = useRef(new Map<string, ((agent: Agent) => Partial<Agent>)[]>());
+  useEffect(() => {
+    let batch: ReturnType<typeof setTimeout> | null = null;
+    let renewal: ReturnType<typeof setTimeout> | null = null;
+    let lastRenewal = 0;
+    let joined = false;
+    const flush = (): void => {
+      batch = null;
+      const changes = waiting.current;
+      waiting.current = new Map();
+      const changed = (agent: Agent): Agent =>
+        (changes.get(agent.id) ?? []).reduce((now, change) => ({ ...now, ...change(now) }), agent);
+      // Lists that are not shown are asked for when they are.
+      void client.invalidateQueries({ queryKey: [AGENTS], type: "inactive", refetchType: "none" });
+      client.setQueriesData<Loaded>({ queryKey: [AGENTS], type: "active" }, (old) => {
+        if (old === undefined || !old.pages.some((page) => page.items.some((one) => changes.has(one.id)))) return old;
+        return { ...old, pages: old.pages.map((page) => ({ ...page, items: page.items.map(changed) })) };
+      });
+      for (const id of changes.keys()) {
+        client.setQueryData<Agent>(["agent", id], (old) => old && changed(old));
+      }
+    };
+    const renew = (): void => {
+      renewal = null;
+      lastRenewal = Date.now();
+      const all = joined;
+      joined = false;
+      void client.invalidateQueries({ queryKey: [COUNTS] });
+      void client.invalidateQueries({ queryKey: ["places"] });
+      void client.invalidateQueries({
+        queryKey: [AGENTS],
+        predicate: ({ queryKey: [, filter, sort], state }) =>
+          // Who comes and goes changes a row, and the list only where that is what it is chosen or sorted by.
+          (all || "online" in (filter as Filter) || "state" in (filter as Filter) || /online/.test(sort as string)) &&
+          ((state.data as Loaded | undefined)?.pages.length ?? 0) <= RENEWED_PAGES,
+      });
+    };
+    const stop = onEvent((event) => {
+      const id = event.agent_id;
+      const change = id === null ? null : changeBy(event);
+      if (id !== null && change !== null) {
+        waiting.current.set(id, [...(waiting.current.get(id) ?? []), change]);
+        batch ??= setTimeout(flush, BATCH_MS);
+      }
+      if (id !== null && MOVING.has(event.type)) void client.invalidateQueries({ queryKey: ["agent", id] });
+      if (COUNTED.has(event.type) || MOVING.has(event.type)) {
+        if (MOVING.has(event.type) && !joined) {
+          joined = true;
+          if (renewal !== null) clearTimeout(renewal);
+          renewal = null;
+        }
+        // The first of a while shows soon, those after it together.
+        const wait = Math.max(BATCH_MS, Math.min(lastRenewal + (joined ? JOIN_MS : RENEW_MS) - Date.now(), RENEW_MS));
+        renewal ??= setTimeout(renew, wait);
+      }
+    });
+    return () => {
+      stop();
+      if (batch !== null) clearTimeout(batch);
+      if (renewal !== null) clearTimeout(renewal);
+    };
+  }, [client]);
+}

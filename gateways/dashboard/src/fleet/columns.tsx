@@ -1,0 +1,145 @@
+import { createColumnHelper, type VisibilityState } from "@tanstack/react-table";
+import { useState, useSyncExternalStore } from "react";
+import { Link } from "wouter";
+import { AgentStatus } from "../ui/Status";
+import { Time } from "../ui/Time";
+import type { Agent } from "./agents";
+
+const column = createColumnHelper<Agent>();
+const PLATFORM = { linux: "Linux", windows: "Windows", macos: "macOS" } as const;
+
+declare module "@tanstack/react-table" {
+  interface ColumnMeta<TData, TValue> {
+    width: string;
+    /** The server's name of its order, where the list can be sorted by it. */
+    sort?: string;
+    align?: "end";
+  }
+}
+
+/** What can be shown of an agent, in the order of the table. */
+export const COLUMNS = [
+  column.display({
+    id: "status",
+    header: "Status",
+    meta: { width: "108px", sort: "online" },
+    cell: ({ row }) => <AgentStatus agent={row.original} />,
+  }),
+  column.display({
+    id: "name",
+    header: "Name",
+    meta: { width: "minmax(140px, 2fr)", sort: "name" },
+    cell: ({ row: { original: agent } }) => (
+      <span className="row">
+        <Link href={`/agents/${agent.id}`} className="clip strong" title={agent.name}>
+          {agent.name}
+        </Link>
+        {agent.duplicate && (
+          <span className="chip warn" title="Another machine has its identity">
+            ⚠ duplicate
+          </span>
+        )}
+      </span>
+    ),
+  }),
+  column.display({
+    id: "place",
+    header: "Client / site",
+    meta: { width: "minmax(120px, 1.6fr)" },
+    cell: ({ row: { original: agent } }) => {
+      const text = [agent.client_name, agent.site_name].filter(Boolean).join(" / ");
+      return <span title={text}>{text}</span>;
+    },
+  }),
+  column.display({
+    id: "os",
+    header: "System",
+    meta: { width: "minmax(110px, 1.5fr)", sort: "platform" },
+    cell: ({ row: { original: agent } }) => <span title={agent.os}>{agent.os || PLATFORM[agent.platform]}</span>,
+  }),
+  column.display({
+    id: "tags",
+    header: "Tags",
+    meta: { width: "minmax(80px, 1fr)" },
+    cell: ({ row: { original: agent } }) => (
+      <span className="row" title={agent.tags.join(", ")}>
+        {agent.tags.map((tag) => (
+          <span key={tag} className="chip">
+            {tag}
+          </span>
+        ))}
+      </span>
+    ),
+  }),
+  column.display({
+    id: "pending",
+    header: "Pending",
+    meta: { width: "72px", align: "end" },
+    cell: ({ row: { original: agent } }) =>
+      agent.pending > 0 ? <strong>{agent.pending}</strong> : <span className="muted">0</span>,
+  }),
+  column.display({
+    id: "seen",
+    header: "Last seen",
+    meta: { width: "104px" },
+    cell: ({ row: { original: agent } }) => <Time at={agent.last_seen_at ?? agent.disconnected_at} />,
+  }),
+  column.display({
+    id: "user",
+    header: "User",
+    meta: { width: "minmax(70px, 0.8fr)" },
+    cell: ({ row }) => row.original.logged_in_user,
+  }),
+  column.display({
+    id: "address",
+    header: "Address",
+    meta: { width: "120px" },
+    cell: ({ row }) => row.original.address,
+  }),
+  column.display({
+    id: "version",
+    header: "Agent",
+    meta: { width: "76px" },
+    cell: ({ row }) => row.original.agent_version,
+  }),
+  column.display({
+    id: "enrolled",
+    header: "Enrolled",
+    meta: { width: "104px", sort: "id" },
+    cell: ({ row }) => <Time at={row.original.enrolled_at} />,
+  }),
+];
+
+const KEY = "fleetlog-fleet-columns";
+const USUAL: VisibilityState = { user: false, address: false, version: false, enrolled: false };
+
+/** Which columns are shown: the person's choice, kept in this browser. */
+export function useColumnChoice(): [VisibilityState, (choice: VisibilityState) => void] {
+  const [choice, setChoice] = useState<VisibilityState>(() => {
+    try {
+      return { ...USUAL, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as VisibilityState) };
+    } catch {
+      return USUAL; // not what we wrote: as if nothing had been chosen
+    }
+  });
+  return [
+    choice,
+    (next) => {
+      localStorage.setItem(KEY, JSON.stringify(next));
+      setChoice(next);
+    },
+  ];
+}
+
+const NARROW = window.matchMedia("(max-width: 760px)");
+
+/** Whether there is room for little more than names. */
+export function useNarrow(): boolean {
+  return useSyncExternalStore(
+    (listener) => {
+      NARROW.addEventListener("change", listener);
+      return () => NARROW.removeEventListener("change", listener);
+    },
+    () => NARROW.matches,
+  );
+}

@@ -1,0 +1,289 @@
+import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
+import { Link, useParams } from "wouter";
+import { CommandDialog } from "../agent/CommandDialog";
+import { api, ask } from "../api/client";
+import { isProblem } from "../api/problem";
+import type { components } from "../api/schema";
+import { useMay } from "../api/session";
+import { follow } from "../api/stream";
+import { useChange } from "../app/change";
+import { useTitle } from "../app/title";
+import { What } from "../run/What";
+import { Button } from "../ui/Button";
+import { Fault } from "../ui/Fault";
+import { type CommandState, CommandStatus } from "../ui/Status";
+import { SureButton } from "../ui/SureButton";
+import { Time } from "../ui/Time";
+import { CountsBar, CountsLine, RolloutStatus } from "./counts";
+import "./rollouts.css";
+
+type Rollout = components["schemas"]["RolloutWithCountsModel"];
+type Members = components["schemas"]["PageOf_MemberModel_"];
+type Steer = "pause" | "resume" | "release" | "abort" | "retry-failed";
+
+const FAILED = ["failed", "timed_out", "interrupted", "rejected", "expired"] as const;
+const NUMBER = new Intl.NumberFormat("en");
+
+/** One rollout: its waves, what came of it so far, and the hand on it. */
+export default function RolloutPage() {
+  const { id = "" } = useParams<{ id: string }>();
+  const client = useQueryClient();
+  const may = useMay();
+  const [command, setCommand] = useState<string | null>(null);
+  const path = { rollout_id: id };
+  const key = ["rollouts", id];
+  const rollout = useQuery({
+    queryKey: key,
+    queryFn: () => ask(api.GET("/api/v1/rollouts/{rollout_id}", { params: { path } })),
+  });
+  useEffect(() => {
+    const control = new AbortController();
+    let last: string | null = null;
+    void follow(
+      `/api/v1/rollouts/${id}/stream`,
+      () => last,
+      (data, name, position) => {
+        last = position;
+        client.setQueryData(["rollouts", id], JSON.parse(data) as Rollout);
+        return name !== "end";
+      },
+      control.signal,
+    );
+    return () => control.abort();
+  }, [id, client]);
+  const steer = useChange(
+    (to: Steer) => {
+      const body = { params: { path }, body: {} };
+      switch (to) {
+        case "pause":
+          return ask(api.POST("/api/v1/rollouts/{rollout_id}/pause", body));
+        case "resume":
+          return ask(api.POST("/api/v1/rollouts/{rollout_id}/resume", body));
+        case "release":
+          return ask(api.POST("/api/v1/rollouts/{rollout_id}/release", body));
+        case "abort":
+          return ask(api.POST("/api/v1/rollouts/{rollout_id}/abort", body));
+        case "retry-failed":
+          return ask(api.POST("/api/v1/rollouts/{rollout_id}/retry-failed", body));
+      }
+    },
+    () => client.invalidateQueries({ queryKey: key }),
+  );
+  useTitle(rollout.data?.name ?? "Rollout");
+  if (isProblem(rollout.error, "not_found")) {
+    return (
+      <div className="empty">
+        <h1>There is no such rollout</h1>
+        <p>It may reach machines that you do not see.</p>
+        <Link href="/rollouts" className="button">
+          To the rollouts
+        </Link>
+      </div>
+    );
+  }
+  const shown = rollout.data;
+  const going = shown?.state === "running" || shown?.state === "paused";
+  const failed = shown === undefined ? 0 : FAILED.reduce((total, state) => total + shown.counts[state], 0);
+  const button = (to: Steer, label: string): React.ReactNode => (
+    <Button busy={steer.isPending && steer.variables === to} onClick={() => steer.mutate(to)}>
+      {label}
+    </Button>
+  );
+  return (
+    <div className="page">
+      <header>
+        <div className="stack crumbs">
+          <p className="muted small">
+            <Link href="/rollouts">Rollouts</Link>
+          </p>
+          <h1>{shown?.name ?? "…"}</h1>
+        </div>
+        {shown && <RolloutStatus state={shown.state} />}
+        <div className="grow" />
+        {going && may("rollouts.steer") && (
+          <>
+            {shown.state === "running" ? button("pause", "Pause") : button("resume", "Resume")}
+            {shown.wave < shown.wave_sizes.length && button("release", "Begin the next wave")}
+            <SureButton
+              sure="Abort: cancel what is queued"
+              busy={steer.isPending && steer.variables === "abort"}
+              onClick={() => steer.mutate("abort")}
+            >
+              Abort
+            </SureButton>
+          </>
+        )}
+        {shown &&
+          failed > 0 &&
+          shown.state !== "aborted" &&
+          may("rollouts.start") &&
+          button("retry-failed", `Retry ${NUMBER.format(failed)} that failed`)}
+      </header>
+      <Fault error={rollout.error ?? steer.error} />
+      {shown && (
+        <>
+          {shown.detail && <div className="notice warn">{shown.detail}</div>}
+          <section className="card stack large" aria-label="Progress">
+            <CountsBar counts={shown.counts} />
+            <CountsLine counts={shown.counts} />
+            <div className="row wrap muted">
+              <span>
+                {NUMBER.format(shown.targeted)} {shown.targeted === 1 ? "machine" : "machines"}
+              </span>
+              <span>
+                started <Time at={shown.started_at} />
+              </span>
+              {shown.ended_per_minute > 0 && <span>{shown.ended_per_minute.toFixed(1)} a minute</span>}
+              {shown.estimated_end && (
+                <span>
+                  done <Time at={shown.estimated_end} />, if it goes on like that
+                </span>
+              )}
+              {shown.ended_at && (
+                <span>
+                  ended <Time at={shown.ended_at} />
+                </span>
+              )}
+            </div>
+            <What spec={shown.order.spec} />
+            {Object.entries(shown.excluded).map(([reason, count]) => (
+              <span key={reason} className="muted small">
+                {NUMBER.format(count)} left out: {reason.replaceAll("_", " ")}
+              </span>
+            ))}
+          </section>
+          {shown.waves.length > 1 && (
+            <section className="card" aria-label="Waves">
+              <header>
+                <h2>Waves</h2>
+              </header>
+              <ol className="waves">
+                {shown.waves.map((wave) => (
+                  <li key={wave.wave}>
+                    <div className="row">
+                      <strong>Wave {wave.wave}</strong>
+                      <span className="muted grow">
+                        {NUMBER.format(wave.size)} {wave.size === 1 ? "machine" : "machines"}, {wave.state}
+                        {wave.manual && wave.state !== "finished" && "; the next one waits for you"}
+                      </span>
+                      {wave.continues_at && (
+                        <span className="muted">
+                          goes on <Time at={wave.continues_at} />
+                        </span>
+                      )}
+                    </div>
+                    <CountsBar counts={wave.counts} />
+                  </li>
+                ))}
+              </ol>
+            </section>
+          )}
+          <Outcomes rollout={shown} onOpen={setCommand} />
+          {failed > 0 && <Failed rollout={shown} onOpen={setCommand} />}
+        </>
+      )}
+      {command !== null && <CommandDialog commandId={command} onOther={setCommand} onClose={() => setCommand(null)} />}
+    </div>
+  );
+}
+
+interface PartProps {
+  rollout: Rollout;
+  onOpen: (commandId: string) => void;
+}
+
+/** How many have ended: the lists below are asked for anew as it grows, and not for each. */
+function ended({ counts, targeted }: Rollout): number {
+  const open = counts.waiting + counts.queued + counts.delivered + counts.running;
+  return targeted - open;
+}
+
+function Outcomes({ rollout, onOpen }: PartProps) {
+  const outcomes = useQuery({
+    queryKey: ["rollouts", rollout.id, "outcomes", ended(rollout)],
+    placeholderData: (before) => before,
+    queryFn: () =>
+      ask(api.GET("/api/v1/rollouts/{rollout_id}/outcomes", { params: { path: { rollout_id: rollout.id } } })),
+  });
+  const items = (outcomes.data?.items ?? []).filter((one) => one.state !== null);
+  if (items.length === 0) return null;
+  return (
+    <section className="card" aria-label="Outcomes">
+      <header>
+        <h2>What came of it</h2>
+        <span className="muted small">those alike together</span>
+      </header>
+      <div className="scroll-x">
+        <table className="table">
+          <thead>
+            <tr>
+              <th>Machines</th>
+              <th>Ending</th>
+              <th>Exit code</th>
+              <th>Printed</th>
+            </tr>
+          </thead>
+          <tbody>
+            {items.map((one) => (
+              <tr key={one.example}>
+                <td>{NUMBER.format(one.agents)}</td>
+                <td>{one.state && <CommandStatus state={one.state} />}</td>
+                <td>{one.exit_code ?? <span className="muted">none</span>}</td>
+                <td>
+                  <button type="button" className="link" onClick={() => onOpen(one.example)}>
+                    {one.tail ? <code className="clip tail">{one.tail.trim().split("\n").at(-1)}</code> : "nothing"}
+                  </button>
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+function Failed({ rollout, onOpen }: PartProps) {
+  const members = useInfiniteQuery({
+    queryKey: ["rollouts", rollout.id, "failed", ended(rollout)],
+    placeholderData: (before) => before,
+    initialPageParam: null as string | null,
+    getNextPageParam: (page: Members) => page.next,
+    queryFn: ({ pageParam }) => {
+      const query = { state: [...FAILED], limit: 50, ...(pageParam === null ? {} : { cursor: pageParam }) };
+      return ask(
+        api.GET("/api/v1/rollouts/{rollout_id}/agents", { params: { path: { rollout_id: rollout.id }, query } }),
+      );
+    },
+  });
+  const items = members.data?.pages.flatMap((page) => page.items) ?? [];
+  return (
+    <section className="card" aria-label="Failed">
+      <header>
+        <h2>Failed</h2>
+      </header>
+      <Fault error={members.error} />
+      <ul className="waves">
+        {items.map((one) => (
+          <li key={one.agent_id} className="row wrap">
+            <CommandStatus state={one.state as CommandState} />
+            <Link href={`/agents/${one.agent_id}`} className="strong">
+              {one.agent ?? one.agent_id}
+            </Link>
+            {one.exit_code !== null && <span className="muted">exit code {one.exit_code}</span>}
+            <div className="grow" />
+            <Button look="tiny" onClick={() => onOpen(one.command_id)}>
+              Output
+            </Button>
+          </li>
+        ))}
+      </ul>
+      {members.hasNextPage && (
+        <Button look="plain tiny" onClick={() => members.fetchNextPage()} busy={members.isFetchingNextPage}>
+          More
+        </Button>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,19 @@
+import type { components } from "../api/schema";
+
+export type Spec = components["schemas"]["CommandModel"]["spec"];
+
+/** What is run, in a line. */
+export function specText(spec: Spec): string {
+  switch (spec.kind) {
+    case "run_shell":
+      return `${spec.shell}> ${spec.line}`;
+    case "run_script":
+      return `script ${spec.script_id}, revision ${spec.revision ?? "newest"}${spec.args ? ` ${spec.args.join(" ")}` : ""}`;
+    case "ping":
+      return "ping";
+    case "collect_facts":
+      return "collect facts";
+    case "rotate_key":
+      return "make another key";
+  }
+}

@@ -1,0 +1,177 @@
+import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { lazy, Suspense, useState } from "react";
+import { Link, useParams } from "wouter";
+import { api, ask } from "../api/client";
+import { isProblem } from "../api/problem";
+import type { components } from "../api/schema";
+import { useMay } from "../api/session";
+import { useChange } from "../app/change";
+import { useAfterEvents } from "../app/events";
+import { useTitle } from "../app/title";
+import { Button } from "../ui/Button";
+import { Fault } from "../ui/Fault";
+import { Time } from "../ui/Time";
+import { toast } from "../ui/Toasts";
+import { type Content, ContentForm } from "./ContentForm";
+import "./scripts.css";
+
+type Revision = components["schemas"]["RevisionModel"];
+type Page = components["schemas"]["PageOf_RevisionModel_"];
+
+const Diff = lazy(async () => ({ default: (await import("../ui/Editor")).Diff }));
+const Editor = lazy(() => import("../ui/Editor"));
+
+/** One script: its newest code to go on from, and every revision that ever was. */
+export default function ScriptPage() {
+  const { id = "" } = useParams<{ id: string }>();
+  const client = useQueryClient();
+  const may = useMay();
+  const path = { script_id: id };
+  const [draft, setDraft] = useState<Content | null>(null);
+  const [base, setBase] = useState<number | null>(null);
+  const [read, setRead] = useState<number | null>(null);
+  const script = useQuery({
+    queryKey: ["scripts", id],
+    queryFn: () => ask(api.GET("/api/v1/scripts/{script_id}", { params: { path } })),
+  });
+  const revisions = useInfiniteQuery({
+    queryKey: ["scripts", id, "revisions"],
+    initialPageParam: null as string | null,
+    getNextPageParam: (page: Page) => page.next,
+    queryFn: ({ pageParam }) => {
+      const query = { limit: 50, ...(pageParam === null ? {} : { cursor: pageParam }) };
+      return ask(api.GET("/api/v1/scripts/{script_id}/revisions", { params: { path, query } }));
+    },
+  });
+  useAfterEvents(
+    (event) => event.stream_id === id,
+    () => void client.invalidateQueries({ queryKey: ["scripts", id] }),
+    300,
+  );
+  useTitle(script.data?.name ?? "Script");
+  const all = revisions.data?.pages.flatMap((page) => page.items) ?? [];
+  const newest = all[0];
+  const save = useChange(
+    () => {
+      if (draft === null) throw new Error("There is nothing to save.");
+      // Only if nobody has added another revision since this one was begun.
+      const header = base === null ? {} : { "If-Match": `"${base}"` };
+      return ask(
+        api.POST("/api/v1/scripts/{script_id}/revisions", { params: { path, header }, body: { content: draft } }),
+      );
+    },
+    async (answer) => {
+      setDraft(null);
+      setBase(null);
+      toast(`Revision ${answer.revision} is there; those before it stay as they are.`);
+      await client.invalidateQueries({ queryKey: ["scripts"] });
+    },
+  );
+  const archive = useChange(
+    (to: "archive" | "restore") =>
+      to === "archive"
+        ? ask(api.POST("/api/v1/scripts/{script_id}/archive", { params: { path }, body: {} }))
+        : ask(api.POST("/api/v1/scripts/{script_id}/restore", { params: { path }, body: {} })),
+    () => client.invalidateQueries({ queryKey: ["scripts"] }),
+  );
+  if (isProblem(script.error, "not_found")) {
+    return (
+      <div className="empty">
+        <h1>There is no such script</h1>
+        <Link href="/scripts" className="button">
+          To the scripts
+        </Link>
+      </div>
+    );
+  }
+  const shown = script.data;
+  const one = all.find((revision) => revision.revision === read);
+  const before = one && all.find((revision) => revision.revision === one.revision - 1);
+  return (
+    <div className="page">
+      <header>
+        <div className="stack crumbs">
+          <p className="muted small">
+            <Link href="/scripts">Scripts</Link>
+          </p>
+          <h1>{shown?.name ?? "…"}</h1>
+        </div>
+        <div className="grow" />
+        {shown?.archived && <span className="chip">archived</span>}
+        {shown && may("scripts.manage") && (
+          <Button busy={archive.isPending} onClick={() => archive.mutate(shown.archived ? "restore" : "archive")}>
+            {shown.archived ? "Restore" : "Archive"}
+          </Button>
+        )}
+        {draft === null && newest && may("scripts.manage") && !shown?.archived && (
+          <Button
+            look="primary"
+            onClick={() => {
+              setDraft(contentOf(newest));
+              setBase(shown?.version ?? null);
+              setRead(null);
+            }}
+          >
+            Write the next revision
+          </Button>
+        )}
+      </header>
+      {shown?.description && <p className="muted">{shown.description}</p>}
+      <Fault error={script.error ?? revisions.error ?? save.error ?? archive.error} />
+      {draft !== null ? (
+        <ContentForm content={draft} onContent={setDraft}>
+          <div className="row">
+            <Button look="primary" busy={save.isPending} onClick={() => save.mutate()}>
+              Save as revision {(newest?.revision ?? 0) + 1}
+            </Button>
+            <Button onClick={() => setDraft(null)}>Discard</Button>
+          </div>
+        </ContentForm>
+      ) : (
+        <div className="split">
+          <Suspense fallback={<div className="editor" />}>
+            {one === undefined ? (
+              newest && <Editor key={newest.revision} label="Code" language={newest.shell} text={newest.body} />
+            ) : before === undefined ? (
+              <Editor key={one.revision} label="Code" language={one.shell} text={one.body} />
+            ) : (
+              <Diff before={before.body} after={one.body} language={one.shell} />
+            )}
+          </Suspense>
+          <section className="card" aria-label="Revisions">
+            <h2>Revisions</h2>
+            <ul className="revisions">
+              {all.map((revision) => (
+                <li key={revision.revision}>
+                  <button
+                    type="button"
+                    className="chip"
+                    aria-pressed={read === revision.revision}
+                    onClick={() => setRead(read === revision.revision ? null : revision.revision)}
+                  >
+                    {revision.revision}
+                  </button>
+                  <span className="grow muted small">
+                    {revision.shell}, {revision.body.split("\n").length} lines
+                  </span>
+                  <Time at={revision.created_at} />
+                </li>
+              ))}
+            </ul>
+            {revisions.hasNextPage && (
+              <Button look="plain tiny" onClick={() => revisions.fetchNextPage()} busy={revisions.isFetchingNextPage}>
+                Earlier
+              </Button>
+            )}
+            <p className="muted small">Choose one to see what it changed.</p>
+          </section>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function contentOf(revision: Revision): Content {
+  const { shell, body, args, env, timeout_s, platforms, run_as } = revision;
+  return { shell, body, args, env, timeout_s, platforms, run_as };
+}

@@ -1,0 +1,197 @@
+import { useQuery } from "@tanstack/react-query";
+import { type FormEvent, useState } from "react";
+import { Link } from "wouter";
+import { api, ask } from "../api/client";
+import type { paths } from "../api/schema";
+import { useMay } from "../api/session";
+import { useChange } from "../app/change";
+import { useEvents } from "../app/events";
+import { useTitle } from "../app/title";
+import { Button } from "../ui/Button";
+import { Copy } from "../ui/Copy";
+import { Fault } from "../ui/Fault";
+import { Field } from "../ui/Field";
+import { Status } from "../ui/Status";
+import "./start.css";
+
+type Sites = paths["/api/v1/sites"]["get"]["responses"]["200"]["content"]["application/json"];
+type Site = Sites["items"][number];
+
+interface Made {
+  token: string;
+  tokenId: string;
+}
+
+/** A line to copy into a machine's terminal, and word of the machine once it is there. */
+export default function AddPage() {
+  useTitle("Add a machine");
+  const may = useMay();
+  const [site, setSite] = useState("");
+  const [uses, setUses] = useState("1");
+  const [made, setMade] = useState<Made | null>(null);
+  const sites = useQuery({
+    queryKey: ["sites"],
+    queryFn: () => ask(api.GET("/api/v1/sites", { params: { query: { limit: 500 } } })),
+  });
+  const clients = useQuery({
+    queryKey: ["clients"],
+    queryFn: () => ask(api.GET("/api/v1/clients", { params: { query: { limit: 500 } } })),
+  });
+  const create = useChange(
+    () =>
+      ask(
+        api.POST("/api/v1/enrollment-tokens", { body: { site_id: chosen, max_uses: Number(uses), note: "dashboard" } }),
+      ),
+    (answer) => setMade({ token: answer.token ?? "", tokenId: answer.id }),
+  );
+  const all = sites.data?.items ?? [];
+  const chosen = site || (all[0]?.id ?? "");
+  const named = (one: Site): string => {
+    const client = clients.data?.items.find((each) => each.id === one.client_id)?.name;
+    return client === undefined ? one.name : `${client} / ${one.name}`;
+  };
+  const submit = (event: FormEvent): void => {
+    event.preventDefault();
+    create.mutate();
+  };
+  return (
+    <div className="page narrow">
+      <header>
+        <h1>Add a machine</h1>
+      </header>
+      {sites.isSuccess && all.length === 0 ? (
+        <div className="empty">
+          <h2>There is no site yet</h2>
+          <p>Every machine belongs to a site of a client. Make the first of each, and come back.</p>
+          {may("clients.manage") && <FirstSite onMade={() => Promise.all([sites.refetch(), clients.refetch()])} />}
+        </div>
+      ) : (
+        <ol className="steps">
+          <li>
+            <h2>Say where it belongs</h2>
+            <form className="row wrap bottom" onSubmit={submit}>
+              <label className="field grow">
+                <strong>Site</strong>
+                <select className="input" value={chosen} onChange={(event) => setSite(event.target.value)}>
+                  {all.map((one) => (
+                    <option key={one.id} value={one.id}>
+                      {named(one)}
+                    </option>
+                  ))}
+                </select>
+              </label>
+              <Field
+                label="For how many machines"
+                type="number"
+                min={1}
+                max={100000}
+                required
+                value={uses}
+                onChange={(event) => setUses(event.target.value)}
+              />
+              <Button look="primary" type="submit" busy={create.isPending} disabled={chosen === ""}>
+                {made === null ? "Make a line" : "Make another"}
+              </Button>
+            </form>
+            <Fault error={sites.error ?? create.error} />
+          </li>
+          {made !== null && <Line key={made.tokenId} made={made} uses={Number(uses)} />}
+        </ol>
+      )}
+    </div>
+  );
+}
+
+function FirstSite({ onMade }: { onMade: () => Promise<unknown> }) {
+  const [client, setClient] = useState("");
+  const [site, setSite] = useState("Main");
+  const make = useChange(async () => {
+    const made = await ask(api.POST("/api/v1/clients", { body: { name: client } }));
+    await ask(
+      api.POST("/api/v1/clients/{client_id}/sites", { params: { path: { client_id: made.id } }, body: { name: site } }),
+    );
+  }, onMade);
+  return (
+    <form
+      className="stack"
+      onSubmit={(event) => {
+        event.preventDefault();
+        make.mutate();
+      }}
+    >
+      <Field label="Client" required value={client} onChange={(event) => setClient(event.target.value)} />
+      <Field label="Site" required value={site} onChange={(event) => setSite(event.target.value)} />
+      <Fault error={make.error} />
+      <Button look="primary" type="submit" busy={make.isPending}>
+        Make both
+      </Button>
+    </form>
+  );
+}
+
+function Line({ made, uses }: { made: Made; uses: number }) {
+  const [arrived, setArrived] = useState<{ id: string; name: string; online: boolean }[]>([]);
+  const pin = useQuery({
+    queryKey: ["authority"],
+    staleTime: Number.POSITIVE_INFINITY,
+    enabled: window.location.protocol === "https:",
+    queryFn: fingerprint,
+  });
+  useEvents((event) => {
+    const id = event.agent_id;
+    if (id === null) return;
+    const data = event.data as { token_id?: string; hostname?: string };
+    if (event.type === "AgentEnrolled" && data.token_id === made.tokenId) {
+      setArrived((now) => [...now, { id, name: data.hostname ?? "a machine", online: false }]);
+    } else if (event.type === "AgentConnected") {
+      setArrived((now) => now.map((one) => (one.id === id ? { ...one, online: true } : one)));
+    }
+  });
+  const line = `fleetlog agent enroll ${window.location.origin} ${made.token}${pin.data ? ` --fingerprint ${pin.data}` : ""}`;
+  return (
+    <>
+      <li>
+        <h2>Copy this into the machine's terminal</h2>
+        <p className="muted">
+          It is shown this once, and good for {uses === 1 ? "one machine" : `${uses} machines`} within 24 hours. Run it
+          as root, so that the agent may run scripts as any user.
+        </p>
+        <Copy text={line} label="the line that enrolls" />
+      </li>
+      <li>
+        <h2>Start the agent there</h2>
+        <Copy text="fleetlog agent install-service" label="the line that starts the agent" />
+        <p className="muted small">
+          Without systemd, or to try it first: <code>fleetlog agent run</code>
+        </p>
+      </li>
+      <li aria-live="polite">
+        <h2>{arrived.some((one) => one.online) ? "It is here" : "Wait for it"}</h2>
+        {arrived.length === 0 && (
+          <div className="notice">
+            <span className="spinner" aria-hidden="true" /> Nobody has used the line yet.
+          </div>
+        )}
+        {arrived.map((one) => (
+          <div key={one.id} className={one.online ? "notice ok" : "notice"}>
+            <Status tone={one.online ? "ok" : "busy"} shape={one.online ? "tick" : "half"}>
+              {one.online ? "online" : "enrolled; waiting for its agent to start"}
+            </Status>
+            <Link href={`/agents/${one.id}`}>{one.name}</Link>
+          </div>
+        ))}
+      </li>
+    </>
+  );
+}
+
+/** SHA-256 over the server's own authority, which the line pins; null where a public one vouches for it. */
+async function fingerprint(): Promise<string | null> {
+  const response = await fetch("/api/v1/authorities");
+  const pem = await response.text();
+  const body = /-----BEGIN CERTIFICATE-----([\s\S]+?)-----END CERTIFICATE-----/.exec(pem)?.[1];
+  if (!response.ok || body === undefined) return null;
+  const der = Uint8Array.from(atob(body.replace(/\s/g, "")), (one) => one.charCodeAt(0));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", der));
+  return `sha256:${[...digest].map((one) => one.toString(16).padStart(2, "0")).join("")}`;
+}

@@ -1,0 +1,100 @@
+"""One machine: what waits for it, what runs on it, and what happened to it."""
+
+import hashlib
+import json
+import re
+from uuid import UUID
+
+from playwright.async_api import expect
+
+from schema.wire import OutputLive, StreamReport
+from tests.browser.harness import Tab
+from tests.browser.machines import come, tell
+from tests.rest.harness import Fleet
+
+RED, PLAIN = "\x1b[31m", "\x1b[0m"
+
+
+async def test_a_line_is_run_and_watched_to_its_end(tab: Tab, fleet: Fleet) -> None:
+    """From the dialog to the exit code: live output in its colours, then run again."""
+    agent_id = await fleet.agent("web-01")
+    await come(fleet, agent_id)
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+    await expect(page.get_by_role("heading", name="web-01")).to_be_visible()
+    await page.keyboard.press("r")
+    dialog = page.get_by_role("dialog", name="Run on web-01")
+    await expect(dialog).to_contain_text("Online: it begins at once.")
+    await expect(dialog.get_by_role("button", name="Run", exact=True)).to_be_disabled()
+    await dialog.get_by_label("Line").fill("make all")
+    await dialog.get_by_role("button", name="Run", exact=True).click()
+    await expect(dialog).to_contain_text("queued")
+
+    queue = (await fleet.http.get(f"/agents/{agent_id}/queue")).json()["items"]
+    command_id = queue[0]["id"]
+    assert queue[0]["spec"]["line"] == "make all"
+    await fleet.accept(agent_id, command_id)
+    await fleet.start(agent_id, command_id)
+    await expect(dialog).to_contain_text("running")
+    out = f"{RED}red{PLAIN} <i>not markup</i>\n10 %\r100 %\n".encode()
+    for offset, data in ((0, out[:3]), (3, out[3:]), (0, out[:3])):  # cut inside of a colour; one comes twice
+        piece = OutputLive(command_id=UUID(command_id), attempt=1, stream="stdout", offset=offset, data=data)
+        fleet.api.live.say(piece)
+    log = dialog.get_by_role("log")
+    await expect(log.locator(".a-fg1")).to_have_text("red")
+    await expect(log.locator(".output-line")).to_have_text(["red <i>not markup</i>", "100 %"])
+    assert await tab.serious_faults() == []
+    report = StreamReport(size=len(out), sha256=hashlib.sha256(out).hexdigest(), tail=out)
+    await fleet.finish(agent_id, command_id, stdout=report)
+    await expect(dialog).to_contain_text("succeeded")
+    await expect(dialog).to_contain_text("exit code 0")
+    await expect(dialog.get_by_role("link", name=re.compile("Download stdout"))).to_be_visible()
+    await dialog.get_by_role("button", name="Run again").click()
+    await expect(dialog).to_contain_text("queued")
+    again = (await fleet.http.get(f"/agents/{agent_id}/queue")).json()["items"]
+    assert [one["spec"]["line"] for one in again] == ["make all"]
+
+
+async def test_the_queue_says_why_and_lets_go(tab: Tab, fleet: Fleet) -> None:
+    """What waits says why it waits, is cancelled by a click, and leaves the list when it ends."""
+    agent_id = await fleet.agent("web-01")
+    first = await fleet.command(agent_id)
+    await fleet.command(agent_id, not_before="2999-01-01T00:00:00Z", expires_at="2999-01-02T00:00:00Z")
+    await tab.logged_in(path=f"/agents/{agent_id}?tab=queue")
+    page = tab.page
+    await expect(page.get_by_text("The machine is offline; it gets this when it returns.")).to_be_visible()
+    await expect(page.get_by_text("Not before")).to_be_visible()
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="Cancel").first.click()
+    await expect(page.get_by_role("button", name="Cancel")).to_have_count(1)
+    state = (await fleet.http.get(f"/commands/{first}")).json()["state"]
+    assert state == "cancelled"
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("heading", name="Nothing is pending")).to_be_visible()
+
+
+async def test_the_story_is_told_in_sentences_with_the_events_behind_them(tab: Tab, fleet: Fleet) -> None:
+    """Newest first, by kind, with the very event on demand; a command leads to what it printed."""
+    agent_id = await fleet.agent("web-01")
+    await tell(fleet, agent_id, os="Debian GNU/Linux 12", memory_bytes=8 << 30, disks=[{"mount": "/", "size_bytes": 1}])
+    command_id = await fleet.command(agent_id)
+    await fleet.accept(agent_id, command_id)
+    await fleet.finish(agent_id, command_id, outcome="failed")
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+    await expect(page.get_by_text("8.0 GB")).to_be_visible()
+    await page.get_by_role("tab", name="Timeline").click()
+    story = page.locator(".event")
+    await expect(story.first).to_contain_text("Command failed with exit code 0")
+    await expect(story.last).to_contain_text("Agent enrolled from web-01")
+    await page.get_by_role("button", name="Failures").click()
+    await expect(story).to_have_count(1)
+    await story.get_by_role("button", name="The event itself").click()
+    shown = json.loads((await story.locator("pre").text_content()) or "")
+    assert (shown["type"], shown["stream_id"]) == ("CommandFailed", command_id)
+    assert await tab.serious_faults() == []
+    await story.get_by_role("button", name="Command failed").click()
+    await expect(page.get_by_role("dialog", name="Command")).to_contain_text("It printed nothing.")
+    await expect(page).to_have_url(re.compile(command_id))
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0

@@ -1,0 +1,156 @@
+"""The list of machines: found, sorted, chosen, and as it is just now."""
+
+import re
+
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser.harness import Tab
+from tests.browser.machines import come, go, tell
+from tests.rest.harness import Fleet
+
+
+def names(page: Page) -> object:
+    return page.locator(".grid-room [role=row] a")
+
+
+async def test_machines_are_found_sorted_and_chosen_by_the_keyboard(tab: Tab, fleet: Fleet) -> None:
+    """What is typed narrows the list at once; keys move, select and open; the address keeps all of it."""
+    web, db, lap = [await fleet.agent(name) for name in ("web-01", "db-01", "lap-01")]
+    await come(fleet, web)
+    await tell(fleet, db, os="Debian GNU/Linux 12")
+    for agent_id in (web, db):
+        await fleet.http.put(f"/agents/{agent_id}/tags", json={"tags": ["prod"]})
+    await fleet.command(lap)
+    await tab.logged_in()
+    page = tab.page
+    await expect(names(page)).to_have_text(["db-01", "lap-01", "web-01"])
+    await expect(page.get_by_text("3 machines")).to_be_visible()
+    assert await tab.serious_faults() == []
+
+    box = page.get_by_label("Search machines")
+    for typed, found in {
+        "tag:prod": ["db-01", "web-01"],
+        "tag:prod status:online": ["web-01"],
+        "status:offline": ["db-01", "lap-01"],
+        "pending:>0": ["lap-01"],
+        "os:debian": ["db-01"],
+        "os:linux -01": ["db-01", "lap-01", "web-01"],
+        "seen:<1h": [],
+        "WEB": ["web-01"],
+    }.items():
+        await box.fill(typed)
+        await expect(names(page)).to_have_text(found)
+    await box.fill("nonsense:1 web")
+    await expect(page.get_by_text("There is no filter called nonsense.")).to_be_visible()
+    await expect(names(page)).to_have_text(["web-01"])
+    await expect(page).to_have_url(re.compile(r"f=nonsense"))
+    await box.fill("")
+    await expect(page.get_by_text("seen:>7d")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(names(page)).to_have_count(3)
+
+    await page.get_by_role("button", name="Name").click()
+    await expect(names(page)).to_have_text(["web-01", "lap-01", "db-01"])
+    await page.get_by_role("button", name="offline", exact=False).click()
+    await expect(names(page)).to_have_text(["lap-01", "db-01"])
+    await page.reload()
+    await expect(names(page)).to_have_text(["lap-01", "db-01"])
+
+    await page.keyboard.press("/")
+    await expect(box).to_be_focused()
+    await page.keyboard.press("Escape")
+    for key in "jjxkx":
+        await page.keyboard.press(key)
+    await expect(page.get_by_text("2 selected")).to_be_visible()
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="Keyboard")).to_contain_text("Select it, or not")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("r")
+    await expect(page.get_by_role("dialog", name="Run on 2 machines")).to_contain_text("0 online now, 2 get it when")
+    assert await tab.serious_faults() == []
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Control+k")
+    await page.get_by_role("combobox").fill("web")
+    await expect(page.get_by_role("option")).to_have_count(1)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="web-01")).to_be_visible()
+
+
+async def test_what_somebody_else_changes_shows_at_once(tab: Tab, fleet: Fleet) -> None:
+    """Machines come, go, join and are renamed under the eyes of whoever looks, without a reload."""
+    agent_id = await fleet.agent("web-01")
+    await tab.logged_in()
+    page = tab.page
+    row = page.get_by_role("row", name="web-01")
+    await expect(row).to_contain_text("offline")
+    await come(fleet, agent_id)
+    await expect(row).to_contain_text("online")
+    await expect(page.get_by_role("button", name="online 1")).to_be_visible()
+    await fleet.http.put(f"/agents/{agent_id}/name", json={"name": "<b>renamed</b>"})
+    await expect(names(page)).to_have_text(["<b>renamed</b>"])
+    await fleet.command(agent_id)
+    row = page.get_by_role("row", name="renamed")
+    await expect(row.get_by_role("cell").nth(6)).to_have_text("1")
+    await fleet.agent("web-02")
+    await expect(names(page)).to_have_text(["<b>renamed</b>", "web-02"])
+    await go(fleet, agent_id)
+    await expect(row).to_contain_text("offline")
+
+
+async def test_who_may_see_one_client_sees_nothing_else_and_is_offered_nothing_more(tab: Tab, fleet: Fleet) -> None:
+    """Another client's machines are neither listed, counted, found nor heard of; nothing that is refused is offered."""
+    await fleet.agent("ours-01")
+    other = await Fleet.make(fleet.api, fleet.api.client(), "Umbrella")
+    theirs = await other.agent("theirs-01")
+    await tab.logged_in({"role": "read-only", "clients": [fleet.client_id]})
+    page = tab.page
+    await expect(names(page)).to_have_text(["ours-01"])
+    await expect(page.get_by_text("1 machine", exact=True)).to_be_visible()
+    await expect(page.get_by_role("navigation", name="Clients and sites")).not_to_contain_text("Umbrella")
+    await expect(page.get_by_role("link", name="Add a machine")).to_have_count(0)
+    await page.get_by_label("Select ours-01").click()
+    await expect(page.get_by_text("1 selected")).to_be_visible()
+    await expect(page.get_by_role("button", name="Run")).to_have_count(0)
+    await come(other, theirs)
+    await other.agent("theirs-02")
+    await fleet.agent("ours-02")
+    await expect(names(page)).to_have_text(["ours-01", "ours-02"])
+    await page.goto(f"/agents/{theirs}")
+    await expect(page.get_by_role("heading", name="There is no such machine")).to_be_visible()
+
+
+async def test_it_works_on_a_telephone_and_in_the_dark(browser: Browser, fleet: Fleet) -> None:
+    """360 pixels are enough for the list, its filters and its places, in both colour schemes."""
+    await fleet.agent("a-machine-with-quite-a-long-name-in-a-data-centre-far-away")
+    for scheme in ("light", "dark"):
+        tab = await Tab.open(browser, fleet.api, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+        await tab.logged_in(name=f"Ada {scheme}")
+        await expect(names(tab.page)).to_have_count(1)
+        await tab.page.get_by_role("button", name="Clients", exact=True).click()
+        await tab.page.get_by_label("Sites of Acme").click()
+        await tab.page.get_by_role("button", name="Main").click()
+        await expect(tab.page).to_have_url(re.compile("site="))
+        assert await tab.sideways() == 0
+        assert await tab.serious_faults() == []
+        await tab.close()
+        assert tab.complaints == []
+
+
+async def test_a_long_list_loads_as_it_is_scrolled_and_all_of_it_can_be_chosen(tab: Tab, fleet: Fleet) -> None:
+    """Of 230 machines the first hundred are read; the rest comes by scrolling, and is chosen without."""
+    for number in range(230):
+        await fleet.agent(f"m-{number:03}")
+    await tab.logged_in()
+    page = tab.page
+    await expect(page.get_by_text("230 machines")).to_be_visible()
+    await page.get_by_label("Select m-000").click()
+    await page.get_by_role("button", name="Select all 230 that match").click()
+    await expect(page.get_by_text("230 selected")).to_be_visible()
+    assert await page.locator(".grid-room [role=row]").count() < 80
+    body = page.locator(".grid-body")
+    last = page.get_by_text("m-229")
+    while not await last.is_visible():
+        # Each page that arrives makes room for the next one.
+        await body.evaluate("(it) => it.scrollTo(0, it.scrollHeight)")
+        await page.evaluate("new Promise(requestAnimationFrame)")
+    await expect(last).to_be_visible()

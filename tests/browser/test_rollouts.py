@@ -1,0 +1,48 @@
+"""Rollouts: begun from the fleet, watched and steered."""
+
+from playwright.async_api import expect
+
+from tests.browser.harness import Tab
+from tests.rest.harness import Fleet, made
+
+
+async def test_a_rollout_is_watched_and_ended_by_hand(tab: Tab, fleet: Fleet) -> None:
+    """Begun from what is selected; what comes of it shows as it comes; aborting asks once more."""
+    for name in ("web-01", "web-02"):
+        await fleet.agent(name)
+    await tab.logged_in()
+    page = tab.page
+    for name in ("web-01", "web-02"):
+        await page.get_by_label(f"Select {name}").click()
+    await page.get_by_role("button", name="Run").click()
+    await page.get_by_label("Line").fill("uname -a")
+    await page.get_by_role("button", name="Queue for 2").click()
+    await expect(page.get_by_role("heading", name="uname -a")).to_be_visible()
+    await expect(page.get_by_role("region", name="Progress")).to_contain_text("2 machines")
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    await page.get_by_role("button", name="Abort").click()
+    state = (await fleet.http.get("/rollouts")).json()["items"][0]["state"]
+    assert state == "paused", "the first click asks"
+    await page.get_by_role("button", name="Abort: cancel what is queued").click()
+    await expect(page.get_by_role("main")).to_contain_text("aborted")
+    await expect(page.get_by_role("button", name="Resume")).to_have_count(0)
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+
+
+async def test_the_list_shows_how_far_each_is(tab: Tab, fleet: Fleet) -> None:
+    """By state, with a bar that says its figures in words; one that somebody else begins joins the list."""
+    await fleet.agent("web-01")
+    await tab.logged_in(path="/rollouts")
+    page = tab.page
+    await expect(page.get_by_role("heading", name="There is no rollout yet")).to_be_visible()
+    body = {"name": "Nightly", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}}
+    await made(fleet.http, "/rollouts", body)
+    row = page.get_by_role("row", name="Nightly")
+    await expect(row).to_contain_text("running")
+    await expect(row.get_by_role("img", name="1 waiting")).to_be_visible()
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="completed").click()
+    await expect(page.get_by_role("heading", name="None is in that state")).to_be_visible()

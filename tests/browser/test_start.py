@@ -1,0 +1,40 @@
+"""The first machine."""
+
+from playwright.async_api import expect
+
+from command_bus.handlers.enrollment import Enrollment
+from command_bus.ids import new_id, utc_now
+from schema.wire import EnrollRequest
+from tests.browser.harness import Tab
+from tests.browser.machines import come
+from tests.rest.harness import Api, Fleet
+
+
+async def test_an_empty_fleet_says_what_to_do_and_turns_green(tab: Tab, api: Api) -> None:
+    """From nothing: a client and a site, a line to copy, and the machine that used it."""
+    await tab.logged_in()
+    page = tab.page
+    await page.get_by_role("link", name="Add the first machine").click()
+    await page.get_by_label("Client").fill("Acme")
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="Make both").click()
+    await page.get_by_role("button", name="Make a line").click()
+    line = (await page.locator(".copy code").first.text_content()) or ""
+    assert line.startswith(f"fleetlog agent enroll {api.url} flt_")
+    await expect(page.get_by_text("Nobody has used the line yet.")).to_be_visible()
+    assert await tab.serious_faults() == []
+
+    request = EnrollRequest(
+        token=line.split()[-1], public_key=new_id().hex * 2, proof="", hostname="web-07", platform="linux",
+        arch="x86_64", agent_version="0.1.0",
+    )  # fmt: skip
+    enrolled = await Enrollment(api.log, utc_now, new_id).enroll(request)
+    await expect(page.get_by_text("enrolled; waiting for its agent to start")).to_be_visible()
+    fleet = Fleet(api, api.client(), str(enrolled.client_id), "")
+    await come(fleet, str(enrolled.agent_id))
+    await expect(page.locator(".notice.ok")).to_contain_text("web-07")
+    await expect(page.get_by_role("heading", name="It is here")).to_be_visible()
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    await page.get_by_role("link", name="web-07").click()
+    await expect(page.get_by_role("heading", name="web-07")).to_be_visible()
