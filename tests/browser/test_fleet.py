@@ -1,12 +1,14 @@
 """The list of machines: found, sorted, chosen, and as it is just now."""
 
 import re
+from datetime import timedelta
 
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser.harness import Tab
 from tests.browser.machines import come, go, tell
 from tests.rest.harness import Fleet
+from tests.rest.people import SECOND
 
 
 def names(page: Page) -> object:
@@ -69,6 +71,12 @@ async def test_machines_are_found_sorted_and_chosen_by_the_keyboard(tab: Tab, fl
     await expect(page.get_by_role("dialog", name="Run on 2 machines")).to_contain_text("0 online now, 2 get it when")
     assert await tab.serious_faults() == []
     await page.keyboard.press("Escape")
+    await page.keyboard.press("Control+k")
+    await page.get_by_role("combobox").fill("something waits")
+    await expect(page.get_by_role("option")).to_have_count(1)
+    await page.keyboard.press("Enter")
+    await expect(names(page)).to_have_text(["lap-01"])
+    await expect(box).to_have_value("pending:>0")
     await page.keyboard.press("Control+k")
     await page.get_by_role("combobox").fill("web")
     await expect(page.get_by_role("option")).to_have_count(1)
@@ -136,8 +144,10 @@ async def test_it_works_on_a_telephone_and_in_the_dark(browser: Browser, fleet: 
         assert tab.complaints == []
 
 
-async def test_a_long_list_loads_as_it_is_scrolled_and_all_of_it_can_be_chosen(tab: Tab, fleet: Fleet) -> None:
-    """Of 230 machines the first hundred are read; the rest comes by scrolling, and is chosen without."""
+async def test_a_long_list_loads_as_it_is_scrolled_and_all_of_it_is_chosen_for_a_rollout(
+    tab: Tab, fleet: Fleet
+) -> None:
+    """Of 230 machines the first page is read, the rest by scrolling; who wants something of all shows who they are."""
     for number in range(230):
         await fleet.agent(f"m-{number:03}")
     await tab.logged_in()
@@ -146,6 +156,19 @@ async def test_a_long_list_loads_as_it_is_scrolled_and_all_of_it_can_be_chosen(t
     await page.get_by_label("Select m-000").click()
     await page.get_by_role("button", name="Select all 230 that match").click()
     await expect(page.get_by_text("230 selected")).to_be_visible()
+    fleet.api.clock.ahead += timedelta(minutes=11)
+    await page.get_by_role("button", name="Run").click()
+    await page.get_by_label("Line").fill("uptime")
+    await page.get_by_role("button", name="Queue for 230").click()
+    proof = page.get_by_role("dialog", name="Is it you?")
+    await proof.get_by_label("Password or code").fill("not the one")
+    await proof.get_by_role("button", name="Go on").click()
+    await expect(proof.get_by_role("alert")).to_contain_text("proof_refused")
+    assert await tab.serious_faults() == []
+    await proof.get_by_label("Password or code").fill(SECOND)
+    await proof.get_by_role("button", name="Go on").click()
+    await expect(page.get_by_role("region", name="Progress")).to_contain_text("230 machines")
+    await page.get_by_role("navigation", name="Main").get_by_role("link", name="Fleet", exact=True).click()
     assert await page.locator(".grid-room [role=row]").count() < 80
     body = page.locator(".grid-body")
     last = page.get_by_text("m-229")

@@ -2,9 +2,9 @@ import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { type KeyboardEvent, useEffect, useId, useRef, useState } from "react";
 import { useLocation } from "wouter";
 import { api, ask } from "../api/client";
-import { useMay } from "../api/session";
+import { type Permission, useMay } from "../api/session";
 import { AgentStatus } from "../ui/Status";
-import { ENTRIES } from "./pages";
+import { ACTIONS, ENTRIES } from "./pages";
 
 /** Whether the palette is open; Ctrl-K opens and closes it. */
 export function usePalette() {
@@ -49,9 +49,12 @@ export function Palette({ onClose }: { onClose: () => void }) {
     element?.showModal();
     return () => element?.close();
   }, []);
-  const pages: Choice[] = ENTRIES.filter(
-    (entry) => may(entry.needs) && entry.label.toLowerCase().includes(wanted.toLowerCase()),
-  ).map((entry) => ({ id: entry.path, label: entry.label, more: "page", path: entry.path }));
+  const named = (entry: { label: string; needs: Permission }): boolean =>
+    may(entry.needs) && entry.label.toLowerCase().includes(wanted.toLowerCase());
+  const pages: Choice[] = [
+    ...ENTRIES.filter(named).map(({ path, label }) => ({ id: label, label, more: "page", path })),
+    ...ACTIONS.filter(named).map(({ path, label }) => ({ id: label, label, more: "do", path })),
+  ];
   const found: Choice[] = (wanted === "" ? [] : (agents.data?.items ?? [])).map((agent) => ({
     id: agent.id,
     label: (
@@ -95,7 +98,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
         role="combobox"
         aria-expanded="true"
         aria-controls={list}
-        aria-activedescendant={choices[chosen] && `${list}-${choices[chosen].id}`}
+        aria-activedescendant={choices[chosen] && `${list}-${chosen}`}
         value={text}
         onChange={(event) => {
           setText(event.target.value);
@@ -106,7 +109,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
         {choices.map((choice, index) => (
           <div
             key={choice.id}
-            id={`${list}-${choice.id}`}
+            id={`${list}-${index}`}
             role="option"
             tabIndex={-1}
             aria-selected={index === chosen}

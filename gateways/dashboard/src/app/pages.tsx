@@ -27,6 +27,14 @@ export const PAGES: readonly Page[] = [
   { path: "/add", component: lazy(() => import("../start/AddPage")) },
 ];
 
+/** What the palette offers to do, besides going to a page. */
+export const ACTIONS: readonly Omit<Entry, "icon">[] = [
+  { path: "/add", label: "Add a machine", needs: "enrollment.manage" },
+  { path: "/scripts/new", label: "Write a new script", needs: "scripts.manage" },
+  { path: "/?f=status%3Aoffline", label: "Show what is offline", needs: "agents.see" },
+  { path: "/?f=pending%3A%3E0", label: "Show what something waits for", needs: "agents.see" },
+];
+
 /** What the navigation shows, in its order. */
 export const ENTRIES: readonly Entry[] = [
   { path: "/", label: "Fleet", icon: "▤", needs: "agents.see" },

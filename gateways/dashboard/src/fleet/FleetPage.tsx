@@ -25,7 +25,10 @@ export default function FleetPage() {
   const may = useMay();
   const [, go] = useLocation();
   const params = new URLSearchParams(useSearch());
-  const [text, setText] = useState(params.get("f") ?? "");
+  const asked = params.get("f") ?? "";
+  const [text, setText] = useState(asked);
+  // The address follows what is typed; where it changes by itself, as by a link or the palette, the box follows it.
+  useEffect(() => setText(asked), [asked]);
   const [places, setPlaces] = useState(false);
   const [columns, setColumns] = useColumnChoice();
   const [cursor, setCursor] = useState(-1);

@@ -256,6 +256,10 @@ function Reach({ agents }: { agents: string[] }) {
       </span>
     );
   }
+  if (plan.isError) {
+    // So many ask for a fresh proof, for the plan as for the rollout: that is asked for at the click.
+    return <span className="muted">Those that are off get it when they return.</span>;
+  }
   if (plan.data === undefined)
     return <span className="muted">{plan.isFetching ? "Counting who is online…" : null}</span>;
   const left = agents.length - plan.data.all;
