@@ -17,7 +17,9 @@ export function SearchBox({ ref, text, onText, wrong }: Props) {
       <input
         ref={ref}
         className="input"
-        type="search"
+        // Of type "search", Escape would not only leave it, but clear it as well.
+        type="text"
+        inputMode="search"
         placeholder="Search: web-07, os:linux tag:web status:offline pending:>0 seen:<1h"
         aria-label="Search machines"
         aria-describedby={id}
