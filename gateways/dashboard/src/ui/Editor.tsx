@@ -54,6 +54,7 @@ function shadowOf(host: HTMLElement): ShadowRoot {
 
 interface EditorProps {
   label: string;
+  /** What it begins with; from then on the editor has the newest. Another `key` begins anew. */
   text: string;
   language: string;
   onText?: (text: string) => void;
@@ -62,11 +63,10 @@ interface EditorProps {
 /** Code to be written, or only read where nobody listens. */
 export default function Editor({ label, text, language, onText }: EditorProps) {
   const host = useRef<HTMLDivElement>(null);
-  const view = useRef<EditorView | null>(null);
   const latest = useRef(onText);
   latest.current = onText;
   const writable = onText !== undefined;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the text begins it; later the editor has the newest
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the text only begins it, or begins it in another language
   useEffect(() => {
     if (host.current === null) return;
     const root = shadowOf(host.current);
@@ -85,15 +85,8 @@ export default function Editor({ label, text, language, onText }: EditorProps) {
         ],
       }),
     });
-    view.current = made;
     return () => made.destroy();
   }, [language, label, writable]);
-  useEffect(() => {
-    const now = view.current;
-    if (now !== null && now.state.doc.toString() !== text) {
-      now.dispatch({ changes: { from: 0, to: now.state.doc.length, insert: text } });
-    }
-  }, [text]);
   return <div className="editor" ref={host} />;
 }
 
