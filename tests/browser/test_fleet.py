@@ -70,7 +70,17 @@ async def test_machines_are_found_sorted_and_chosen_by_the_keyboard(tab: Tab, fl
     await page.keyboard.press("r")
     await expect(page.get_by_role("dialog", name="Run on 2 machines")).to_contain_text("0 online now, 2 get it when")
     assert await tab.serious_faults() == []
-    await page.keyboard.press("Escape")
+
+
+async def test_the_palette_finds_machines_and_things_to_do(tab: Tab, fleet: Fleet) -> None:
+    """From anywhere, by a few letters: a machine's page, or a list that is narrowed."""
+    await fleet.agent("web-01")
+    lap = await fleet.agent("lap-01")
+    await fleet.command(lap)
+    await tab.logged_in()
+    page = tab.page
+    box = page.get_by_label("Search machines")
+    await expect(names(page)).to_have_count(2)
     await page.keyboard.press("Control+k")
     await page.get_by_role("combobox").fill("something waits")
     await expect(page.get_by_role("option")).to_have_count(1)
