@@ -190,7 +190,9 @@ class SyslogReceiver(Received):
         self.heads: list[str] = []
         self.port = 0
         self.most: int | None = None
-        """So many messages are read of a connection; then it is reset."""
+        """So many messages are read of a connection; then it is reset, as soon as it may be."""
+        self.may_reset = asyncio.Event()
+        self.may_reset.set()
         self.connections = 0
 
     def message(self, text: bytes) -> None:
@@ -206,6 +208,7 @@ class SyslogReceiver(Received):
                 length = int((await reader.readuntil(b" "))[:-1])
                 self.message(await reader.readexactly(length))
                 read += 1
+            await self.may_reset.wait()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:

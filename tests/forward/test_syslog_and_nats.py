@@ -19,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from command_bus.ids import new_id
+from gateways.forward import syslog
 from gateways.forward.errors import ForwardError
 from gateways.forward.nats import parse_credentials
 from gateways.local.authority import Authority
@@ -68,11 +69,22 @@ async def test_syslog_gets_every_event(here: Place, authority: Authority, transp
     assert receiver.events[-3]["data"] == {"name": 'Zoë\u2028😀 \\ "q"'}
 
 
-async def test_a_receiver_that_dies_with_what_it_was_sent_gets_it_again(here: Place) -> None:
-    """Reset in the middle, with events in its buffers that it never read: all come, and in order."""
+async def test_a_receiver_that_dies_with_what_it_was_sent_gets_it_again(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reset once all that was sent lies in its machine's buffers, most of it unread: all come, and in order."""
     await here.grow(150)
     receiver = SyslogReceiver()
     receiver.most = 40
+    receiver.may_reset.clear()
+    wrote = syslog._Unsettled.wrote
+
+    def written(self: Any, events: Any) -> None:
+        wrote(self, events)
+        # By now its machine has acknowledged all of it. Whoever counts that as arrived does so in the next moment.
+        asyncio.get_running_loop().call_later(0.1, receiver.may_reset.set)
+
+    monkeypatch.setattr(syslog._Unsettled, "wrote", written)
     async with receiver.listening():
         to = {"kind": "syslog", "host": "127.0.0.1", "port": receiver.port, "transport": "tcp"}
         one, _ = await here.add(to)
