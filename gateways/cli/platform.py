@@ -16,6 +16,7 @@ from gateways.cli import audit, replays
 from gateways.cli.archive import archive_check, archive_list, archive_run, archive_verify
 from gateways.cli.configured import conninfo_of, settings_of
 from gateways.cli.errors import BadValueError, CommandLineError
+from gateways.cli.first_admin import first_admin
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output, ago
 from gateways.cli.server_keys import server_keys_list, server_keys_retire, server_keys_rotate
@@ -60,6 +61,7 @@ def register(app: typer.Typer) -> None:
         ("status", status),
         ("migrate", migrate),
         ("init", init),
+        ("first-admin", first_admin),
         ("bench", bench),
         ("backup", backup),
         ("restore", restore),
@@ -259,6 +261,8 @@ def init() -> None:
     out.plain(f"This user's `fleetlog` has a key for {settings.api_url}.")
     if shown is None:
         out.plain("An admin key was shown before; `fleetlog keys create` makes another.")
+        if asyncio.run(first_steps.nobody_has_a_password(url)):
+            out.plain(first_steps.NOBODY)
         return
     out.plain(f"admin key (shown this once): {shown.admin_key}")
     out.plain(first_steps.login_line(shown).strip())

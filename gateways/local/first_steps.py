@@ -31,11 +31,15 @@ from command_bus.master_keys import MasterKeys
 from command_bus.passwords import PasswordHasher
 from command_bus.postgres import open_pool
 from command_bus.postgres_log import PostgresEventLog
+from command_bus.repository import load
 from command_bus.wiring import make_bus
 from domain.api_keys import ApiKeyCreated
-from domain.errors import NoMasterKeyError, WeakPasswordError
+from domain.errors import NameTakenError, NoMasterKeyError, WeakPasswordError
+from domain.logins import Login, login_stream
+from domain.names import Name
 from domain.passwords import check_password
 from domain.roles import Role
+from domain.users import User
 from gateways.agents.leases import Holds
 from gateways.local.server import write_private
 from gateways.settings import PREFIX, Settings, SettingsError
@@ -51,6 +55,10 @@ LOCAL_KEY = "command line on the server"
 CLIENT, SITE = "Default", "Main"
 TOKEN_LIFE = timedelta(days=7)
 TOKEN_USES = 100
+NOBODY = (
+    "Nobody can log in with a password here; API keys work. To add an administrator who can, on this machine: "
+    "fleetlog first-admin"
+)
 PROFILE = "cli.json"
 """Beside the data: ``{"url": ..., "key": ...}``, what the command line uses on this machine."""
 
@@ -110,19 +118,76 @@ async def take(
             _caller(),
         )
         user = await bus.dispatch(CreateUser(name=ADMIN, grants=[EVERYTHING]), _caller("administrator"))
-        given = None if password is None else SecretStr(password)
-        try:
-            login = await bus.dispatch(SetPassword(user_id=UUID(user.answer["id"]), password=given), _caller())
-        except NoMasterKeyError as error:
-            raise SettingsError(f"The first administrator's password cannot be kept: {error.detail}") from error
+        made = await _set_password(bus, UUID(user.answer["id"]), password)
         # Last: after a crash before it, the next start does all of this again, and the same client and site are found.
         key = await bus.dispatch(CreateApiKey(name=ADMIN_KEY, role=Role.ADMIN), _caller())
-        return FirstSteps(
-            admin_key=key.answer["key"], token=token.answer["token"], password=login.answer.get("password")
-        )
+        return FirstSteps(admin_key=key.answer["key"], token=token.answer["token"], password=made)
     finally:
         await log.stop()
         await pool.close()
+
+
+async def add_administrator(url: str, keys: MasterKeys, name: str, password: str | None = None) -> str | None:
+    """Add a user who may do everything and can log in: for an installation from before people could.
+
+    Done again after it was broken off in the middle, it goes on where it was.
+
+    Args:
+        url: the database.
+        keys: seal what they log in with.
+        name: of the user.
+        password: of theirs; None has one made.
+
+    Returns:
+        The password, to be changed at the first login; None where it was given.
+
+    Raises:
+        SettingsError: there is no master key to seal the password with.
+        NameTakenError: somebody goes by that name, and has a password or may not do everything.
+    """
+    log = PostgresEventLog(url, inline=INLINE, name="first-admin")
+    pool = await open_pool(url, min_size=1, max_size=1, name="fleetlog-first-admin")
+    try:
+        await log.start()
+        credentials = CredentialStore(Keystore(pool, keys, CREDENTIALS), PasswordHasher())
+        bus = make_bus(log, Holds(pool), RolloutReader(pool.connection), credentials=credentials)
+        holder = (await load(log, Name, Name.id_of("user", None, name.strip()))).holder
+        if holder is None:
+            created = await bus.dispatch(CreateUser(name=name, grants=[EVERYTHING]), _caller())
+            return await _set_password(bus, UUID(created.answer["id"]), password)
+        user, login = await load(log, User, holder), await load(log, Login, login_stream(holder))
+        everything = any(one.everything and one.role_id == Role.ADMIN.id for one in user.grants)
+        if user.disabled or login.password_id is not None or not everything:
+            raise NameTakenError(
+                f"There is a user {user.name!r} already; choose another name with --name, or give that one a password "
+                f"with: fleetlog users set-password {user.name!r}"
+            )
+        return await _set_password(bus, holder, password)
+    finally:
+        await log.stop()
+        await pool.close()
+
+
+async def nobody_has_a_password(url: str) -> bool:
+    """Whether no person can log in by one: an installation from before they could has none."""
+    pool = await open_pool(url, min_size=1, max_size=1, name="fleetlog-first-admin")
+    try:
+        async with pool.connection() as connection:
+            found = await connection.execute("SELECT EXISTS (SELECT 1 FROM fleetlog.credential_values)")
+            row = await found.fetchone()
+            return row is not None and not row[0]
+    finally:
+        await pool.close()
+
+
+async def _set_password(bus: CommandBus, user_id: UUID, password: str | None) -> str | None:
+    given = None if password is None else SecretStr(password)
+    try:
+        done = await bus.dispatch(SetPassword(user_id=user_id, password=given), _caller())
+    except NoMasterKeyError as error:
+        raise SettingsError(f"The administrator's password cannot be kept: {error.detail}") from error
+    made: str | None = done.answer.get("password")
+    return made
 
 
 def login_line(shown: FirstSteps) -> str:

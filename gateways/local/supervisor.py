@@ -126,6 +126,8 @@ class Supervisor:
         self._nats: EmbeddedNats | None = None
         self._nats_keys: NatsKeys | None = None
         self._notes: AuthorityNotes | None = None
+        self._nobody = False
+        """No person has a password here."""
         self._servers: list[EmbeddedServer] = []
         self._children: list[_Child] = []
         self._wake = asyncio.Event()
@@ -163,6 +165,9 @@ class Supervisor:
                 shown = await first_steps.take(
                     platform.postgres_url, profile, platform.api_url, keys, password, ca_file=ca_file
                 )
+                # Through a provider people log in without.
+                if shown is None and self._settings.oidc_issuer is None:
+                    self._nobody = await first_steps.nobody_has_a_password(platform.postgres_url)
                 platform.save(data_dir)
                 self._notes = AuthorityNotes(platform.postgres_url, new_id)
                 self._start_roles(platform)
@@ -396,6 +401,8 @@ class Supervisor:
             ]
         else:
             lines.append(f"  enroll an agent: `fleetlog tokens create --site {first_steps.SITE}` prints the line")
+        if self._nobody:
+            lines += ["", f"  {first_steps.NOBODY}"]
         return [*lines, "", "Ctrl-C stops it."]
 
     async def _stop(self) -> None:
