@@ -28,6 +28,9 @@ _SLACK_S = 15.0
 _LATER = (429, 503)
 _LONGEST_LATER_S = 120.0
 _PROBLEM_BYTES = 4096
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+"""Between polls of a machine that takes no orders just now: they are there, so no poll has anything to wait for."""
 _FAILURES = 3
 """Polls that may fail in a row before the connection counts as lost."""
 
@@ -143,6 +146,8 @@ class HttpSession:
         self._on_request = on_request
         self._post = post
         self._replies: list[bytes] = []
+        self._turned_down = False
+        """An order was answered with ``busy`` since this was last looked at."""
         self._poll: asyncio.Task[str] | None = None
 
     async def open(self) -> None:
@@ -177,11 +182,12 @@ class HttpSession:
             await asyncio.wait([self._poll])
 
     async def _keep_polling(self) -> str:
-        failures = 0
+        failures, pause_s = 0, 0.0
         while True:
+            saying = bool(self._replies)
             try:
                 # What has been answered is said at once; only then is there time to wait.
-                await self._check_in([], 0.0 if self._replies else _WAIT_S)
+                await self._check_in([], 0.0 if saying else _WAIT_S)
             except LinkError as error:
                 failures += 1
                 if failures >= _FAILURES:
@@ -190,6 +196,12 @@ class HttpSession:
                 await asyncio.sleep(max(failures, asked_s or 0.0) * random.uniform(1.0, 1.5))  # noqa: S311 - spreads load
             else:
                 failures = 0
+                if not self._turned_down:
+                    pause_s = 0.0
+                elif saying:  # what it did take has been said
+                    self._turned_down = False
+                    pause_s = min(pause_s * 2 or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+                    await asyncio.sleep(pause_s * random.uniform(1.0, 1.5))  # noqa: S311 - spreads load
 
     async def _check_in(self, messages: list[bytes], wait_s: float) -> list[bytes]:
         try:
@@ -228,8 +240,16 @@ class HttpSession:
             self._nats = nats
             self._on_nats(*nats)
         for request in answer.requests:
-            self._replies.append(await self._on_request(request))
+            reply = await self._on_request(request)
+            self._turned_down |= _is_busy(reply)
+            self._replies.append(reply)
         if self._replies and self._poll is not None and asyncio.current_task() is not self._poll:
             # The long poll may wait for long yet; the server must hear now that the orders are on disk.
             await self._check_in([], 0.0)
         return answer.replies
+
+
+def _is_busy(reply: bytes) -> bool:
+    """Whether the agent has taken none of some orders, and may take them later."""
+    said = wire.decode_downlink_reply(reply)
+    return isinstance(said, wire.DeliveryReply) and any(order.status == "busy" for order in said.orders)

@@ -16,10 +16,11 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from agent.clock import ServerClock
 from agent.errors import AlreadyEnrolledError, EnrollmentRefusedError, LaterError, LinkError
 from agent.identity import AgentKey, Identity
 from agent.link import Backoff, Link, OnRequest, Timing, Way
-from agent.link_http import post_to
+from agent.link_http import connect, post_to
 from agent.main import main
 from agent.service import Agent
 from schema import wire
@@ -122,6 +123,29 @@ async def test_http_check_in(gateway: ScriptedGateway, transport: str) -> None:
     assert [accepted.status for accepted in check_ins.replies[0].orders] == ["accepted"]
     result = check_ins.results[0]
     assert (result.command_id, gateway.output(result.stdout)) == (order.command_id, b"by http\n")
+
+
+async def test_a_machine_that_takes_nothing_just_now_does_not_ask_without_a_pause(gateway: ScriptedGateway) -> None:
+    """Its orders are there, so a poll has nothing to wait for: all the same it does not go round and round."""
+    key = AgentKey.load_or_create(gateway.state_dir)
+    check_ins = CheckIns(key, gateway)
+    order = gateway.order(script("echo later"))
+    said = wire.Accepted(command_id=order.command_id, attempt=order.attempt, status="busy", code="disk_full")
+    polls: list[bytes] = []
+
+    def post(body: bytes, signature: str, _timeout_s: float) -> bytes:
+        polls.append(body)
+        check_ins.to_send = [gateway.delivery(order)]
+        return check_ins.answer("/api/v1/agent/check-in", body, {wire.HTTP_SIGNATURE_HEADER: signature})[1]
+
+    async def turned_down(_: bytes) -> bytes:
+        return wire.encode(wire.DeliveryReply(orders=[said]))
+
+    session = await connect(gateway.identity(), key, ServerClock(), turned_down, lambda *_: None, post)
+    await asyncio.sleep(0.9)
+    await session.close()
+    assert check_ins.replies[0].orders == [said]
+    assert len(polls) < 5
 
 
 @pytest.mark.parametrize("days", [-400, 400])
