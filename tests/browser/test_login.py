@@ -1,9 +1,12 @@
 """Logging in, being logged out, and a server that goes away."""
 
+import asyncio
+
 import pyotp
 from playwright.async_api import expect
 
 from tests.browser.harness import ADMINISTRATOR, Tab
+from tests.rest.harness import Fleet
 from tests.rest.people import FIRST, SECOND, Person
 
 
@@ -80,3 +83,29 @@ async def test_a_lost_connection_shows_and_heals(tab: Tab) -> None:
     await tab.page.context.set_offline(False)
     await expect(lost).to_be_hidden()
     await expect(tab.page.get_by_role("heading", name="Fleet", exact=True)).to_be_visible()
+
+
+async def test_a_page_that_nobody_touches_keeps_no_session_alive(tab: Tab) -> None:
+    """After ten minutes it asks for nothing by itself, whatever it is told; the first touch brings what was missed."""
+    fleet = await Fleet.make(tab.api, tab.api.client(), "Acme")
+    agent_id = await fleet.agent("web-01")
+    await tab.page.clock.install()
+    await tab.logged_in()
+    page = tab.page
+    await expect(page.get_by_role("link", name="web-01")).to_be_visible()
+    await fleet.http.put(f"/agents/{agent_id}/name", json={"name": "heard"})
+    await expect(page.get_by_role("link", name="heard")).to_be_visible()
+    await page.clock.fast_forward("00:11:00")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await fleet.agent("web-02")
+    await fleet.http.put(f"/agents/{agent_id}/name", json={"name": "renamed"})
+    renamed = page.get_by_role("link", name="renamed")
+    async with asyncio.timeout(15):
+        while not await renamed.is_visible():  # the stream tells it, as it told of the other one before
+            await page.clock.run_for(300)
+    await page.clock.run_for(10_000)
+    assert [one for one in asked if "/events/stream" not in one and "/readyz" not in one] == []
+    await expect(page.get_by_role("link", name="web-02")).to_have_count(0)
+    await page.mouse.move(200, 200)
+    await expect(page.get_by_role("link", name="web-02")).to_be_visible()

@@ -2,6 +2,7 @@ import { QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app/App";
+import { watchAttention } from "./app/attention";
 import { queries } from "./app/queries";
 import { applyTheme } from "./app/theme";
 import "./ui/tokens.css";
@@ -9,6 +10,7 @@ import "./ui/base.css";
 import "./app/shell.css";
 
 applyTheme();
+watchAttention();
 const root = document.getElementById("root");
 if (root === null) throw new Error("index.html has no element named root.");
 createRoot(root).render(

@@ -10,13 +10,23 @@ const LOCK = "fleetlog-events";
 /** The server says something every 15 s; who is silent for longer is gone. */
 const SILENT_MS = 40_000;
 
+/** So soon after it was begun, nothing that happened before it was heard can be missing from what is shown. */
+const BEGINNING_MS = 2_000;
+
 const listeners = new Set<Listener>();
+const missing = new Set<() => void>();
 let stop: (() => void) | null = null;
 
 /** Hear of everything that is recorded from now on, as far as the person may see it. */
 export function onEvent(listener: Listener): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);
+}
+
+/** Called where something may have happened that nobody told of. */
+export function onMissed(listener: () => void): () => void {
+  missing.add(listener);
+  return () => missing.delete(listener);
 }
 
 function tell(event: LogEvent): void {
@@ -29,6 +39,7 @@ export function startStream(): void {
   if (stop !== null) return;
   const control = new AbortController();
   const channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(CHANNEL);
+  const begun = Date.now();
   let last: string | null = null;
   const hear = (event: LogEvent): void => {
     last = String(event.position);
@@ -45,6 +56,10 @@ export function startStream(): void {
         channel?.postMessage(event);
       },
       control.signal,
+      () => {
+        // With a position to go on from, the server tells all that came since; without one it tells what comes next.
+        if (last === null && Date.now() - begun > BEGINNING_MS) for (const listener of missing) listener();
+      },
     );
   if (navigator.locks && channel !== null) {
     navigator.locks.request(LOCK, { signal: control.signal }, hold).catch((error: unknown) => {
@@ -77,12 +92,14 @@ class TurnedAwayError extends Error {
  * @param lastId of the last event that was heard, to go on after it.
  * @param hear is given each event's data, name and id; returns false where nothing follows any more.
  * @param signal ends it.
+ * @param opened is called each time that it begins, or begins again.
  */
 export async function follow(
   url: string,
   lastId: () => string | null,
   hear: (data: string, name: string, id: string | null) => unknown,
   signal: AbortSignal,
+  opened?: () => void,
 ): Promise<void> {
   let waitMs = 500;
   while (!signal.aborted) {
@@ -100,6 +117,7 @@ export async function follow(
       if (response.status >= 400 && response.status < 500 && response.status !== 429) return;
       if (!response.ok || response.body === null) throw new TurnedAwayError(response.status);
       answered();
+      opened?.();
       waitMs = 500;
       let going = true;
       const parser = createParser({

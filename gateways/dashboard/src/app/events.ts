@@ -1,6 +1,7 @@
 import { useEffect, useRef } from "react";
 import { useMay } from "../api/session";
 import { type LogEvent, onEvent } from "../api/stream";
+import { attended, useAttended } from "./attention";
 
 /** How often who may not read the log asks instead. */
 const POLL_MS = 10_000;
@@ -18,7 +19,7 @@ export function useEvents(hear: (event: LogEvent) => void): void {
 /** Hear, and then do something once for all that comes within a while.
  *
  * @param wanted says whether an event matters.
- * @param act is called at the soonest `everyMs` after it was called last.
+ * @param act is called at the soonest `everyMs` after it was called last, and not while nobody is there.
  */
 export function useAfterEvents(wanted: (event: LogEvent) => boolean, act: () => void, everyMs = 1_000): void {
   const latest = useRef(act);
@@ -31,7 +32,7 @@ export function useAfterEvents(wanted: (event: LogEvent) => boolean, act: () => 
     timer.current = setTimeout(() => {
       timer.current = null;
       last.current = Date.now();
-      latest.current();
+      if (attended()) latest.current();
     }, wait);
   });
   useEffect(
@@ -42,7 +43,8 @@ export function useAfterEvents(wanted: (event: LogEvent) => boolean, act: () => 
   );
 }
 
-/** `refetchInterval` of a query: none for whom the stream tells. */
+/** `refetchInterval` of a query: none for whom the stream tells, and none while nobody is there. */
 export function usePolling(): number | false {
-  return useMay()("events.see") ? false : POLL_MS;
+  const there = useAttended();
+  return useMay()("events.see") || !there ? false : POLL_MS;
 }

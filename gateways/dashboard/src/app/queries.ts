@@ -3,6 +3,8 @@ import { whenLoggedOut } from "../api/client";
 import { connection, onConnection } from "../api/connection";
 import { isProblem, ProblemError } from "../api/problem";
 import { SESSION } from "../api/session";
+import { onMissed } from "../api/stream";
+import { attended, onAttention } from "./attention";
 
 /** What passes by itself; all else is an answer. */
 const PASSING = ["starting", "overloaded", "projection_behind", "too_many_requests"];
@@ -26,10 +28,19 @@ whenLoggedOut(() => {
   if (queries.getQueryData(SESSION) != null) queries.setQueryData(SESSION, null);
 });
 
+// Whoever comes back sees what is now.
+onAttention(() => {
+  if (attended()) void queries.invalidateQueries();
+});
+
+onMissed(() => {
+  if (attended()) void queries.invalidateQueries();
+});
+
 let wasLost = false;
 onConnection(() => {
   const { lost } = connection();
   // What happened meanwhile was missed: ask for all that is shown.
-  if (wasLost && !lost) void queries.invalidateQueries();
+  if (wasLost && !lost) void queries.invalidateQueries({ refetchType: attended() ? "active" : "none" });
   wasLost = lost;
 });

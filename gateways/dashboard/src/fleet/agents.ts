@@ -3,6 +3,7 @@ import { useEffect, useRef } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { type LogEvent, onEvent } from "../api/stream";
+import { attended } from "../app/attention";
 import { usePolling } from "../app/events";
 import type { AgentQuery, Filter } from "./filter";
 
@@ -139,6 +140,7 @@ export function useLiveAgents(): void {
       lastRenewal = Date.now();
       const all = joined;
       joined = false;
+      if (!attended()) return;
       void client.invalidateQueries({ queryKey: [COUNTS] });
       void client.invalidateQueries({ queryKey: ["places"] });
       void client.invalidateQueries({
@@ -156,7 +158,8 @@ export function useLiveAgents(): void {
         waiting.current.set(id, [...(waiting.current.get(id) ?? []), change]);
         batch ??= setTimeout(flush, BATCH_MS);
       }
-      if (id !== null && MOVING.has(event.type)) void client.invalidateQueries({ queryKey: ["agent", id] });
+      if (id !== null && MOVING.has(event.type) && attended())
+        void client.invalidateQueries({ queryKey: ["agent", id] });
       if (COUNTED.has(event.type) || MOVING.has(event.type)) {
         if (MOVING.has(event.type) && !joined) {
           joined = true;

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { Link } from "wouter";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
+import { useAttended } from "../app/attention";
 import { useAfterEvents, usePolling } from "../app/events";
 import { useTitle } from "../app/title";
 import { Button } from "../ui/Button";
@@ -113,11 +114,12 @@ export default function RolloutsPage() {
 
 /** How far one is: asked for by itself, and never again once it has ended. */
 function Progress({ rollout }: { rollout: Rollout }) {
+  const there = useAttended();
   const over = rollout.state === "completed";
   const detail = useQuery({
     queryKey: ["rollouts", "progress", rollout.id, rollout.version],
     staleTime: over ? Number.POSITIVE_INFINITY : 2_000,
-    refetchInterval: over ? false : 3_000,
+    refetchInterval: over || !there ? false : 3_000,
     queryFn: () => ask(api.GET("/api/v1/rollouts/{rollout_id}", { params: { path: { rollout_id: rollout.id } } })),
   });
   return detail.data === undefined ? <div className="bar" /> : <CountsBar counts={detail.data.counts} />;
