@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from agent.errors import NotEnrolledError, StateDamagedError
 from agent.platforms import PLATFORM
-from schema import authorities, wire
+from schema import authorities, trust
 from schema.sealing import unseal
 
 IDENTITY_FILE = "identity.json"
@@ -77,7 +77,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     def knows(self, name: bytes) -> bool:
         """Whether a key that a message names counts here; one that names none is from before there were several."""
-        return not name or any(wire.key_name(bytes.fromhex(key.public_key)) == name for key in self.accepted)
+        return not name or any(trust.key_name(bytes.fromhex(key.public_key)) == name for key in self.accepted)
 
 
 def verified(public_key: str, signature: bytes, data: bytes) -> bool:
@@ -93,16 +93,16 @@ class TrustRefusedError(ValueError):
     """The server did not say this, or said something newer since."""
 
 
-def trusting(identity: Identity, trust: wire.Trust) -> Identity:
+def trusting(identity: Identity, told: trust.Trust) -> Identity:
     """An identity that trusts whom the server says from now on.
 
     Raises:
         TrustRefusedError: it is not signed by the server, makes no sense, or is older than what is known.
     """
-    if not identity.verifies(trust.signature, wire.TRUST_CONTEXT, trust.body):
+    if not identity.verifies(told.signature, trust.TRUST_CONTEXT, told.body):
         raise TrustRefusedError("The server has not signed it.")
     try:
-        body = wire.decode_trust_body(trust.body)
+        body = trust.decode_body(told.body)
         for pem in filter(None, (body.server_ca, body.nats_ca)):
             authorities.trusting(pem)
     except (msgspec.MsgspecError, authorities.AuthorityError) as error:

@@ -19,13 +19,13 @@ from collections.abc import Callable
 import msgspec
 
 from agent.threads import in_thread
-from schema import wire
+from schema import trust
 
 log = logging.getLogger("fleetlog.agent.regain")
 AGAIN_S = 60.0
 _TIMEOUT_S = 15.0
 _MOST_BYTES = 1024 * 1024
-_decode = msgspec.msgpack.Decoder(wire.WhomToTrust).decode
+_decode = msgspec.msgpack.Decoder(trust.WhomToTrust).decode
 
 
 def is_untrusted(error: BaseException | None) -> bool:
@@ -53,7 +53,7 @@ class Regain:
     def __init__(
         self,
         server_url: Callable[[], str],
-        on_answer: Callable[[wire.WhomToTrust], None],
+        on_answer: Callable[[trust.WhomToTrust], None],
         *,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -90,7 +90,7 @@ def _ask(url: str) -> bytes:
         blind = ssl.create_default_context()
         blind.check_hostname = False
         blind.verify_mode = ssl.CERT_NONE
-    address = url.rstrip("/") + wire.WHOM_TO_TRUST_PATH
+    address = url.rstrip("/") + trust.WHOM_TO_TRUST_PATH
     with contextlib.closing(
         urllib.request.urlopen(address, timeout=_TIMEOUT_S, context=blind)  # noqa: S310 - enrollment accepts http and https alone
     ) as answer:

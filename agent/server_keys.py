@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agent.identity import Identity, ServerKey, verified
-from schema import wire
+from schema import trust
 
 MOST_KEYS = 16
 """More than there ever are at once; whoever holds a key that counts may announce as many as they please."""
@@ -20,7 +20,7 @@ class ServerKeysRefusedError(ValueError):
     """No key that counts here has signed this."""
 
 
-def following(identity: Identity, told: wire.ServerKeys) -> Identity:
+def following(identity: Identity, told: trust.ServerKeys) -> Identity:
     """An identity that accepts the keys that follow from those it accepts, and no longer those that are over.
 
     Args:
@@ -35,12 +35,12 @@ def following(identity: Identity, told: wire.ServerKeys) -> Identity:
         known = {key.public_key for key in keys}
         if link.public_key.hex() in known or link.previous.hex() not in known:
             continue  # nothing new; or from before the first that is known here, as for who enrolled later
-        signed = wire.key_link_signed(link.previous, link.public_key)
+        signed = trust.key_link_signed(link.previous, link.public_key)
         if not verified(link.previous.hex(), link.signature, signed):
             raise ServerKeysRefusedError("A key was announced that the one before it has not signed.")
         keys.append(ServerKey(public_key=link.public_key.hex(), previous=link.previous.hex()))
     if told.oldest and told.oldest.hex() in {key.public_key for key in keys}:
-        if not verified(told.oldest.hex(), told.retired, wire.keys_retired_signed(told.oldest)):
+        if not verified(told.oldest.hex(), told.retired, trust.keys_retired_signed(told.oldest)):
             raise ServerKeysRefusedError("Keys were said to be over, and the one that is left has not signed it.")
         keys = _from(keys, told.oldest.hex())
     if len(keys) > MOST_KEYS:

@@ -32,7 +32,7 @@ from agent.server_keys import ServerKeysRefusedError, following
 from agent.steps import Steps, nothing
 from agent.threads import OneThread
 from agent.uplink import Uplink, noted_offset_s
-from schema import wire
+from schema import trust
 
 log = logging.getLogger("fleetlog.agent")
 
@@ -111,7 +111,7 @@ class Agent:
             gather_facts=gather,
             free_lanes=lambda: lanes.free,
             on_held=lambda held: self._intake.held(held),  # noqa: PLW0108 - made below
-            trusts=lambda: wire.trust_digest(self.identity.server_ca, self.identity.nats_ca),
+            trusts=lambda: trust.trust_digest(self.identity.server_ca, self.identity.nats_ca),
             on_trust=self._on_trust,
             server_keys=lambda: [bytes.fromhex(key.public_key) for key in self.identity.accepted],
             on_server_keys=self._on_server_keys,
@@ -224,10 +224,10 @@ class Agent:
         if self._transport != "http":
             self._link.use(self._nats_ways())
 
-    def _on_trust(self, trust: wire.Trust) -> None:
+    def _on_trust(self, told: trust.Trust) -> None:
         """An authority takes over, or has: on disk first, then for each connection from the next one on."""
         try:
-            identity = trusting(self.identity, trust)
+            identity = trusting(self.identity, told)
         except TrustRefusedError as error:
             log.error("refused to trust others than before: %s", error)  # noqa: TRY400 - the reason says it all
             return
@@ -237,12 +237,12 @@ class Agent:
         if self._transport != "http":
             self._link.use(self._nats_ways())
 
-    def _on_whom_to_trust(self, told: wire.WhomToTrust) -> None:
+    def _on_whom_to_trust(self, told: trust.WhomToTrust) -> None:
         """The same from somebody whom this agent does not trust: each part is checked as it is in a hello's answer."""
         self._on_server_keys(told.server_keys)
         self._on_trust(told.trust)
 
-    def _on_server_keys(self, told: wire.ServerKeys) -> bool:
+    def _on_server_keys(self, told: trust.ServerKeys) -> bool:
         """The server's delivery key takes over from another, or has: on disk first. Returns whether that is news."""
         try:
             identity = following(self.identity, told)

@@ -27,7 +27,7 @@ from agent.link import Backoff, Link
 from agent.outputs import chunks, spool_path
 from agent.steps import Steps
 from agent.threads import OneThread, in_thread
-from schema import wire
+from schema import trust, wire
 
 log = logging.getLogger("fleetlog.agent.uplink")
 
@@ -54,7 +54,7 @@ class Uplink:
         gather_facts: what the machine is; blocks.
         free_lanes: how many more lanes could be busy.
         on_held: told what the server takes to be here.
-        trusts: which authorities are trusted, see `wire.trust_digest`.
+        trusts: which authorities are trusted, see `trust.trust_digest`.
         on_trust: told whom to trust from now on.
         server_keys: the server's delivery keys that are accepted, raw.
         on_server_keys: told how to come to those that are in use; says whether others are accepted now.
@@ -76,9 +76,9 @@ class Uplink:
         free_lanes: Callable[[], int],
         on_held: Callable[[wire.Held], Awaitable[None]],
         trusts: Callable[[], str],
-        on_trust: Callable[[wire.Trust], None],
+        on_trust: Callable[[trust.Trust], None],
         server_keys: Callable[[], list[bytes]],
-        on_server_keys: Callable[[wire.ServerKeys], bool],
+        on_server_keys: Callable[[trust.ServerKeys], bool],
         steps: Steps,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:

@@ -33,7 +33,7 @@ class ServerKeyAnnounced(Event, frozen=True, kw_only=True):
     """Ed25519, hex."""
     previous: str
     signature: str = ""
-    """Hex; of the delivery key, by the one before it: see `schema.wire.KeyLink`."""
+    """Hex; of the delivery key, by the one before it: see `schema.trust.KeyLink`."""
 
 
 class ServerKeyRetired(Event, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class ServerKeyRetired(Event, frozen=True, kw_only=True):
     number: int
     public_key: str
     signature: str = ""
-    """Hex; of the delivery key, by the one that is left: see `schema.wire.ServerKeys`."""
+    """Hex; of the delivery key, by the one that is left: see `schema.trust.ServerKeys`."""
     unaware: int = 0
     """How many agents had not said by then that they know the key that is left."""
 

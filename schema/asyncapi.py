@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schema import wire
+from schema import trust, wire
 
 FILE = Path(__file__).with_name("asyncapi.json")
 
@@ -41,7 +41,7 @@ _SIGNED = (
     wire.FactsWork,
     wire.RotateKeyWork,
 )
-_HTTP = (wire.HttpCheckIn, wire.HttpCheckInReply, wire.WhomToTrust)
+_HTTP = (wire.HttpCheckIn, wire.HttpCheckInReply, trust.WhomToTrust)
 
 
 def document() -> dict[str, Any]:

@@ -49,7 +49,7 @@ from gateways.rest.bodies import receive_body
 from gateways.rest.errors import ApiError, OverloadedError, StartingError, TooManyFailuresError, TooManyRequestsError
 from gateways.rest.problems import problem_response
 from gateways.rest.rates import FailureLimit
-from schema import wire
+from schema import trust, wire
 from schema.authorities import PATH as AUTHORITIES
 
 _log = structlog.get_logger()
@@ -153,7 +153,7 @@ class AgentHttp:
             Route("/enroll", self.enroll, methods=["POST"]),
             Route("/agent/check-in", self.check_in, methods=["POST"]),
             Route(AUTHORITIES.removeprefix("/api/v1"), self.authorities, methods=["GET"]),
-            Route(wire.WHOM_TO_TRUST_PATH.removeprefix("/api/v1"), self.whom_to_trust, methods=["GET"]),
+            Route(trust.WHOM_TO_TRUST_PATH.removeprefix("/api/v1"), self.whom_to_trust, methods=["GET"]),
         ]
 
     async def start(self) -> None:
@@ -210,12 +210,12 @@ class AgentHttp:
         return Response(self._told.in_use, media_type="application/x-pem-file")
 
     async def whom_to_trust(self, _request: Request) -> Response:
-        """``GET /agent/trust``: signed by the fleet's delivery key. No secret; see `schema.wire.WhomToTrust`."""
+        """``GET /agent/trust``: signed by the fleet's delivery key. No secret; see `schema.trust.WhomToTrust`."""
         if self._keys is None:
             raise StartingError
         self._told.look()
         chain = self._keys.keys.chain
-        answer = wire.WhomToTrust(server_keys=chain.told(), trust=self._told.signed(self._keys.delivery, self._clock))
+        answer = trust.WhomToTrust(server_keys=chain.told(), trust=self._told.signed(self._keys.delivery, self._clock))
         return Response(wire.encode(answer), media_type="application/msgpack")
 
     # -- enrollment ------------------------------------------------------------------------------------------------

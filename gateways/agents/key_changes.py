@@ -24,7 +24,7 @@ from domain.server_keys import Generation, Purpose, ServerKeys, server_keys_stre
 from gateways.agents.keys import Key, load_keys
 from gateways.agents.steps import Steps, nothing
 from projections.agents import Unaware
-from schema import wire
+from schema import trust
 
 _log = structlog.get_logger()
 MAX_TRIES = 10
@@ -122,7 +122,7 @@ class KeyChanges:
                 if unaware.count and not force:
                     raise AgentsUnawareError(_says(unaware, keys.counting[1].number))
                 left = bytes.fromhex(keys.counting[1].public_key)
-                signature = await asyncio.to_thread(self._sign, keys.counting[1], wire.keys_retired_signed(left))
+                signature = await asyncio.to_thread(self._sign, keys.counting[1], trust.keys_retired_signed(left))
             old = keys.counting[0] if keys.counting else None
             change = keys.retire(signature.hex(), unaware.count)
             assert old is not None  # noqa: S101 -- for mypy: retire() raises where there is none
@@ -168,7 +168,7 @@ class KeyChanges:
             number, signer = present[0], Key(bytes(present[1]))
             seed = Ed25519PrivateKey.generate().private_bytes_raw()
             made = Key(seed)
-            announced = signer.sign(wire.key_link_signed(signer.public, made.public))
+            announced = signer.sign(trust.key_link_signed(signer.public, made.public))
             connection.execute(
                 "UPDATE fleetlog.server_keys SET public = %s WHERE purpose = %s AND number = %s AND public IS NULL",
                 [signer.public, purpose.value, number],

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from command_bus.postgres import app_conninfo
 from domain.server_keys import Purpose
-from schema import wire
+from schema import trust
 
 _log = structlog.get_logger()
 _ACCOUNT = 0
@@ -41,7 +41,7 @@ class Key:
     def __init__(self, seed: bytes) -> None:
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = self._private.public_key().public_bytes_raw()
-        self.name = wire.key_name(self.public)
+        self.name = trust.key_name(self.public)
 
     def sign(self, data: bytes) -> bytes:
         return self._private.sign(data)
@@ -89,7 +89,7 @@ class Chain(msgspec.Struct, frozen=True):
     def newest(self) -> KeyRow:
         return self.rows[-1]
 
-    def told_to(self, known: Sequence[bytes]) -> wire.ServerKeys | None:
+    def told_to(self, known: Sequence[bytes]) -> trust.ServerKeys | None:
         """What an agent has to hear of; None where it accepts what it should.
 
         Args:
@@ -97,17 +97,17 @@ class Chain(msgspec.Struct, frozen=True):
         """
         return None if not known or set(known) == set(self.public) else self.told()
 
-    def told(self) -> wire.ServerKeys:
+    def told(self) -> trust.ServerKeys:
         """How an agent comes from any of them to those that count."""
         links = [
-            wire.KeyLink(previous=before.public, public_key=row.public, signature=row.announced)
+            trust.KeyLink(previous=before.public, public_key=row.public, signature=row.announced)
             for before, row in zip(self.rows, self.rows[1:], strict=False)
             if row.announced is not None
         ]
         oldest = self.counting[0]
         if oldest.ended is None:
-            return wire.ServerKeys(links=links)
-        return wire.ServerKeys(links=links, oldest=oldest.public, retired=oldest.ended)
+            return trust.ServerKeys(links=links)
+        return trust.ServerKeys(links=links, oldest=oldest.public, retired=oldest.ended)
 
 
 class ServerKeys(msgspec.Struct, frozen=True):

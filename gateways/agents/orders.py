@@ -20,7 +20,7 @@ from gateways.agents.keys import Key
 from gateways.agents.secrets import UNAVAILABLE, Missing, Opened, Secrets, Want
 from gateways.agents.trust import Told
 from projections.pending import PendingRow
-from schema import wire
+from schema import trust, wire
 from schema.sealing import seal
 
 _log = structlog.get_logger()
@@ -183,7 +183,7 @@ class Orders:
         body = wire.encode(wire.HeldBody(agent_id=agent_id, sent_at=self._clock(), attempts=named))
         return wire.Held(body=body, signature=self._key().sign(wire.HELD_CONTEXT + body))
 
-    def trust(self, hello: wire.Hello, told: Told) -> wire.Trust | None:
+    def trust(self, hello: wire.Hello, told: Told) -> trust.Trust | None:
         """Whom an agent is to trust, if it trusts others."""
         return told.to(hello, self._key(), self._clock)
 

@@ -5,7 +5,7 @@ import structlog
 from command_bus.context import Clock
 from gateways.agents.keys import Key
 from gateways.tls import SYSTEM, Authorities, CertificateError
-from schema import wire
+from schema import trust, wire
 from schema.authorities import certificates
 
 _log = structlog.get_logger()
@@ -22,13 +22,13 @@ class Told:
     def __init__(self, server: Authorities = SYSTEM, nats: Authorities = SYSTEM) -> None:
         self._server = server
         self._nats = nats
-        self._signed: wire.Trust | None = None
+        self._signed: trust.Trust | None = None
         self._signed_with = b""
         self.server_ca: str | None = None
         self.nats_ca: str | None = None
         self.in_use: str | None = None
         """Authorities of the API, the one in use first: for those who pin it."""
-        self.digest = wire.trust_digest(None, None)
+        self.digest = trust.trust_digest(None, None)
 
     def look(self) -> None:
         """Look whether the files are others now; one that cannot be read says what it said before."""
@@ -39,12 +39,12 @@ class Told:
             return
         # In an order of their own: which of them is in use is nothing that an agent must hear of.
         server_ca, nats_ca = _sorted(in_use), _sorted(nats)
-        digest = wire.trust_digest(server_ca, nats_ca)
+        digest = trust.trust_digest(server_ca, nats_ca)
         if digest != self.digest:
             self._signed = None
         self.in_use, self.server_ca, self.nats_ca, self.digest = in_use, server_ca, nats_ca, digest
 
-    def to(self, hello: wire.Hello, key: Key, clock: Clock) -> wire.Trust | None:
+    def to(self, hello: wire.Hello, key: Key, clock: Clock) -> trust.Trust | None:
         """What an agent has to hear that trusts others than it should; None for one that does not.
 
         Args:
@@ -57,7 +57,7 @@ class Told:
             return None
         return self.signed(key, clock)
 
-    def signed(self, key: Key, clock: Clock) -> wire.Trust:
+    def signed(self, key: Key, clock: Clock) -> trust.Trust:
         """Whom to trust, for whoever asks.
 
         Args:
@@ -65,8 +65,8 @@ class Told:
             clock: now.
         """
         if self._signed is None or self._signed_with != key.name:
-            body = wire.encode(wire.TrustBody(made_at=clock(), server_ca=self.server_ca, nats_ca=self.nats_ca))
-            self._signed = wire.Trust(body=body, signature=key.sign(wire.TRUST_CONTEXT + body))
+            body = wire.encode(trust.TrustBody(made_at=clock(), server_ca=self.server_ca, nats_ca=self.nats_ca))
+            self._signed = trust.Trust(body=body, signature=key.sign(trust.TRUST_CONTEXT + body))
             self._signed_with = key.name
         return self._signed
 

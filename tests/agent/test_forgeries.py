@@ -5,14 +5,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schema import wire
+from schema import trust, wire
 from tests.agent.scripted import AgentProcess, ScriptedGateway, script
 
 CONTEXTS = (
     wire.SIGNING_CONTEXT,
     wire.CANCEL_CONTEXT,
     wire.HELD_CONTEXT,
-    wire.TRUST_CONTEXT,
+    trust.TRUST_CONTEXT,
     wire.NATS_CONTEXT,
     wire.HTTP_CONTEXT,
     wire.ENROLL_CONTEXT,

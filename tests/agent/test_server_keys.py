@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.identity import Identity
 from agent.server_keys import MOST_KEYS, ServerKeysRefusedError, following
 from gateways.agents.keys import Chain, Key, KeyRow
-from schema import wire
+from schema import trust, wire
 
 
 def key(number: int) -> Key:
@@ -24,14 +24,16 @@ def identity(of: Key) -> Identity:
     )
 
 
-def link(previous: Key, following_: Key, *, by: Key | None = None) -> wire.KeyLink:
-    signed = wire.key_link_signed(previous.public, following_.public)
-    return wire.KeyLink(previous=previous.public, public_key=following_.public, signature=(by or previous).sign(signed))
+def link(previous: Key, following_: Key, *, by: Key | None = None) -> trust.KeyLink:
+    signed = trust.key_link_signed(previous.public, following_.public)
+    return trust.KeyLink(
+        previous=previous.public, public_key=following_.public, signature=(by or previous).sign(signed)
+    )
 
 
-def only(oldest: Key, *links: wire.KeyLink, by: Key | None = None) -> wire.ServerKeys:
-    signature = (by or oldest).sign(wire.keys_retired_signed(oldest.public))
-    return wire.ServerKeys(links=list(links), oldest=oldest.public, retired=signature)
+def only(oldest: Key, *links: trust.KeyLink, by: Key | None = None) -> trust.ServerKeys:
+    signature = (by or oldest).sign(trust.keys_retired_signed(oldest.public))
+    return trust.ServerKeys(links=list(links), oldest=oldest.public, retired=signature)
 
 
 def accepted(one: Identity) -> list[str]:
@@ -54,7 +56,7 @@ class Server:
         if len(self.keys) - self.retired > 1:
             self.retired += 1
             left = self.keys[self.retired]
-            self.ended = left.sign(wire.keys_retired_signed(left.public))
+            self.ended = left.sign(trust.keys_retired_signed(left.public))
 
     @property
     def chain(self) -> Chain:
@@ -96,16 +98,16 @@ def test_whoever_says_hello_ends_with_the_keys_that_count(steps: list[str]) -> N
 @pytest.mark.parametrize(
     "forged",
     [
-        wire.ServerKeys(links=[link(key(1), key(9), by=key(9))]),
-        wire.ServerKeys(links=[link(key(1), key(9), by=key(8))]),
-        wire.ServerKeys(links=[link(key(1), key(2)), link(key(2), key(9), by=key(1))]),
-        wire.ServerKeys(links=[wire.KeyLink(previous=key(1).public, public_key=b"short", signature=b"")]),
+        trust.ServerKeys(links=[link(key(1), key(9), by=key(9))]),
+        trust.ServerKeys(links=[link(key(1), key(9), by=key(8))]),
+        trust.ServerKeys(links=[link(key(1), key(2)), link(key(2), key(9), by=key(1))]),
+        trust.ServerKeys(links=[trust.KeyLink(previous=key(1).public, public_key=b"short", signature=b"")]),
         only(key(2), link(key(1), key(2)), by=key(1)),
         only(key(1), by=key(2)),
-        wire.ServerKeys(links=[link(key(1), key(number)) for number in range(2, MOST_KEYS + 3)]),
+        trust.ServerKeys(links=[link(key(1), key(number)) for number in range(2, MOST_KEYS + 3)]),
     ],
 )
-def test_what_no_key_that_counts_has_signed_changes_nothing(forged: wire.ServerKeys) -> None:
+def test_what_no_key_that_counts_has_signed_changes_nothing(forged: trust.ServerKeys) -> None:
     """A link or an end that the right key has not signed is refused, and so is all that came with it."""
     with pytest.raises(ServerKeysRefusedError):
         following(identity(key(1)), forged)
@@ -115,7 +117,7 @@ def test_a_key_that_is_over_announces_and_ends_nothing() -> None:
     """Leaked, it finds no ear: its links are passed over, and so is an end in its name."""
     agent = following(identity(key(1)), only(key(2), link(key(1), key(2))))
     assert accepted(agent) == [key(2).public_hex]
-    for forged in (wire.ServerKeys(links=[link(key(1), key(9))]), only(key(1)), only(key(9), link(key(1), key(9)))):
+    for forged in (trust.ServerKeys(links=[link(key(1), key(9))]), only(key(1)), only(key(9), link(key(1), key(9)))):
         assert following(agent, forged) is agent
     assert not agent.verifies(key(1).sign(b"x"), b"", b"x")
     assert not agent.knows(key(1).name)
@@ -123,7 +125,7 @@ def test_a_key_that_is_over_announces_and_ends_nothing() -> None:
 
 def test_another_branch_of_an_old_key_ends_with_it() -> None:
     """While both count, a thief of the old key could have announced one of their own: retiring the old one ends it."""
-    agent = following(identity(key(1)), wire.ServerKeys(links=[link(key(1), key(9)), link(key(9), key(8))]))
+    agent = following(identity(key(1)), trust.ServerKeys(links=[link(key(1), key(9)), link(key(9), key(8))]))
     agent = following(agent, only(key(2), link(key(1), key(2))))
     assert accepted(agent) == [key(2).public_hex]
 
@@ -131,10 +133,10 @@ def test_another_branch_of_an_old_key_ends_with_it() -> None:
 def test_a_signature_for_something_else_announces_nothing() -> None:
     """An order's signature, or an end's, is no link's: each has a context of its own."""
     said = key(1).public + key(9).public
-    for context in (wire.SIGNING_CONTEXT, wire.KEYS_RETIRED_CONTEXT, wire.TRUST_CONTEXT, b""):
-        forged = wire.KeyLink(previous=key(1).public, public_key=key(9).public, signature=key(1).sign(context + said))
+    for context in (wire.SIGNING_CONTEXT, trust.KEYS_RETIRED_CONTEXT, trust.TRUST_CONTEXT, b""):
+        forged = trust.KeyLink(previous=key(1).public, public_key=key(9).public, signature=key(1).sign(context + said))
         with pytest.raises(ServerKeysRefusedError):
-            following(identity(key(1)), wire.ServerKeys(links=[forged]))
+            following(identity(key(1)), trust.ServerKeys(links=[forged]))
 
 
 def test_an_identity_from_before_there_were_several_keys_is_read(tmp_path: Path) -> None:
@@ -142,6 +144,6 @@ def test_an_identity_from_before_there_were_several_keys_is_read(tmp_path: Path)
     before = msgspec.to_builtins(identity(key(1)))
     del before["server_keys"]
     (tmp_path / "identity.json").write_bytes(msgspec.json.encode(before))
-    agent = following(Identity.load(tmp_path), wire.ServerKeys(links=[link(key(1), key(2))]))
+    agent = following(Identity.load(tmp_path), trust.ServerKeys(links=[link(key(1), key(2))]))
     agent.save(tmp_path)
     assert accepted(Identity.load(tmp_path)) == [key(1).public_hex, key(2).public_hex]

@@ -30,7 +30,7 @@ from gateways.local.authority_notes import AuthorityNotes
 from gateways.local.roles import HttpService, listening_socket
 from gateways.tls import Pair
 from projections.agents import Unaware
-from schema import wire
+from schema import trust, wire
 from schema.authorities import certificates
 from tests.gateway.harness import Fleet
 from tests.gateway.test_agent_keys import RealAgent, succeeded
@@ -193,5 +193,5 @@ def test_the_log_ends_with_what_is_seen(looks: list[tuple[list[str], int]]) -> N
 
 def test_the_answer_is_small_enough_to_be_read() -> None:
     """A hundred rotations and two authorities are far below what an agent reads."""
-    link = wire.KeyLink(previous=bytes(32), public_key=bytes(32), signature=bytes(64))
-    assert len(wire.encode(wire.ServerKeys(links=[link] * 100))) < 32 * 1024
+    link = trust.KeyLink(previous=bytes(32), public_key=bytes(32), signature=bytes(64))
+    assert len(wire.encode(trust.ServerKeys(links=[link] * 100))) < 32 * 1024

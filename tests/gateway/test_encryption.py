@@ -25,7 +25,7 @@ from gateways.local.authority import SETTLED_S, Authority
 from gateways.local.server import free_port
 from gateways.local.servers import EmbeddedNats
 from gateways.tls import Authorities, Pair
-from schema import wire
+from schema import trust, wire
 from schema.authorities import certificates
 from tests.gateway.harness import Fleet
 
@@ -224,7 +224,7 @@ async def test_an_agent_is_told_of_a_new_authority_before_it_is_used(encrypted: 
         encrypted.server.reload()
         await _until_shown(encrypted)
         session = await machine.connect(encrypted.urls["tls"])
-        reply = await _hello(session, wire.trust_digest(machine.identity.server_ca, machine.identity.nats_ca))
+        reply = await _hello(session, trust.trust_digest(machine.identity.server_ca, machine.identity.nats_ca))
         await session.close()
         if reply.trust is not None:
             machine.identity = trusting(machine.identity, reply.trust)
@@ -233,7 +233,7 @@ async def test_an_agent_is_told_of_a_new_authority_before_it_is_used(encrypted: 
     (only,) = encrypted.authority.standings()
     assert only.number == 2
     session = await machine.connect(encrypted.urls["tls"])
-    reply = await _hello(session, wire.trust_digest(machine.identity.server_ca, machine.identity.nats_ca))
+    reply = await _hello(session, trust.trust_digest(machine.identity.server_ca, machine.identity.nats_ca))
     assert reply.trust is None, "what it trusts already need not be sent"
     await session.close()
 
@@ -243,17 +243,17 @@ def test_an_agent_believes_nobody_else_whom_to_trust(fleet: Fleet, encrypted: En
     machine = Machine(encrypted, UUID(int=7), bytes(32), tmp_path, encrypted.ca)
 
     def said(
-        at: datetime, *, key: Any = fleet.keys.delivery, context: bytes = wire.TRUST_CONTEXT, ca: str = encrypted.ca
-    ) -> wire.Trust:
-        body = wire.encode(wire.TrustBody(made_at=at, server_ca=ca))
-        return wire.Trust(body=body, signature=key.sign(context + body))
+        at: datetime, *, key: Any = fleet.keys.delivery, context: bytes = trust.TRUST_CONTEXT, ca: str = encrypted.ca
+    ) -> trust.Trust:
+        body = wire.encode(trust.TrustBody(made_at=at, server_ca=ca))
+        return trust.Trust(body=body, signature=key.sign(context + body))
 
     early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
     for wrong in (
         said(late, key=fleet.keys.gateway),
         said(late, context=wire.SIGNING_CONTEXT),
         said(late, ca="no certificate"),
-        wire.Trust(body=b"\xc1", signature=fleet.keys.delivery.sign(wire.TRUST_CONTEXT + b"\xc1")),
+        trust.Trust(body=b"\xc1", signature=fleet.keys.delivery.sign(trust.TRUST_CONTEXT + b"\xc1")),
         said(datetime(2026, 1, 1)),  # noqa: DTZ001 -- that is what is wrong with it
     ):
         with pytest.raises(TrustRefusedError):
