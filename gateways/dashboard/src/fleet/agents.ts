@@ -17,7 +17,9 @@ export const COUNTS = "agent-counts";
 const PAGE = 60;
 /** So many pages are asked for anew when something joins or leaves; of a longer list the person decides. */
 const RENEWED_PAGES = 3;
+/** So long changes are gathered, once there are many; the first after a quiet while shows at once. */
 const BATCH_MS = 400;
+const AT_ONCE_MS = 30;
 /** Each letter that is typed asks for a list of its own; those that nobody looks at are soon let go of. */
 const KEPT_MS = 30_000;
 const JOIN_MS = 1_000;
@@ -117,10 +119,12 @@ export function useLiveAgents(): void {
   useEffect(() => {
     let batch: ReturnType<typeof setTimeout> | null = null;
     let renewal: ReturnType<typeof setTimeout> | null = null;
+    let lastFlush = 0;
     let lastRenewal = 0;
     let joined = false;
     const flush = (): void => {
       batch = null;
+      lastFlush = Date.now();
       const changes = waiting.current;
       waiting.current = new Map();
       const changed = (agent: Agent): Agent =>
@@ -156,7 +160,7 @@ export function useLiveAgents(): void {
       const change = id === null ? null : changeBy(event);
       if (id !== null && change !== null) {
         waiting.current.set(id, [...(waiting.current.get(id) ?? []), change]);
-        batch ??= setTimeout(flush, BATCH_MS);
+        batch ??= setTimeout(flush, Math.max(AT_ONCE_MS, lastFlush + BATCH_MS - Date.now()));
       }
       if (id !== null && MOVING.has(event.type) && attended())
         void client.invalidateQueries({ queryKey: ["agent", id] });
