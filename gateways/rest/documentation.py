@@ -1,7 +1,9 @@
 """``/openapi.json`` and ``/docs``: a page for people, served by us whole, without a script or a foreign host."""
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -18,18 +20,37 @@ _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'n
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
+class _Rendered:
+    """What is said of some routes, made when somebody first asks for it: a start need not wait for that."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = routes
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        return build_document(self._routes)
+
+    @cached_property
+    def source(self) -> bytes:
+        return msgspec.json.encode(self._document)
+
+    @cached_property
+    def page(self) -> bytes:
+        return "".join(_page(self._document, self._routes)).encode()
+
+
 def documentation(routes: Sequence[Route]) -> list[StarletteRoute]:
     """The routes that describe the others; rendered once."""
-    document = build_document(routes)
-    source = msgspec.json.encode(document)
-    page = "".join(_page(document, routes)).encode()
+    rendered = _Rendered(routes)
     style = files("gateways.rest").joinpath("docs.css").read_bytes()
     headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
 
     async def openapi_json(_request: Request) -> Response:
+        source = await asyncio.to_thread(lambda: rendered.source)
         return Response(source, media_type="application/json")
 
     async def docs(_request: Request) -> Response:
+        page = await asyncio.to_thread(lambda: rendered.page)
         return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
     async def docs_css(_request: Request) -> Response:
