@@ -45,6 +45,7 @@ class Permission(enum.StrEnum):
     PEOPLE_SEE = "people.see", "See users, service accounts, roles and API keys."
     USERS_MANAGE = "users.manage", "Add, change, disable and enable users and service accounts, and grant them roles."
     ROLES_MANAGE = "roles.manage", "Make, change and retire roles."
+    PLATFORM_SEE = "platform.see", "See how Fleetlog's own servers, processes and read models fare."
     APPROVALS_SEE = "approvals.see", "See requests that wait for another person, and take back one's own."
     APPROVALS_DECIDE = "approvals.decide", "Approve and refuse what others ask for, where one might do it as well."
     KEYS_MANAGE = "keys.manage", "Make and revoke API keys."

@@ -109,6 +109,7 @@ _SEEN_BY_ALL = frozenset(
         P.APPROVALS_SEE,
         P.SECRETS_SEE,
         P.FORWARDING_SEE,
+        P.PLATFORM_SEE,
     }
 )
 _WORK = frozenset(

@@ -62,6 +62,7 @@ from gateways.rest.parts import People, Readiness, Service
 from gateways.rest.rates import FAILED, FailureLimit, Rates, SharedRates
 from gateways.settings import Settings, need
 from gateways.sso import sso_terms
+from gateways.status import Glances, collect
 from gateways.tls import Authorities
 from projections.approvals import due
 from projections.catalog import INLINE, list_status
@@ -279,6 +280,7 @@ def build_api(settings: Settings) -> Starlette:
             waiter=waiter,
             authenticator=authenticator,
             people=_people(parts, rows, guesses, bus),
+            status=Glances(partial(collect, settings), time.monotonic),
             clock=utc_now,
             new_id=new_id,
             live=live,

@@ -18,7 +18,7 @@ from command_bus.worker import QueueDepth, queue_depths
 from gateways.agents.greeting import greetings
 from gateways.local.roles import Role
 from gateways.local.roster import ProcessRow, list_processes
-from gateways.settings import Settings, mask_url, need
+from gateways.settings import Settings, SettingsError, mask_url, need
 from gateways.tls import Authorities, CertificateError, own_name
 from projections.agents import AgentCounts, count_agents
 from projections.catalog import list_status
@@ -32,6 +32,9 @@ MAX_LAG_AGE_S = 30.0
 """A projection that is behind and has not moved for so long is not fine."""
 MAX_DESTINATIONS = 500
 """So many are shown."""
+GLANCE_S = 2.0
+"""So long what was seen counts as what is."""
+_SERVER = "SELECT now(), current_setting('server_version'), pg_database_size(current_database())"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -113,6 +116,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     forwarding: list[Forwarded]
     pending: Depths | None
     """The commands that wait, over all agents; None when Postgres is away."""
+    database_bytes: int | None
+    """What the database takes on disk; None when Postgres is away."""
     queues: list[QueueDepth]
     agents: AgentCounts | None
 
@@ -149,6 +154,7 @@ class _Read(msgspec.Struct, frozen=True):
     forwarding: list[Forwarded]
     pending: Depths
     agents: AgentCounts
+    database_bytes: int
     now: datetime
 
 
@@ -160,7 +166,6 @@ async def collect(settings: Settings) -> Status:
     """
     postgres_url = need(settings.postgres_url, "postgres_url")
     nats_urls = need(settings.nats_url, "nats_url")
-    redis_url = need(settings.redis_url, "redis_url")
     read: list[_Read] = []
     queues: list[QueueDepth] = []
 
@@ -169,7 +174,7 @@ async def collect(settings: Settings) -> Status:
         return f"Postgres {read[0].version}"
 
     async def valkey() -> str:
-        queues.extend(await queue_depths(redis_url, timeout_s=TIMEOUT_S))
+        queues.extend(await queue_depths(need(settings.redis_url, "redis_url"), timeout_s=TIMEOUT_S))
         return "answers"
 
     parts = list(
@@ -195,6 +200,7 @@ async def collect(settings: Settings) -> Status:
         chain=chain,
         forwarding=forwarding,
         pending=told.pending if told is not None else None,
+        database_bytes=told.database_bytes if told is not None else None,
         queues=queues,
         agents=told.agents if told is not None else None,
     )
@@ -207,7 +213,7 @@ async def _look(name: str, probe: Callable[[], Awaitable[str]]) -> Part:
             detail = await probe()
     except TimeoutError:
         return Part(name, ok=False, detail=f"no answer within {TIMEOUT_S:g} s")
-    except (psycopg.Error, OSError, httpx2.HTTPError, CertificateError, ValueError) as error:
+    except (psycopg.Error, OSError, httpx2.HTTPError, CertificateError, SettingsError, ValueError) as error:
         return Part(name, ok=False, detail=" ".join(str(error).split()) or type(error).__name__)
     return Part(name, ok=True, detail=detail, latency_ms=round((time.perf_counter() - began) * 1000, 1))
 
@@ -215,8 +221,8 @@ async def _look(name: str, probe: Callable[[], Awaitable[str]]) -> Part:
 async def _read(url: str) -> _Read:
     conninfo = app_conninfo(url, name="fleetlog-status")
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-        row = await (await connection.execute("SELECT now(), current_setting('server_version')")).fetchone()
-        now, version = row or (None, "")
+        row = await (await connection.execute(_SERVER)).fetchone()
+        now, version, size = row or (None, "", 0)
         return _Read(
             version=str(version).partition(" ")[0],
             processes=await list_processes(connection),
@@ -225,6 +231,7 @@ async def _read(url: str) -> _Read:
             forwarding=await _forwarding(connection),
             pending=await pending_depths(connection),
             agents=await count_agents(connection, client_ids=None),
+            database_bytes=size,
             now=now,
         )
 
@@ -340,6 +347,29 @@ def _chained(chain: ChainStatus) -> Chained:
         checkpointed_at=chain.checkpointed_at,
         exported={one.kind: one.checkpoint for one in chain.exports},
     )
+
+
+class Glances:
+    """One look for all who ask within a moment: a page that many leave open costs the servers no more than one.
+
+    Args:
+        look: what to see with.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, look: Callable[[], Awaitable[Status]], clock: Callable[[], float]) -> None:
+        self._look = look
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._seen: Status | None = None
+        self._seen_at = 0.0
+
+    async def __call__(self) -> Status:
+        async with self._lock:
+            if self._seen is None or self._clock() - self._seen_at >= GLANCE_S:
+                self._seen = await self._look()
+                self._seen_at = self._clock()
+            return self._seen
 
 
 def to_json(status: Status) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import msgspec
 from gateways.cli.output import Column, Output, Row, ago
 from gateways.status import Status
 
+MB = 1_000_000
+
 
 def show(status: Status, out: Output) -> None:
     """Print every part, and what is down last, where the eye ends."""
@@ -51,6 +53,9 @@ def show(status: Status, out: Output) -> None:
              Column("oldest", lambda row: ago(row["oldest_at"]))],
             [depths],
         )  # fmt: skip
+    if status.database_bytes is not None:
+        _section(out, "Database")
+        out.rows([Column("size", lambda row: f"{row['database_bytes'] / MB:,.1f} MB")], [document])
     if status.queues:
         _section(out, "Background work")
         out.rows([_cell(name, name) for name in ("name", "waiting", "active", "scheduled", "dead")], document["queues"])

@@ -96,6 +96,7 @@ _TAGS = {
     "People": "Users, service accounts and roles: who may do what, and over what.",
     "Approvals": "What waits for another person, where a role asks for one.",
     "API keys": "What programs call with.",
+    "Platform": "How Fleetlog itself fares.",
     "Session": "People who log in: with a password and a second factor, and a session that ends.",
 }
 _ABOUT = """\

@@ -25,6 +25,7 @@ from domain.ids import UserId
 from gateways.rest.admission import Limits
 from gateways.rest.guesses import Guesses
 from gateways.rest.rates import FailureLimit, Rates
+from gateways.status import Status
 from schema import wire
 
 MIB = 1024 * 1024
@@ -131,6 +132,8 @@ class ApiParts:
     authenticator: Authenticator
     read_output: OutputReader
     people: People
+    status: Callable[[], Awaitable[Status]]
+    """Looks at every part of the platform; never raises because one is away."""
     clock: Clock
     new_id: NewId
     live: Live | None = None

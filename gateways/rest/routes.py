@@ -20,6 +20,7 @@ from gateways.rest import (
     secrets,
     sessions,
     sso,
+    status,
     timelines,
     tokens,
     users,
@@ -49,4 +50,5 @@ ROUTES: tuple[Route, ...] = (
     *secrets.ROUTES,
     *fields.ROUTES,
     *destinations.ROUTES,
+    *status.ROUTES,
 )

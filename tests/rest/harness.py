@@ -55,6 +55,8 @@ from gateways.rest.parts import ApiParts, People, Readiness, Service
 from gateways.rest.problems import MEDIA_TYPE, Problem
 from gateways.rest.route import API, JSON, Route
 from gateways.rest.routes import ROUTES
+from gateways.settings import Settings
+from gateways.status import Glances, collect
 from projections.catalog import INLINE
 from projections.rollout_reads import RolloutReader
 from projections.runner import Projector
@@ -308,6 +310,12 @@ async def sse(response: httpx2.Response) -> AsyncIterator[tuple[str | None, str,
             event[name] = event[name] + "\n" + value.lstrip(" ") if name == "data" and name in event else value[1:]
 
 
+def alone(url: Any, **more: Any) -> Settings:
+    """An installation with this database, in which nothing else is up, unless it is said where that is."""
+    nobody = {"nats_url": "nats://127.0.0.1:1", "redis_url": "redis://127.0.0.1:1/0", "listen_port": 1}
+    return Settings(**({"postgres_url": str(url)} | nobody | more))
+
+
 @asynccontextmanager
 async def composed(
     url: str,
@@ -369,6 +377,7 @@ async def composed(
         waiter=waiter,
         authenticator=Authenticator(log, rows),
         people=people,
+        status=Glances(partial(collect, alone(url)), time.monotonic),
         read_output=partial(read_output, pool),
         clock=clock,
         new_id=new_id,

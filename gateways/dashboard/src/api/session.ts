@@ -47,6 +47,12 @@ export function useMay(): (permission: Permission) => boolean {
   return (permission) => me?.may.some((one) => one.permission === permission) ?? false;
 }
 
+/** Whether the person may do something over everything, as what belongs to no client asks for. */
+export function useMayEverywhere(): (permission: Permission) => boolean {
+  const me = useMe();
+  return (permission) => me?.may.some((one) => one.permission === permission && one.over.everything) ?? false;
+}
+
 /** Go on after an answer that began, renewed or ended a session. */
 export function useSessionChanged(): (csrf: string | null) => Promise<void> {
   const client = useQueryClient();

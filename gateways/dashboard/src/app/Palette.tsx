@@ -4,7 +4,7 @@ import { useLocation } from "wouter";
 import { api, ask } from "../api/client";
 import { type Permission, useMay } from "../api/session";
 import { AgentStatus } from "../ui/Status";
-import { ACTIONS, ENTRIES } from "./pages";
+import { ACTIONS, ENTRIES, hasUse } from "./pages";
 
 /** Whether the palette is open; Ctrl-K opens and closes it. */
 export function usePalette() {
@@ -49,8 +49,8 @@ export function Palette({ onClose }: { onClose: () => void }) {
     element?.showModal();
     return () => element?.close();
   }, []);
-  const named = (entry: { label: string; needs: Permission }): boolean =>
-    may(entry.needs) && entry.label.toLowerCase().includes(wanted.toLowerCase());
+  const named = (entry: { label: string; needs: Permission; or?: readonly Permission[] }): boolean =>
+    hasUse(entry, may) && entry.label.toLowerCase().includes(wanted.toLowerCase());
   const pages: Choice[] = [
     ...ENTRIES.filter(named).map(({ path, label }) => ({ id: label, label, more: "page", path })),
     ...ACTIONS.filter(named).map(({ path, label }) => ({ id: label, label, more: "do", path })),

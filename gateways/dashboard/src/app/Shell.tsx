@@ -13,7 +13,7 @@ import { useKeys } from "./keys";
 import { NotFound } from "./NotFound";
 import { Palette, usePalette } from "./Palette";
 import { Proof } from "./Proof";
-import { ENTRIES, PAGES } from "./pages";
+import { ENTRIES, hasUse, PAGES } from "./pages";
 import { type Theme, useTheme } from "./theme";
 
 const THEMES: Record<Theme, [Theme, string]> = {
@@ -72,7 +72,7 @@ function Entries() {
   const may = useMay();
   return (
     <ul className="entries">
-      {ENTRIES.filter((entry) => may(entry.needs)).map((entry) => {
+      {ENTRIES.filter((entry) => hasUse(entry, may)).map((entry) => {
         const here =
           entry.path === "/" ? location === "/" || location.startsWith("/agents") : location.startsWith(entry.path);
         return (

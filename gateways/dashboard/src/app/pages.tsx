@@ -12,6 +12,13 @@ interface Entry {
   icon: string;
   /** Left out for whom the server would refuse all of it. */
   needs: Permission;
+  /** Or one of these, where it is several pages in one. */
+  or?: readonly Permission[];
+}
+
+/** Whether there is anything in it for whom this is asked. */
+export function hasUse({ needs, or = [] }: Pick<Entry, "needs" | "or">, may: (one: Permission) => boolean): boolean {
+  return [needs, ...or].some(may);
 }
 
 /** Every page: a path (as wouter reads it) and what shows there, loaded when it is first opened. */
@@ -24,6 +31,7 @@ export const PAGES: readonly Page[] = [
   { path: "/rollouts", component: lazy(() => import("../rollouts/RolloutsPage")) },
   { path: "/rollouts/:id", component: lazy(() => import("../rollouts/RolloutPage")) },
   { path: "/activity/:position?", component: lazy(() => import("../activity/ActivityPage")) },
+  { path: "/admin/:tab?", component: lazy(() => import("../admin/AdminPage")) },
   { path: "/add", component: lazy(() => import("../start/AddPage")) },
 ];
 
@@ -41,4 +49,11 @@ export const ENTRIES: readonly Entry[] = [
   { path: "/rollouts", label: "Rollouts", icon: "≫", needs: "rollouts.see" },
   { path: "/scripts", label: "Scripts", icon: "❯", needs: "scripts.see" },
   { path: "/activity", label: "Activity", icon: "≡", needs: "events.see" },
+  {
+    path: "/admin",
+    label: "Admin",
+    icon: "⚙",
+    needs: "platform.see",
+    or: ["people.see", "enrollment.see", "secrets.see"],
+  },
 ];
