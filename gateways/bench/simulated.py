@@ -69,6 +69,9 @@ class SimulatedAgent:
         answer: what it says to a delivery; without it, every order is accepted and remembered.
     """
 
+    version = VERSION
+    """Of its program, as it says hello."""
+
     def __init__(self, identity: SimulatedIdentity, server_key: bytes, *, answer: Answer | None = None) -> None:
         self.agent_id = identity.agent_id
         self.key = identity.key
@@ -120,7 +123,7 @@ class SimulatedAgent:
         return bytes(reply.data)
 
     async def hello(self, timeout_s: float = 10.0) -> wire.UplinkReply:
-        return await self.ask(wire.Hello(agent_version=VERSION, sent_at=datetime.now(UTC)), timeout_s)
+        return await self.ask(wire.Hello(agent_version=self.version, sent_at=datetime.now(UTC)), timeout_s)
 
     async def finish(self, order: wire.Order, outcome: str = "succeeded") -> wire.UplinkReply:
         now = datetime.now(UTC)

@@ -12,9 +12,13 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave it running for a look around, until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Then leave a fleet to look at, until Ctrl-C.")] = False,
 ) -> None:
-    """Bring up a whole Fleetlog in a temporary folder, put it through accidents, and compare with what was promised."""
+    """Bring up a whole Fleetlog in a temporary folder, put it through accidents, and compare with what was promised.
+
+    With --keep, 140 simulated machines with a history join it afterwards; it prints the dashboard's address and how to
+    log in there.
+    """
     from gateways.local.demo import run  # noqa: PLC0415 - the other commands need not wait for what only this one needs
 
     raise typer.Exit(run(keep=keep, console=Console(highlight=False)))

@@ -27,6 +27,17 @@ LONGEST_AWAY_S = 60.0
 CONNECTING = 100
 """First connections made at once: each costs the server a question to a gateway. Who lost one comes back unasked."""
 
+RAN = ("succeeded", "failed", "timed_out")
+"""Outcomes of what was begun and not called back: it may have printed something."""
+
+
+class Printed(msgspec.Struct, frozen=True):
+    """What a run left behind."""
+
+    exit_code: int | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+
 
 class World:
     """What all agents of a simulation share.
@@ -274,17 +285,19 @@ class SimulatedMachine(LightAgent):
         self._say(wire.StartedReport(command_id=order.command_id, attempt=order.attempt, started_at=begun))
         ending = self._running[order.command_id] = asyncio.Event()
         try:
-            outcome = await self.work(ending)
+            outcome = await self.work(order, ending)
         finally:
             del self._running[order.command_id]
         self._report(order, outcome, begun)
 
-    async def work(self, ending: asyncio.Event) -> str:
+    async def work(self, order: wire.Order, ending: asyncio.Event) -> str:
         """What a run takes; returns its outcome.
 
         Args:
+            order: what is run.
             ending: set when it is to be cancelled.
         """
+        del order  # whatever it is
         try:
             async with asyncio.timeout(self._world.around(self._world.plan.run_s)):
                 await ending.wait()
@@ -292,21 +305,27 @@ class SimulatedMachine(LightAgent):
             return "failed" if self._world.random.random() < self._world.plan.failing else "succeeded"
         return "cancelled"
 
+    def printed(self, order: wire.Order, outcome: str) -> Printed:
+        """What a run left behind that came to an end of its own."""
+        del order
+        return Printed(exit_code={"succeeded": 0, "failed": 1}.get(outcome), stdout=self.output)
+
     def _report(self, order: wire.Order, outcome: str, begun: datetime | None = None) -> None:
         self._world.checks.ended(self.agent_id, order, outcome)
         self._world.counts[f"outcome {outcome}"] += 1
         now = self._world.now()
-        ran = outcome in ("succeeded", "failed")
+        printed = self.printed(order, outcome) if outcome in RAN else Printed()
         self._say(
             wire.ResultReport(
                 command_id=order.command_id,
                 attempt=order.attempt,
                 outcome=outcome,
-                exit_code={"succeeded": 0, "failed": 1}.get(outcome),
+                exit_code=printed.exit_code,
                 started_at=begun,
                 finished_at=now,
                 duration_ms=int((now - begun).total_seconds() * 1000) if begun is not None else 0,
-                stdout=_stream(self.output) if ran else wire.StreamReport(),
+                stdout=_stream(printed.stdout),
+                stderr=_stream(printed.stderr),
             )
         )
 
@@ -358,6 +377,8 @@ class SimulatedMachine(LightAgent):
 
 
 def _stream(data: bytes) -> wire.StreamReport:
+    if not data:
+        return wire.StreamReport()
     return wire.StreamReport(
         size=len(data), sha256=hashlib.sha256(data).hexdigest(), tail=data, inline=zlib.compress(data)
     )

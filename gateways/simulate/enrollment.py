@@ -45,7 +45,7 @@ async def enroll(api: Poster, count: int, tokens: Sequence[str]) -> Enrolled:
 
     async def in_turn(first: int, token: str) -> list[tuple[SimulatedIdentity, wire.EnrollReply]]:
         numbers = range(first, count, len(tokens))
-        return [await asyncio.to_thread(_enroll_one, api, token, number) for number in numbers]
+        return [await asyncio.to_thread(enroll_one, api, token, hostname=f"simulated-{number}") for number in numbers]
 
     turns = await asyncio.gather(*(in_turn(first, token) for first, token in enumerate(tokens)))
     answers = [one for turn in turns for one in turn]
@@ -53,16 +53,31 @@ async def enroll(api: Poster, count: int, tokens: Sequence[str]) -> Enrolled:
     return Enrolled([identity for identity, _ in answers], bytes.fromhex(reply.server_public_key), reply.nats_urls)
 
 
-def _enroll_one(api: Poster, token: str, number: int) -> tuple[SimulatedIdentity, wire.EnrollReply]:
+def enroll_one(
+    api: Poster, token: str, *, hostname: str, platform: str = "linux", arch: str = "x86_64", version: str = VERSION
+) -> tuple[SimulatedIdentity, wire.EnrollReply]:
+    """One makes its key and comes in.
+
+    Args:
+        api: where.
+        token: lets it in.
+        hostname: what it says of itself; the fleet knows it by this.
+        platform: likewise.
+        arch: likewise.
+        version: of its program.
+
+    Returns:
+        Who it is now, and what the server answered.
+    """
     key = Ed25519PrivateKey.generate()
     request = wire.EnrollRequest(
         token=token,
         public_key=key.public_key().public_bytes_raw().hex(),
         proof=key.sign(wire.ENROLL_CONTEXT + token.encode()).hex(),
-        hostname=f"simulated-{number}",
-        platform="linux",
-        arch="x86_64",
-        agent_version=VERSION,
+        hostname=hostname,
+        platform=platform,
+        arch=arch,
+        agent_version=version,
     )
     reply = msgspec.convert(api.post("/enroll", msgspec.to_builtins(request)), wire.EnrollReply)
     return SimulatedIdentity(AgentId(reply.agent_id), key.private_bytes_raw()), reply

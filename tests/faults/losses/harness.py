@@ -66,11 +66,11 @@ class Machine(SimulatedMachine):
         self.fleet.on_received()
         return said
 
-    async def work(self, ending: asyncio.Event) -> str:
+    async def work(self, order: wire.Order, ending: asyncio.Event) -> str:
         """See `SimulatedMachine`."""
         if self.fleet.held_back is not None:
             await self.fleet.held_back.wait()
-        return await super().work(ending)
+        return await super().work(order, ending)
 
 
 class Fleet:
