@@ -47,3 +47,135 @@ async def test_who_may_see_no_part_of_it_is_not_led_there(tab: Tab, api: Api) ->
     await tab.logged_in({"role": "looker", "everything": True})
     await expect(tab.page.get_by_role("link", name="Fleet", exact=True)).to_be_visible()
     await expect(tab.page.get_by_role("link", name="Admin")).to_have_count(0)
+
+
+async def test_a_key_is_made_shown_once_and_revoked(tab: Tab, fleet: Fleet) -> None:
+    """It opens as much as was said and no more, is nowhere to be read again, and is void at a click."""
+    await tab.logged_in(path="/admin/keys")
+    page, api = tab.page, tab.api
+    await page.get_by_role("button", name="New key").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Name").fill("backup checker")
+    await dialog.get_by_label("Role").select_option(label="read-only")
+    await dialog.get_by_label("Over").select_option(label="Acme")
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Make it").click()
+    key = (await dialog.locator(".copy code").text_content()) or ""
+    client = api.client(key)
+    assert [one["id"] for one in (await client.get("/sites")).json()["items"]] == [fleet.site_id]
+    assert (await client.post("/clients", json={"name": "Mine"})).status_code == 403
+    await dialog.get_by_role("button", name="I have it").click()
+    row = page.get_by_role("row", name="backup checker")
+    await expect(row).to_contain_text("Ada")
+    await expect(row).to_contain_text("read-only over Acme")
+    assert key not in await page.content()
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+    await row.get_by_role("button", name="Revoke").click()
+    await row.get_by_role("button", name="Revoke: click again").click()
+    await expect(row).to_have_count(0)
+    assert (await client.get("/clients")).status_code == 401
+    await page.get_by_role("button", name="revoked too").click()
+    await expect(row).to_contain_text("revoked")
+
+
+async def test_a_token_is_made_shown_once_and_revoked(tab: Tab, fleet: Fleet) -> None:
+    """The list says how far each is used up; one that is revoked is among the past ones."""
+    await tab.logged_in(path="/admin/tokens")
+    page = tab.page
+    await expect(page.get_by_text("There is no token yet")).to_be_visible()
+    await page.get_by_role("button", name="New token").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("For how many machines").fill("3")
+    await dialog.get_by_label("Expires").select_option(label="in a week")
+    await dialog.get_by_label("Note").fill("new laptops")
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Make it").click()
+    await expect(dialog.locator(".copy code")).to_contain_text("flt_")
+    await dialog.get_by_role("button", name="I have it").click()
+    row = page.get_by_role("row", name="Acme / Main")
+    await expect(row).to_contain_text("0 of 3")
+    await expect(row).to_contain_text("new laptops")
+    made = (await fleet.http.get("/enrollment-tokens")).json()["items"][0]
+    assert (made["max_uses"], made["site_id"]) == (3, fleet.site_id)
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+    await row.get_by_role("button", name="Revoke").click()
+    await row.get_by_role("button", name="Revoke: click again").click()
+    await expect(page.get_by_text("No token is open")).to_be_visible()
+
+
+async def test_who_may_look_alone_is_offered_no_change(tab: Tab, fleet: Fleet) -> None:
+    """An auditor sees keys and tokens, and no button that the server would refuse."""
+    await fleet.agent()
+    await tab.logged_in({"role": "auditor", "everything": True}, path="/admin/keys")
+    page = tab.page
+    await expect(page.get_by_role("row", name="admin")).to_be_visible()
+    await expect(page.get_by_role("button", name="New key")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Revoke", exact=True)).to_have_count(0)
+    await page.get_by_role("link", name="Enrollment").click()
+    await page.get_by_role("button", name="past ones too").click()
+    await expect(page.get_by_role("row", name="used up")).to_be_visible()
+    await expect(page.get_by_role("button", name="New token")).to_have_count(0)
+
+
+async def test_somebody_is_added_given_roles_and_shut_out(tab: Tab, fleet: Fleet) -> None:
+    """A person with a password to begin with; roles given and taken away hold at once; suspended, they are shut out."""
+    await tab.logged_in(path="/admin/users")
+    page = tab.page
+    await page.get_by_role("button", name="Add somebody").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Name").fill("Bob")
+    await dialog.get_by_label("Email").fill("bob@example.com")
+    await dialog.get_by_label("Role").select_option(label="helpdesk")
+    await dialog.get_by_label("Over").select_option(label="Acme / Main")
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Add", exact=True).click()
+    password = (await dialog.locator(".copy code").text_content()) or ""
+    begun = await tab.api.client("").post("/session", json={"user": "Bob", "password": password, "bearer": True})
+    assert (begun.status_code, begun.json()["pending"]) == (201, ["password", "totp"])
+    await dialog.get_by_role("button", name="Done").click()
+    row = page.get_by_role("row", name="Bob")
+    await expect(row).to_contain_text("helpdesk over Acme / Main")
+
+    await row.get_by_role("button", name="Change Bob").click()
+    await dialog.get_by_role("combobox", name="Role").select_option(label="auditor")
+    await dialog.get_by_role("button", name="Give it").click()
+    await expect(dialog.get_by_text("auditor over everything")).to_be_visible()
+    await dialog.get_by_role("button", name="Take away helpdesk over Acme / Main").click()
+    await expect(dialog.get_by_text("helpdesk over")).to_have_count(0)
+    await dialog.get_by_role("button", name="Reset second factor").click()
+    await dialog.get_by_role("button", name="Reset: click again").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("no_second_factor")
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Suspend").click()
+    await dialog.get_by_role("button", name="Suspend: click again").click()
+    await expect(dialog.get_by_role("button", name="Let in again")).to_be_visible()
+    await dialog.get_by_role("button", name="Close", exact=True).last.click()
+    await expect(row).to_contain_text("suspended")
+    bob = next(one for one in (await fleet.http.get("/users")).json()["items"] if one["name"] == "Bob")
+    assert (bob["disabled"], [one["role"] for one in bob["grants"]]) == (True, ["auditor"])
+    again = await tab.api.client("").post("/session", json={"user": "Bob", "password": password, "bearer": True})
+    assert again.status_code == 401
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+
+
+async def test_what_a_role_allows_is_said_in_words(tab: Tab) -> None:
+    """Each permission with what it is for, and the limits; who may only look is not offered to change anybody."""
+    await tab.logged_in({"role": "auditor", "everything": True}, path="/admin/roles")
+    page = tab.page
+    helpdesk = page.locator("details", has_text="helpdesk")
+    await helpdesk.locator("summary").click()
+    await expect(helpdesk).to_contain_text("No action on more than 25 machines.")
+    await expect(helpdesk).to_contain_text("Run scripts from the library.")
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+    await page.get_by_role("link", name="Users").click()
+    await expect(page.get_by_role("row", name="Ada")).to_contain_text("auditor over everything")
+    await expect(page.get_by_role("button", name="Change Ada")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Add somebody")).to_have_count(0)

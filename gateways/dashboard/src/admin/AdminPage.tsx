@@ -22,6 +22,22 @@ const TABS: readonly Tab[] = [
     everywhere: true,
     component: lazy(() => import("./HealthTab")),
   },
+  {
+    name: "users",
+    label: "Users",
+    needs: "people.see",
+    everywhere: true,
+    component: lazy(() => import("./UsersTab")),
+  },
+  {
+    name: "roles",
+    label: "Roles",
+    needs: "people.see",
+    everywhere: true,
+    component: lazy(() => import("./RolesTab")),
+  },
+  { name: "keys", label: "API keys", needs: "people.see", component: lazy(() => import("./KeysTab")) },
+  { name: "tokens", label: "Enrollment", needs: "enrollment.see", component: lazy(() => import("./TokensTab")) },
 ];
 
 /** Fleetlog itself: how it fares, and who may do what in it. */

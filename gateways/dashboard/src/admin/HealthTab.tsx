@@ -6,6 +6,7 @@ import { useAttended } from "../app/attention";
 import { Fault } from "../ui/Fault";
 import { Status } from "../ui/Status";
 import { Time } from "../ui/Time";
+import { Section } from "./parts";
 
 type Platform = components["schemas"]["StatusModel"];
 
@@ -130,7 +131,7 @@ function Processes({ seen }: { seen: Platform }) {
 
 function Projections({ seen }: { seen: Platform }) {
   return (
-    <Section title="Projections" heads={["Projection", "State", "Position", "Behind by", "Moved"]}>
+    <Known title="Projections" heads={["Projection", "State", "Position", "Behind by", "Moved"]}>
       {seen.projections.map((one) => (
         <tr key={one.name}>
           <th scope="row">{one.name}</th>
@@ -152,7 +153,7 @@ function Projections({ seen }: { seen: Platform }) {
           </td>
         </tr>
       ))}
-    </Section>
+    </Known>
   );
 }
 
@@ -168,7 +169,7 @@ function Queues({ seen }: { seen: Platform }) {
   const { pending } = seen;
   return (
     <div className="cards-2">
-      <Section title="Pending commands" heads={["Queued", "Delivered", "Running", "Machines"]}>
+      <Known title="Pending commands" heads={["Queued", "Delivered", "Running", "Machines"]}>
         {pending !== null && (
           <tr>
             <td>{pending.queued.toLocaleString()}</td>
@@ -177,8 +178,8 @@ function Queues({ seen }: { seen: Platform }) {
             <td>{pending.agents.toLocaleString()}</td>
           </tr>
         )}
-      </Section>
-      <Section title="Background work" heads={["Queue", "Waiting", "Active", "Later", "Given up"]}>
+      </Known>
+      <Known title="Background work" heads={["Queue", "Waiting", "Active", "Later", "Given up"]}>
         {seen.queues.map((one) => (
           <tr key={one.name}>
             <th scope="row">{one.name}</th>
@@ -188,7 +189,7 @@ function Queues({ seen }: { seen: Platform }) {
             <td>{one.dead}</td>
           </tr>
         ))}
-      </Section>
+      </Known>
     </div>
   );
 }
@@ -236,32 +237,21 @@ function Forwarding({ seen }: { seen: Platform }) {
   );
 }
 
-function Section({ title, heads, children }: { title: string; heads: readonly string[]; children: ReactNode }) {
+function Known({ title, heads, children }: { title: string; heads: readonly string[]; children: ReactNode }) {
   const none = children === null || children === false || (Array.isArray(children) && children.length === 0);
+  if (!none) {
+    return (
+      <Section title={title} heads={heads}>
+        {children}
+      </Section>
+    );
+  }
   return (
     <section className="card" aria-label={title}>
       <header>
         <h2>{title}</h2>
       </header>
-      {none ? (
-        <p className="muted">Not known while its server is away.</p>
-      ) : (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls sideways has to be reachable by keyboard
-        <div className="scroll-x" tabIndex={0} role="group" aria-label={`${title}, as a table`}>
-          <table className="table">
-            <thead>
-              <tr>
-                {heads.map((head) => (
-                  <th key={head} scope="col">
-                    {head}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>{children}</tbody>
-          </table>
-        </div>
-      )}
+      <p className="muted">Not known while its server is away.</p>
     </section>
   );
 }

@@ -1,0 +1,92 @@
+import type { components } from "../api/schema";
+import { usePlaces, useRoles } from "./list";
+
+type Given = components["schemas"]["GrantModel"];
+export type Grant = components["schemas"]["Grant"];
+
+/** "operator over Acme". */
+export function GrantList({ grants, none }: { grants: readonly Given[]; none: string }) {
+  const places = usePlaces();
+  if (grants.length === 0) return <span className="muted">{none}</span>;
+  return (
+    <ul className="plain-list">
+      {grants.map((one) => {
+        const over = [...one.clients.map(places.client), ...one.sites.map(places.site)];
+        return (
+          <li key={`${one.role_id} ${over.join()}`}>
+            <strong>{one.role ?? "an unknown role"}</strong>{" "}
+            <span className="muted">over {one.everything ? "everything" : over.join(", ") || "nothing"}</span>
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+/** Over what a grant is: as the value of the choice, "everything", "client ID" or "site ID". */
+export function placed(role: string, over: string): Grant {
+  const [kind, id] = over.split(" ");
+  if (kind === "client" && id !== undefined) return { role, everything: false, clients: [id], sites: [] };
+  if (kind === "site" && id !== undefined) return { role, everything: false, clients: [], sites: [id] };
+  return { role, everything: true, clients: [], sites: [] };
+}
+
+interface Props {
+  role: string;
+  over: string;
+  /** What no role at all means; without it there has to be one. */
+  none?: string;
+  onRole: (role: string) => void;
+  onOver: (over: string) => void;
+}
+
+/** A role, and over what. */
+export function GrantFields({ role, over, none, onRole, onOver }: Props) {
+  const roles = useRoles();
+  return (
+    <>
+      <label className="field">
+        <strong>Role</strong>
+        <select className="input" value={role} onChange={(event) => onRole(event.target.value)}>
+          {none !== undefined && <option value="">{none}</option>}
+          {roles.map((one) => (
+            <option key={one.id} value={one.id}>
+              {one.name}
+            </option>
+          ))}
+        </select>
+      </label>
+      {role !== "" && <OverField over={over} label="Over" everything="everything" onOver={onOver} />}
+    </>
+  );
+}
+
+interface OverProps {
+  over: string;
+  label: string;
+  everything: string;
+  onOver: (over: string) => void;
+}
+
+/** Everything, a client or a site. */
+export function OverField({ over, label, everything, onOver }: OverProps) {
+  const { clients, sites, site } = usePlaces();
+  return (
+    <label className="field">
+      <strong>{label}</strong>
+      <select className="input" value={over} onChange={(event) => onOver(event.target.value)}>
+        <option value="everything">{everything}</option>
+        {clients.map((one) => (
+          <option key={one.id} value={`client ${one.id}`}>
+            {one.name}
+          </option>
+        ))}
+        {sites.map((one) => (
+          <option key={one.id} value={`site ${one.id}`}>
+            {site(one.id)}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}

@@ -1,0 +1,222 @@
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { api, ask } from "../api/client";
+import type { components } from "../api/schema";
+import { useMayEverywhere, useMe } from "../api/session";
+import { useChange } from "../app/change";
+import { Button } from "../ui/Button";
+import { Dialog } from "../ui/Dialog";
+import { Fault } from "../ui/Fault";
+import { Field } from "../ui/Field";
+import { Status } from "../ui/Status";
+import { SureButton } from "../ui/SureButton";
+import { Time } from "../ui/Time";
+import { toast, toastError } from "../ui/Toasts";
+import { GrantFields, GrantList, placed } from "./Grants";
+import { inDays, useList } from "./list";
+import { More, Once, Table, waitingSecret } from "./parts";
+
+type Key = components["schemas"]["ApiKeyModel"];
+
+/** What programs call with. */
+export default function KeysTab() {
+  const manage = useMayEverywhere()("keys.manage");
+  const [making, setMaking] = useState(false);
+  const [voided, setVoided] = useState(false);
+  const { pages, items, again } = useList("api-keys", ["ApiKey"], (query) =>
+    ask(api.GET("/api/v1/api-keys", { params: { query } })),
+  );
+  const shown = items.filter((one) => voided || !one.revoked);
+  return (
+    <>
+      <div className="row wrap">
+        <p className="muted grow">A key does what its owner may at that moment, or less. It is shown once.</p>
+        <button type="button" className="chip" aria-pressed={voided} onClick={() => setVoided(!voided)}>
+          revoked too
+        </button>
+        {manage && (
+          <Button look="primary" onClick={() => setMaking(true)}>
+            New key
+          </Button>
+        )}
+      </div>
+      <Fault error={pages.error} retry={() => pages.refetch()} />
+      {pages.isSuccess && shown.length === 0 && (
+        <div className="empty">
+          <h2>{items.length > 0 ? "Every key is revoked" : "There is no key yet"}</h2>
+          <p>Programs call with a key. People log in instead.</p>
+        </div>
+      )}
+      {shown.length > 0 && (
+        <div className="card">
+          <Table title="API keys" heads={["Name", "Owner", "May", "Last used", "Expires", ""]}>
+            {shown.map((one) => (
+              <Row key={one.id} item={one} manage={manage} onDone={again} />
+            ))}
+          </Table>
+        </div>
+      )}
+      <More of={pages} />
+      {making && (
+        <NewKey
+          onClose={() => {
+            setMaking(false);
+            void again();
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+function Row({ item, manage, onDone }: { item: Key; manage: boolean; onDone: () => unknown }) {
+  const path = { key_id: item.id };
+  const revoke = useChange(
+    () => ask(api.POST("/api/v1/api-keys/{key_id}/revoke", { params: { path }, body: { reason: "" } })),
+    () => {
+      toast(`${item.name} opens nothing any more.`);
+      return onDone();
+    },
+  );
+  const over = item.expires_at !== null && Date.parse(item.expires_at) < Date.now();
+  return (
+    <tr>
+      <th scope="row">{item.name}</th>
+      <td>{item.owner ?? <span className="muted">nobody</span>}</td>
+      <td>
+        {item.grants === null ? (
+          <span className="muted">all that its owner may</span>
+        ) : (
+          <GrantList grants={item.grants} none="nothing" />
+        )}
+      </td>
+      <td>
+        <Time at={item.last_used_at} />
+      </td>
+      <td>
+        {over ? (
+          <Status tone="warn" shape="clock">
+            expired
+          </Status>
+        ) : (
+          <Time at={item.expires_at} />
+        )}
+      </td>
+      <td>
+        {item.revoked ? (
+          <Status tone="off" shape="cross">
+            revoked
+          </Status>
+        ) : (
+          manage && (
+            <SureButton
+              sure="Revoke: click again"
+              busy={revoke.isPending}
+              onClick={() => revoke.mutate(undefined, { onError: toastError })}
+            >
+              Revoke
+            </SureButton>
+          )
+        )}
+      </td>
+    </tr>
+  );
+}
+
+function NewKey({ onClose }: { onClose: () => void }) {
+  const me = useMe();
+  const everyone = useMayEverywhere()("people.see");
+  const [name, setName] = useState("");
+  const [owner, setOwner] = useState(me?.user_id ?? "");
+  const [role, setRole] = useState("");
+  const [over, setOver] = useState("everything");
+  const [days, setDays] = useState("90");
+  const users = useQuery({
+    queryKey: ["admin", "owners"],
+    enabled: everyone,
+    queryFn: () => ask(api.GET("/api/v1/users", { params: { query: { limit: 500 } } })),
+  });
+  const make = useChange(() =>
+    ask(
+      api.POST("/api/v1/api-keys", {
+        body: {
+          name,
+          owner_id: owner,
+          grants: role === "" ? null : [placed(role, over)],
+          expires_at: days === "" ? null : inDays(Number(days)),
+        },
+      }),
+    ),
+  );
+  const waits = waitingSecret(make.error);
+  const key = make.data?.key ?? waits;
+  if (key != null) {
+    return (
+      <Dialog title="The key" onClose={onClose} footer={<Button onClick={onClose}>I have it</Button>}>
+        <Once text={key} label="the key">
+          Copy it now: it is shown this once, and nobody can read it later.
+          {waits !== null && " It opens nothing until another person has approved it."}
+        </Once>
+      </Dialog>
+    );
+  }
+  return (
+    <Dialog
+      title="New key"
+      onClose={onClose}
+      footer={
+        <>
+          <Button onClick={onClose}>Cancel</Button>
+          <Button look="primary" type="submit" form="new-key" busy={make.isPending} disabled={owner === ""}>
+            Make it
+          </Button>
+        </>
+      }
+    >
+      <form
+        id="new-key"
+        className="stack"
+        onSubmit={(event) => {
+          event.preventDefault();
+          make.mutate();
+        }}
+      >
+        <Field
+          label="Name"
+          required
+          maxLength={200}
+          hint="What it is for: nobody sees the key itself again."
+          value={name}
+          onChange={(event) => setName(event.target.value)}
+        />
+        <label className="field">
+          <strong>Owner</strong>
+          <select className="input" value={owner} onChange={(event) => setOwner(event.target.value)}>
+            {owner === "" && <option value="">Choose one</option>}
+            {(users.data?.items ?? [])
+              .filter((one) => !one.disabled)
+              .map((one) => (
+                <option key={one.id} value={one.id}>
+                  {one.name}
+                  {one.kind === "service" ? " (service account)" : ""}
+                </option>
+              ))}
+            {!everyone && me?.user_id != null && <option value={me.user_id}>{me.name ?? "yourself"}</option>}
+          </select>
+        </label>
+        <GrantFields role={role} over={over} none="all that its owner may" onRole={setRole} onOver={setOver} />
+        <label className="field">
+          <strong>Expires</strong>
+          <select className="input" value={days} onChange={(event) => setDays(event.target.value)}>
+            <option value="1">in a day</option>
+            <option value="30">in 30 days</option>
+            <option value="90">in 90 days</option>
+            <option value="365">in a year</option>
+            <option value="">never</option>
+          </select>
+        </label>
+        <Fault error={make.error} />
+      </form>
+    </Dialog>
+  );
+}

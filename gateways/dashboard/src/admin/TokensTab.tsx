@@ -1,0 +1,200 @@
+import { useState } from "react";
+import { api, ask } from "../api/client";
+import type { components } from "../api/schema";
+import { useMay } from "../api/session";
+import { useChange } from "../app/change";
+import { Button } from "../ui/Button";
+import { Dialog } from "../ui/Dialog";
+import { Fault } from "../ui/Fault";
+import { Field } from "../ui/Field";
+import { Status } from "../ui/Status";
+import { SureButton } from "../ui/SureButton";
+import { Time } from "../ui/Time";
+import { toast, toastError } from "../ui/Toasts";
+import { inDays, useList, usePlaces } from "./list";
+import { More, Once, Table } from "./parts";
+
+type Token = components["schemas"]["TokenModel"];
+
+/** What lets machines in. */
+export default function TokensTab() {
+  const manage = useMay()("enrollment.manage");
+  const [making, setMaking] = useState(false);
+  const [past, setPast] = useState(false);
+  const { pages, items, again } = useList("tokens", ["EnrollmentToken", "AgentEnrolled"], (query) =>
+    ask(api.GET("/api/v1/enrollment-tokens", { params: { query } })),
+  );
+  const shown = items.filter((one) => past || state(one) === "open");
+  return (
+    <>
+      <div className="row wrap">
+        <p className="muted grow">A token lets so many machines into one site, until a date. Its text is shown once.</p>
+        <button type="button" className="chip" aria-pressed={past} onClick={() => setPast(!past)}>
+          past ones too
+        </button>
+        {manage && (
+          <Button look="primary" onClick={() => setMaking(true)}>
+            New token
+          </Button>
+        )}
+      </div>
+      <Fault error={pages.error} retry={() => pages.refetch()} />
+      {pages.isSuccess && shown.length === 0 && (
+        <div className="empty">
+          <h2>{items.length > 0 ? "No token is open" : "There is no token yet"}</h2>
+          <p>Nothing can enroll just now. The machines that did stay as they are.</p>
+        </div>
+      )}
+      {shown.length > 0 && (
+        <div className="card">
+          <Table title="Enrollment tokens" heads={["Site", "State", "Used", "Expires", "Note", "Made", ""]}>
+            {shown.map((one) => (
+              <Row key={one.id} item={one} manage={manage} onDone={again} />
+            ))}
+          </Table>
+        </div>
+      )}
+      <More of={pages} />
+      {making && (
+        <NewToken
+          onClose={() => {
+            setMaking(false);
+            void again();
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+/** Why it lets nobody in any more, or that it does. */
+function state(token: Token): "open" | "revoked" | "used up" | "expired" {
+  if (token.revoked) return "revoked";
+  if (token.uses >= token.max_uses) return "used up";
+  return Date.parse(token.expires_at) < Date.now() ? "expired" : "open";
+}
+
+function Row({ item, manage, onDone }: { item: Token; manage: boolean; onDone: () => unknown }) {
+  const places = usePlaces();
+  const path = { token_id: item.id };
+  const revoke = useChange(
+    () => ask(api.POST("/api/v1/enrollment-tokens/{token_id}/revoke", { params: { path }, body: { reason: "" } })),
+    () => {
+      toast("The token lets nobody in any more.");
+      return onDone();
+    },
+  );
+  const now = state(item);
+  return (
+    <tr>
+      <th scope="row">{places.site(item.site_id)}</th>
+      <td>
+        <Status tone={now === "open" ? "ok" : "off"} shape={now === "open" ? "ring" : "dash"}>
+          {now}
+        </Status>
+      </td>
+      <td className="nowrap">
+        {item.uses.toLocaleString()} of {item.max_uses.toLocaleString()}
+      </td>
+      <td>
+        <Time at={item.expires_at} />
+      </td>
+      <td className="breakable">{item.note}</td>
+      <td>
+        <Time at={item.created_at} />
+      </td>
+      <td>
+        {manage && now === "open" && (
+          <SureButton
+            sure="Revoke: click again"
+            busy={revoke.isPending}
+            onClick={() => revoke.mutate(undefined, { onError: toastError })}
+          >
+            Revoke
+          </SureButton>
+        )}
+      </td>
+    </tr>
+  );
+}
+
+function NewToken({ onClose }: { onClose: () => void }) {
+  const { sites, site } = usePlaces();
+  const [chosen, setChosen] = useState("");
+  const [uses, setUses] = useState("1");
+  const [days, setDays] = useState("1");
+  const [note, setNote] = useState("");
+  const target = chosen || (sites[0]?.id ?? "");
+  const make = useChange(() =>
+    ask(
+      api.POST("/api/v1/enrollment-tokens", {
+        body: { site_id: target, max_uses: Number(uses), expires_at: inDays(Number(days)), note },
+      }),
+    ),
+  );
+  const token = make.data?.token;
+  if (token != null) {
+    return (
+      <Dialog title="The token" onClose={onClose} footer={<Button onClick={onClose}>I have it</Button>}>
+        <Once text={token} label="the token">
+          Copy it now: it is shown this once. <i>Add a machine</i> makes the whole line to type on a machine.
+        </Once>
+      </Dialog>
+    );
+  }
+  return (
+    <Dialog
+      title="New token"
+      onClose={onClose}
+      footer={
+        <>
+          <Button onClick={onClose}>Cancel</Button>
+          <Button look="primary" type="submit" form="new-token" busy={make.isPending} disabled={target === ""}>
+            Make it
+          </Button>
+        </>
+      }
+    >
+      <form
+        id="new-token"
+        className="stack"
+        onSubmit={(event) => {
+          event.preventDefault();
+          make.mutate();
+        }}
+      >
+        <label className="field">
+          <strong>Site</strong>
+          <select className="input" value={target} onChange={(event) => setChosen(event.target.value)}>
+            {sites.length === 0 && <option value="">There is no site yet</option>}
+            {sites.map((one) => (
+              <option key={one.id} value={one.id}>
+                {site(one.id)}
+              </option>
+            ))}
+          </select>
+        </label>
+        <Field
+          label="For how many machines"
+          type="number"
+          min={1}
+          max={1000000}
+          required
+          value={uses}
+          onChange={(event) => setUses(event.target.value)}
+        />
+        <label className="field">
+          <strong>Expires</strong>
+          <select className="input" value={days} onChange={(event) => setDays(event.target.value)}>
+            <option value="1">in a day</option>
+            <option value="7">in a week</option>
+            <option value="30">in 30 days</option>
+            <option value="365">in a year</option>
+          </select>
+        </label>
+        <Field label="Note" maxLength={200} value={note} onChange={(event) => setNote(event.target.value)} />
+        <Fault error={make.error} />
+      </form>
+    </Dialog>
+  );
+}
