@@ -79,8 +79,8 @@ class DemoMachine(SimulatedMachine):
     def printed(self, order: wire.Order, outcome: str) -> Printed:
         """See `SimulatedMachine`."""
         did = self._did(order)
-        if outcome == "timed_out":
-            return Printed()
+        if outcome == "timed_out" or not isinstance(wire.decode_work(order.work), wire.ScriptWork):
+            return Printed()  # ended by its timeout, or without a process
         return Printed(exit_code=did.exit_code, stdout=did.stdout.encode(), stderr=did.stderr.encode())
 
     def _did(self, order: wire.Order) -> Did:
