@@ -13,7 +13,7 @@ DASHBOARD := gateways/dashboard
 BUNDLED := $(VENV)/bundled
 NPM := $(BIN)/python -m gateways.dashboard.bundle npm run
 
-.PHONY: help demo test test-cluster test-faults lint format bench install dashboard wheel docs reference lock clean
+.PHONY: help demo test test-cluster test-faults lint format bench install dashboard wheel docs screenshots reference lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -31,6 +31,9 @@ wheel: $(VENV)/installed ## dist/fleetlog-*.whl, to install on other machines
 
 docs: $(VENV)/installed-docs ## the documentation as HTML, in docs/_build
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build
+
+screenshots: install $(VENV)/installed-dev ## the pictures in docs/images, of the demonstration's fleet; needs Chromium
+	$(BIN)/python -m docs.screenshots
 
 reference: $(VENV)/installed ## the generated pages of docs/reference, from the code
 	$(BIN)/python -m docs.generate
