@@ -203,14 +203,14 @@ Builder = Callable[[Role, Settings], Service]
 def build(role: Role, settings: Settings) -> Service:
     """Put a role together."""
     # Imported here: a process loads what its roles need, and the command line none of it.
-    from gateways import composition  # noqa: PLC0415
-
     match role:
         case Role.API:
+            from gateways.composition.api import build_api  # noqa: PLC0415
+
             PatientHttp.most_connections = allow_many_files()
             pair = listener_pair(settings, settings.listen_host)
             listener = listening_socket(settings.listen_host, settings.listen_port)
-            app = composition.build_api(settings)
+            app = build_api(settings)
             return HttpService(
                 app,
                 listener,
@@ -220,13 +220,21 @@ def build(role: Role, settings: Settings) -> Service:
                 pair=pair,
             )
         case Role.PROJECTOR:
-            return composition.build_projector(settings)
+            from gateways.composition.projector import build_projector  # noqa: PLC0415
+
+            return build_projector(settings)
         case Role.GATEWAY:
-            return composition.build_gateway(settings)
+            from gateways.composition.gateway import build_gateway  # noqa: PLC0415
+
+            return build_gateway(settings)
         case Role.WORKER:
-            return composition.build_worker(settings)
+            from gateways.composition.worker import build_worker  # noqa: PLC0415
+
+            return build_worker(settings)
         case Role.SCHEDULER:
-            return composition.build_scheduler(settings)
+            from gateways.composition.scheduler import build_scheduler  # noqa: PLC0415
+
+            return build_scheduler(settings)
 
 
 class RoleProcess:

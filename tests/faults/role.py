@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from gateways import composition
+from gateways.composition.gateway import build_gateway
 from gateways.local import roles
 from gateways.local.roles import Role, Service
 from gateways.settings import Settings, load_settings
@@ -32,7 +32,7 @@ def main(role: str, armed: Path) -> int:
 
     def build(role: Role, settings: Settings) -> Service:
         if role is Role.GATEWAY:
-            return composition.build_gateway(settings, steps=steps)
+            return build_gateway(settings, steps=steps)
         return roles.build(role, settings)
 
     return roles.serve([Role(role)], load_settings(), build)

@@ -21,7 +21,7 @@ from domain.ids import AgentId
 from gateways.agents.greeting import greeting, greetings
 from gateways.agents.live import LiveOutput
 from gateways.bench.simulated import SimulatedAgent
-from gateways.composition import RolloutProgress
+from gateways.composition.scheduler import RolloutProgress
 from gateways.local.servers import EmbeddedNats, EmbeddedNatsCluster
 from gateways.simulate.agent import SimulatedMachine, World
 from gateways.simulate.plan import Plan

@@ -15,7 +15,7 @@ from command_bus.ids import new_id, utc_now
 from command_bus.postgres import BY_INDEX, Pooled, app_conninfo
 from domain.ids import AgentId
 from gateways.agents.leases import Leases, Settlement
-from gateways.composition import build_api
+from gateways.composition.api import build_api
 from gateways.settings import Settings
 from projections.pending import counts
 from tests.projections.explaining import ExplainingCursor, nodes, tables_scanned

@@ -21,7 +21,8 @@ from command_bus.migrate import migrate
 from command_bus.pooler import PoolerError, check_addresses, prepare_login
 from command_bus.postgres import Pooled, app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
-from gateways.composition import Assembly, Parts
+from gateways.composition.api import build_bus, build_credentials
+from gateways.composition.parts import Assembly, Parts
 from gateways.local.roles import Role, RoleFailedError, RoleProcess
 from gateways.settings import load_settings
 from projections.wait import PositionWaiter
@@ -99,7 +100,7 @@ async def test_cancels_at_once_do_not_wait_for_each_other(narrow: Pooled) -> Non
     assembly = Assembly(parts.services)
     await assembly.start()
     try:
-        bus = parts.bus(waiter)
+        bus = build_bus(parts, waiter, build_credentials(parts))
         async with asyncio.timeout(PATIENCE_S):
             client = await bus.dispatch(CreateClient(name="Acme"), CALLER)
             site = await bus.dispatch(CreateSite(client_id=client.answer["id"], name="Main"), CALLER)
