@@ -179,3 +179,48 @@ async def test_what_a_role_allows_is_said_in_words(tab: Tab) -> None:
     await expect(page.get_by_role("row", name="Ada")).to_contain_text("auditor over everything")
     await expect(page.get_by_role("button", name="Change Ada")).to_have_count(0)
     await expect(page.get_by_role("button", name="Add somebody")).to_have_count(0)
+
+
+async def test_a_secret_is_set_and_removed_and_never_shown(tab: Tab, fleet: Fleet) -> None:
+    """The page says where it holds and when it was set; its value is nowhere, and what is wrong of it is said."""
+    await tab.logged_in(path="/admin/secrets")
+    page = tab.page
+    await page.get_by_role("button", name="New secret").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Name").fill("2 words")
+    await dialog.get_by_label("Value").fill("hush-hush-hush")
+    await dialog.get_by_role("button", name="Set it").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("invalid")
+    await dialog.get_by_label("Name").fill("db_password")
+    await dialog.get_by_label("Holds for").select_option(label="Acme / Main")
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Set it").click()
+    row = page.get_by_role("row", name="db_password")
+    await expect(row).to_contain_text("Acme / Main")
+    await row.get_by_role("button", name="Set another value of").click()
+    await dialog.get_by_label("Value").fill("quiet-quiet-quiet")
+    await dialog.get_by_role("button", name="Set it").click()
+    await expect(row).to_contain_text("(2 times)")
+    kept = (await fleet.http.get("/secrets")).json()["items"]
+    assert [(one["scope"], one["site_id"], one["number"]) for one in kept] == [("site", fleet.site_id, 2)]
+    assert "quiet" not in await page.content()
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+    await row.get_by_role("button", name="Remove").click()
+    await row.get_by_role("button", name="Remove: click again").click()
+    await expect(page.get_by_text("There is no secret yet")).to_be_visible()
+
+
+async def test_who_sees_one_client_sees_its_secrets_alone(tab: Tab, fleet: Fleet) -> None:
+    """Tabs of what belongs to no client are left out, and what others have is not listed."""
+    for name, scope in (("ours", {"kind": "client", "client_id": fleet.client_id}), ("theirs", {"kind": "fleet"})):
+        answer = await fleet.http.post("/secrets", json={"name": name, "value": "hush-hush-hush", "scope": scope})
+        assert answer.is_success, answer.text
+    await tab.logged_in({"role": "read-only", "clients": [fleet.client_id]}, path="/admin")
+    tabs = tab.page.get_by_role("navigation", name="Admin").get_by_role("link")
+    await expect(tabs).to_have_text(["Enrollment", "Secrets"])
+    await tab.page.get_by_role("link", name="Secrets").click()
+    await expect(tab.page.get_by_role("row", name="ours")).to_be_visible()
+    await expect(tab.page.get_by_role("row", name="theirs")).to_have_count(0)
+    await expect(tab.page.get_by_role("button", name="New secret")).to_have_count(0)

@@ -38,7 +38,13 @@ const TABS: readonly Tab[] = [
   },
   { name: "keys", label: "API keys", needs: "people.see", component: lazy(() => import("./KeysTab")) },
   { name: "tokens", label: "Enrollment", needs: "enrollment.see", component: lazy(() => import("./TokensTab")) },
+  { name: "secrets", label: "Secrets", needs: "secrets.see", component: lazy(() => import("./SecretsTab")) },
 ];
+
+/** On a phone there are more tabs than room. */
+function inView(tab: HTMLAnchorElement | null): void {
+  tab?.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
 
 /** Fleetlog itself: how it fares, and who may do what in it. */
 export default function AdminPage() {
@@ -59,7 +65,12 @@ export default function AdminPage() {
       </header>
       <nav className="tabs" aria-label="Admin">
         {open.map((one) => (
-          <Link key={one.name} href={`/admin/${one.name}`} aria-current={one === here ? "page" : undefined}>
+          <Link
+            key={one.name}
+            ref={one === here ? inView : undefined}
+            href={`/admin/${one.name}`}
+            aria-current={one === here ? "page" : undefined}
+          >
             {one.label}
           </Link>
         ))}
