@@ -128,7 +128,7 @@ async def demo_fleet(
             ids = {one.machine.name: str(one.agent_id) for one in fleet}
             with Api(Profile(api.url, login.token)) as hers:
                 await seed(hers, made, ids, off)
-            for work in (_greet(fleet), _live(api, fleet)):
+            for work in (_greet(world, fleet), _live(api, fleet)):
                 world.spawn(work)
             yield DemoFleet(fleet, login)
         finally:
@@ -186,13 +186,13 @@ async def _come(fleet: Sequence[DemoMachine]) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-async def _greet(fleet: Sequence[DemoMachine]) -> None:
-    """Everybody who is there says hello once a minute, one after the other."""
+async def _greet(world: World, fleet: Sequence[DemoMachine]) -> None:
+    """Everybody who is there says hello once a minute; nobody waits for one who is not answered."""
     while True:
         for one in fleet:
             await asyncio.sleep(HELLO_EVERY_S / len(fleet))
             if one.online.is_set():
-                await one.greet()
+                world.spawn(one.greet())
 
 
 async def _live(api: Api, fleet: Sequence[DemoMachine]) -> None:
