@@ -207,6 +207,8 @@ async def test_a_secret_is_set_and_removed_and_never_shown(tab: Tab, fleet: Flee
     assert await tab.serious_faults() == []
     await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     assert await tab.sideways() == 0
+    await page.goto("/admin/secrets")
+    await expect(page.get_by_role("link", name="Secrets")).to_be_in_viewport(ratio=0.9)
     await row.get_by_role("button", name="Remove").click()
     await row.get_by_role("button", name="Remove: click again").click()
     await expect(page.get_by_text("There is no secret yet")).to_be_visible()

@@ -49,6 +49,17 @@ def test_ready_means_that_the_first_steps_can_be_read(platform: Platform) -> Non
     assert platform.away() == set()
 
 
+def test_the_api_tells_what_status_tells(platform: Platform) -> None:
+    """The API looks with the same eyes as the command line: at every server, itself included, and every role."""
+    answer = httpx2.get(
+        f"{platform.url}/api/v1/status", headers={"Authorization": f"Bearer {platform.admin_key}"}, trust_env=False
+    ).json()
+    told = json.loads(platform.fleetlog("status", "--json").stdout)
+    assert (answer["faults"], answer["ok"], told["ok"]) == ([], True, True)
+    for name, key in (("parts", "name"), ("processes", "role"), ("projections", "name")):
+        assert [(one[key], one["ok"]) for one in answer[name]] == [(one[key], one["ok"]) for one in told[name]]
+
+
 def test_a_second_start_is_refused(platform: Platform) -> None:
     """A second `up` on the same data folder ends with one line that says why, and the first goes on."""
     second = platform.fleetlog("up", "--data-dir", str(platform.folder / "data"))
