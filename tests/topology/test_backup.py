@@ -17,9 +17,10 @@ LISTS = ("/clients", "/sites", "/agents", "/scripts", "/commands", "/enrollment-
 def lists(api: Api, agent_id: str) -> dict[str, list[dict[str, Any]]]:
     """What an administrator sees; of the machine that is off, since the others come and go.
 
-    When it was last heard of is left out: that is written down a few seconds later, and is no part of a backup.
+    When it was last heard of is left out, and how many are online: that is written down a few seconds later, and is no
+    part of a backup.
     """
-    found = {path: list(api.items(path)) for path in LISTS}
+    found = {path: [{**one, "online": None} for one in api.items(path)] for path in LISTS}
     found["/agents"] = [{**one, "last_seen_at": None} for one in found["/agents"] if one["id"] == agent_id]
     return found
 
