@@ -12,6 +12,7 @@ import functools
 import importlib
 import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -77,6 +78,32 @@ class PatientClient(Client):
             raise nats.errors.SecureConnRequiredError
         await super()._process_info(info, initial_connection=initial_connection)
 
+    def abort(self) -> None:
+        """Let go of the connection, whatever is still to be sent."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+
+class _SessionClient(PatientClient):
+    """Says first that the connection is over, and then ends it.
+
+    nats-py 2.16 ends it first, and tries to send what waits: over a connection that was reset that fails and nobody is
+    ever told, and over one that stands still it lasts for as long as the kernel has hope.
+
+    Args:
+        on_over: told, maybe more than once.
+    """
+
+    def __init__(self, on_over: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_over = on_over
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self._on_over()
+        with contextlib.suppress(OSError):  # what waited cannot be sent, and whoever sent it is not answered
+            await super()._close(status, do_cbs)
+
 
 async def connect(
     identity: Identity,
@@ -107,7 +134,7 @@ class NatsSession:
 
     def __init__(self, agent_id: UUID) -> None:
         self._agent_id = agent_id
-        self._client = PatientClient()
+        self._client = _SessionClient(self._on_over)
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._error = ""
 
@@ -147,7 +174,6 @@ class NatsSession:
                     ping_interval=_PING_EVERY_S,
                     max_outstanding_pings=2,
                     error_cb=self._on_error,
-                    closed_cb=self._on_closed,
                 )
                 await self._client.subscribe(
                     wire.command_subject(identity.agent_id), cb=functools.partial(_answer, on_request)
@@ -184,16 +210,17 @@ class NatsSession:
         """See `agent.link.Session`."""
         # nats-py waits for the transport's end, however long; after a failed TLS handshake it never comes. A timeout is
         # an OSError, and there is nothing left to close then.
+        if not self._lost.done():
+            self._lost.set_result("closed")
         with contextlib.suppress(nats.errors.Error, OSError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._client.close()
-        if not self._lost.done():
-            self._lost.set_result("closed")
+        self._client.abort()
 
     async def _on_error(self, error: Exception) -> None:
         self._error = str(error) or type(error).__name__
 
-    async def _on_closed(self) -> None:
+    def _on_over(self) -> None:
         if not self._lost.done():
             self._lost.set_result(self._error or "closed by the server")
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 
 from gateways.agents import metrics
 from gateways.agents.keys import Key
@@ -19,7 +19,11 @@ _log = structlog.get_logger()
 _RECONNECT_S = 0.2
 _CONNECT_S = 5
 _PENDING_BYTES = 64 * 1024 * 1024
+_PING_EVERY_S = 10
 LONGEST_WAIT_S = 2.0
+_PERMISSION = "permissions violation"
+_QUOTES = "'"
+"""A server's errors come in them."""
 
 
 class _KeyClient(PatientClient):
@@ -43,6 +47,25 @@ class _KeyClient(PatientClient):
     def ssl_context(self) -> ssl.SSLContext:
         """For each connection anew, for the authority may be another by then."""
         return self._authorities.context()
+
+    async def _attempt_reconnect(self) -> None:
+        """Without waiting until the old connection has sent all: one that stands still does not for a long time."""
+        self.abort()
+        await super()._attempt_reconnect()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        """Letting go of a try before it that failed: nats-py forgets it, and leaves it open."""
+        self.abort()
+        await super()._connect_to_server(s)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Connect anew whatever the server ends a connection for: nats-py stays away for good after most errors."""
+        if _PERMISSION in err_msg.lower() or not self.options["allow_reconnect"]:
+            await super()._process_err(err_msg)
+            return
+        error = nats.errors.Error(f"nats: {err_msg.strip(_QUOTES)}")
+        await self._error_cb(error)
+        await self._process_op_err(error)
 
 
 async def _nothing_to_see() -> None:
@@ -102,7 +125,7 @@ async def connect(
                 max_reconnect_attempts=-1,
                 # Before the agents: whoever of them asks to be let in while no gateway is there asks in vain.
                 reconnect_time_wait=_RECONNECT_S,  # type: ignore[arg-type]  # it is slept for; a float will do
-                ping_interval=10,
+                ping_interval=_PING_EVERY_S,
                 max_outstanding_pings=3,
                 pending_size=_PENDING_BYTES,
                 error_cb=on_error,

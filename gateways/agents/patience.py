@@ -42,3 +42,9 @@ class PatientClient(Client):
         if initial_connection and server is not None and server.uri.scheme == "tls" and not info.get("tls_required"):
             raise nats.errors.SecureConnRequiredError
         await super()._process_info(info, initial_connection=initial_connection)
+
+    def abort(self) -> None:
+        """Let go of the connection, whatever is still to be sent."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()

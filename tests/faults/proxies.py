@@ -87,6 +87,11 @@ class Proxy:
     def mode(self) -> str:
         return self._mode
 
+    @property
+    def connections(self) -> int:
+        """How many there are just now."""
+        return len(self._writers) // 2
+
     def use(self, mode: str) -> None:
         """From now on do this."""
         self._loop.call(self._use(mode))

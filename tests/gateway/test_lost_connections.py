@@ -1,0 +1,69 @@
+"""A gateway's own connection to NATS that ends in a way of its own: it is made anew."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from nats.aio.client import Client
+
+from gateways.agents import connection
+from gateways.agents.keys import Key
+from tests.faults.proxies import Loop, Proxy, tcp
+
+MUCH = b"x" * 65536
+
+
+@asynccontextmanager
+async def connected(*urls: str) -> AsyncIterator[tuple[Client, asyncio.Event]]:
+    """A connection, and what is set when it came back."""
+    came_back = asyncio.Event()
+
+    async def on_reconnect() -> None:
+        came_back.set()
+
+    key = Key(os.urandom(32))
+    client = await connection.connect(urls, lambda: key, "test", on_reconnect=on_reconnect)
+    try:
+        yield client, came_back
+    finally:
+        await client.close()
+
+
+async def hears(client: Client) -> bool:
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    await client.publish(inbox, b"hello")
+    return (await subscription.next_msg(5)).data == b"hello"
+
+
+async def test_an_error_of_the_server_is_not_the_end(nats_url: str) -> None:
+    """Whatever the server ends the connection for."""
+    async with asyncio.timeout(20), connected(nats_url) as (client, came_back):
+        assert client._transport is not None
+        client._transport.write(b"NONSENSE\r\n")
+        await came_back.wait()
+        assert await hears(client)
+
+
+async def test_a_connection_that_stands_still_is_given_up(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with much that is still to be sent, for which the kernel would wait for a quarter of an hour."""
+    monkeypatch.setattr(connection, "_PING_EVERY_S", 1)
+    loop = Loop()
+    proxies = [Proxy(loop, tcp(lambda: urlsplit(nats_url).port or 0), nats=True) for _ in range(2)]
+    urls = [f"nats://127.0.0.1:{proxy.port}" for proxy in proxies]
+    try:
+        async with asyncio.timeout(30), connected(*urls) as (client, came_back):
+            (used,) = (proxy for proxy in proxies if proxy.connections)
+            used.use("stalled")
+            for _ in range(400):
+                await client.publish("somewhere", MUCH)
+            await came_back.wait()
+            assert await hears(client)
+    finally:
+        for proxy in proxies:
+            proxy.use("open")
+            proxy.close()
+        loop.stop()
