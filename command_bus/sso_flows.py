@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,8 @@ class Flow(msgspec.Struct, frozen=True):
     """Whom the provider vouched for; None until it has."""
     identity_id: UUID | None = None
     second_factor: bool = False
+    roles: tuple[str, ...] | None = None
+    """That their groups stand for; None where an older version took the answer, which did not look."""
 
 
 class Began(msgspec.Struct, frozen=True):
@@ -80,24 +83,37 @@ class SsoFlows:
         )
         return None if found is None else Flow(_hash(state), Asked(*found[:3]), found[3])
 
-    async def vouched(self, flow: Flow, user_id: UserId, identity_id: UUID, *, second_factor: bool) -> None:
+    async def vouched(
+        self, flow: Flow, user_id: UserId, identity_id: UUID, *, second_factor: bool, roles: Sequence[str]
+    ) -> None:
         """Note whom it is for."""
         async with self._pool.connection() as connection:
             await connection.execute(
-                "UPDATE fleetlog.sso_flows SET user_id = %s, identity_id = %s, second_factor = %s "
+                "UPDATE fleetlog.sso_flows SET user_id = %s, identity_id = %s, second_factor = %s, roles = %s "
                 "WHERE state_sha256 = %s",
-                [user_id, identity_id, second_factor, flow.state_sha256],
+                [user_id, identity_id, second_factor, list(roles), flow.state_sha256],
             )
 
     async def find(self, state: str, ticket: str, now: datetime) -> Flow | None:
         """One that was vouched for, and has not begun a session yet."""
         found = await self._one(
-            "SELECT nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor "
+            "SELECT nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles "
             "FROM fleetlog.sso_flows WHERE state_sha256 = %s AND ticket_sha256 = %s AND session_id IS NULL "
             "AND expires_at > %s AND user_id IS NOT NULL",
             [_hash(state), _hash(ticket), now],
         )
-        return None if found is None else Flow(_hash(state), Asked(*found[:3]), *found[3:])
+        if found is None:
+            return None
+        nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles = found
+        return Flow(
+            state_sha256=_hash(state),
+            asked=Asked(nonce, verifier, redirect_uri),
+            began_at=began_at,
+            user_id=user_id,
+            identity_id=identity_id,
+            second_factor=second_factor,
+            roles=tuple(roles) if roles is not None else None,
+        )
 
     async def end(self, flow: Flow) -> bool:
         """Whether it was still there; of two that end it at once, one hears so."""

@@ -28,7 +28,7 @@ class SsoTerms(msgspec.Struct, frozen=True, kw_only=True):
     domains: frozenset[str] = frozenset()
     """Who has a verified address there gets a user at the first login; with none, nobody does."""
     roles_claim: str = "groups"
-    """Names the claim that new users get their roles by."""
+    """Names the claim that says who is in which groups."""
     roles: Mapping[str, str] = MappingProxyType({})
     """From a value of that claim to a role over everything."""
 

@@ -33,6 +33,14 @@ class UserGranted(Event, frozen=True, kw_only=True):
     """All of them from now on."""
 
 
+class UserGroupsApplied(Event, frozen=True, kw_only=True):
+    """What the provider's groups stand for, as of a login; what was granted by hand is not touched."""
+
+    issuer: str
+    grants: tuple[Grant, ...]
+    """All that come from groups from now on."""
+
+
 class UserDisabled(Event, frozen=True, kw_only=True):
     reason: str = ""
 
@@ -60,8 +68,16 @@ class User(Aggregate):
     kind: UserKind
     name: str
     email: str = ""
-    grants: tuple[Grant, ...] = ()
+    granted: tuple[Grant, ...] = ()
+    """By hand."""
+    of_groups: tuple[Grant, ...] = ()
+    """By the provider's groups, as of the last login through it."""
     disabled: bool = False
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """All that they may."""
+        return (*self.granted, *(one for one in self.of_groups if one not in self.granted))
 
     def create(self, created: UserCreated) -> Change:
         check_grants(created.grants)
@@ -74,6 +90,11 @@ class User(Aggregate):
     def grant(self, grants: tuple[Grant, ...]) -> Change:
         check_grants(grants)
         return self.decide(UserGranted(grants=grants))
+
+    def apply_groups(self, issuer: str, grants: tuple[Grant, ...]) -> Change:
+        """Take over what the provider's groups stand for now, in place of what they stood for before."""
+        check_grants(grants)
+        return self.decide(UserGroupsApplied(issuer=issuer, grants=grants))
 
     def disable(self, reason: str) -> Change:
         self.must_be_enabled()
@@ -95,12 +116,14 @@ class User(Aggregate):
                 self.kind = event.kind
                 self.name = event.name
                 self.email = event.email
-                self.grants = event.grants
+                self.granted = event.grants
             case UserChanged():
                 self.name = event.name
                 self.email = event.email
             case UserGranted():
-                self.grants = event.grants
+                self.granted = event.grants
+            case UserGroupsApplied():
+                self.of_groups = event.grants
             case UserDisabled():
                 self.disabled = True
             case UserEnabled():

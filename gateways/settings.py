@@ -323,11 +323,11 @@ class Settings(BaseSettings):
         description="Who has an address in one of these domains that the provider has verified gets a user at their "
         "first login; separated by commas. Without any, an administrator adds users and links them.",
     )
-    oidc_roles_claim: str = Field(default="groups", description="The claim by which such users get their roles.")
+    oidc_roles_claim: str = Field(default="groups", description="The claim that names somebody's groups.")
     oidc_roles: str = Field(
         default="",
-        description="Which: VALUE=ROLE, several separated by commas, each over everything. Only as the user is added: "
-        "afterwards roles are changed here. Without any, such a user may do nothing yet.",
+        description="Which role a group stands for: VALUE=ROLE, several separated by commas, each over everything. At "
+        "each login through the provider; taken away at the first login without the group. What is granted here stays.",
     )
 
     log_level: LogLevel = Field(default=LogLevel.INFO, description="What is worth a line.")

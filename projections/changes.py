@@ -110,7 +110,7 @@ KINDS: dict[str, Kind] = {
             ("name", "state", "targeted", "wave", "wave_finished", "continues_at", "open_until", "detail"),
             tuple(one for one in Rollouts.folds if one not in Commands.folds),
         ),
-        Kind("users", "User", Users(), "users", ("name", "kind", "email", "disabled", "grants")),
+        Kind("users", "User", Users(), "users", ("name", "kind", "email", "disabled", "grants", "group_grants")),
         Kind("roles", "Role", Roles(), "roles", ("name", "permissions", "limits", "retired")),
         Kind("api-keys", "API key", ApiKeys(), "api_keys", ("name", "owner_id", "grants", "expires_at", "revoked_at")),
         Kind(

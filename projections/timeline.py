@@ -278,6 +278,9 @@ _LINES |= {
     ),
     users.UserChanged: lambda event: f"User is now {shown(event.name)!r}.",
     users.UserGranted: lambda event: f"User may from now on: {_granted(event.grants)}.",
+    users.UserGroupsApplied: lambda event: (
+        f"By the groups at the provider, user may from now on: {_granted(event.grants)}."
+    ),
     users.UserDisabled: lambda event: f"User disabled{_because(event.reason)}.",
     users.UserEnabled: lambda event: f"User enabled{_because(event.reason)}.",
     roles.RoleCreated: lambda event: f"Role {shown(event.name)!r} made, with {len(event.permissions)} permissions.",

@@ -8,7 +8,7 @@ import msgspec
 
 from domain.access import Grant
 from domain.event import Event, Recorded
-from domain.users import UserChanged, UserCreated, UserDisabled, UserEnabled, UserGranted, UserKind
+from domain.users import UserChanged, UserCreated, UserDisabled, UserEnabled, UserGranted, UserGroupsApplied, UserKind
 from projections import sql
 from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query
 from projections.projection import Batch, Projection
@@ -21,6 +21,9 @@ class UserRow(msgspec.Struct, frozen=True):
     email: str
     disabled: bool
     grants: tuple[Grant, ...]
+    """By hand."""
+    group_grants: tuple[Grant, ...]
+    """By the provider's groups."""
     created_at: datetime
     created_by: str
     version: int
@@ -28,13 +31,21 @@ class UserRow(msgspec.Struct, frozen=True):
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         cells = list(row)
-        cells[1], cells[5] = UserKind(row[1]), msgspec.convert(row[5], tuple[Grant, ...])
+        cells[1] = UserKind(row[1])
+        cells[5:7] = (msgspec.convert(one, tuple[Grant, ...]) for one in row[5:7])
         return cls(*cells)
 
 
 class Users(Projection):
     name: ClassVar[str] = "users"
-    folds: ClassVar[tuple[type[Event], ...]] = (UserCreated, UserChanged, UserGranted, UserDisabled, UserEnabled)
+    folds: ClassVar[tuple[type[Event], ...]] = (
+        UserCreated,
+        UserChanged,
+        UserGranted,
+        UserGroupsApplied,
+        UserDisabled,
+        UserEnabled,
+    )
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
         users, key, version = batch["users"], recorded.originator_id, recorded.originator_version
@@ -48,6 +59,7 @@ class Users(Projection):
                     email=event.email,
                     disabled=False,
                     grants=event.grants,
+                    group_grants=(),
                     created_at=recorded.recorded_at,
                     created_by=recorded.actor,
                     version=version,
@@ -56,6 +68,8 @@ class Users(Projection):
                 users.update(key, name=name, sort_key=name.casefold(), email=email, version=version)
             case UserGranted(grants=grants):
                 users.update(key, grants=grants, version=version)
+            case UserGroupsApplied(grants=grants):
+                users.update(key, group_grants=grants, version=version)
             case UserDisabled():
                 users.update(key, disabled=True, version=version)
             case UserEnabled():

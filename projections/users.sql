@@ -7,6 +7,7 @@ CREATE TABLE users (
     email text NOT NULL,
     disabled boolean NOT NULL,
     grants jsonb NOT NULL,
+    group_grants jsonb NOT NULL,
     created_at timestamptz NOT NULL,
     created_by text NOT NULL,
     version bigint NOT NULL,
@@ -18,4 +19,4 @@ CREATE INDEX users_name_idx ON users (sort_key, user_id);
 CREATE INDEX users_kind_idx ON users (kind, sort_key, user_id);
 
 -- name: select
-SELECT user_id, kind, name, email, disabled, grants, created_at, created_by, version FROM users
+SELECT user_id, kind, name, email, disabled, grants, group_grants, created_at, created_by, version FROM users

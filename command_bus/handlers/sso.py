@@ -25,8 +25,8 @@ from command_bus.errors import (
 )
 from command_bus.event_log import EventLog
 from command_bus.handlers.login_checks import LoginChecks, Shown, Visitor
+from command_bus.handlers.provider_roles import ACTOR, GroupRoles, provider_roles
 from command_bus.handlers.sessions import Begun, Sessions, account_of
-from command_bus.intents.grants import Grant
 from command_bus.intents.sso import AnswerSso, LinkIdentity, LogInBySso, ProveBySso
 from command_bus.intents.users import CreateUser
 from command_bus.repository import load
@@ -41,8 +41,6 @@ from domain.logins import Login, login_stream
 from domain.sessions import Proof, UserSession
 from domain.users import User, UserKind
 
-ACTOR = "sso"
-"""Who adds the users of a trusted domain."""
 BROWSER, BROWSER_PROOF, COPIED = "b", "p", "t"
 """In front of a state: whose answer the page hands in itself, or shows; otherwise the port that it goes on to."""
 _MAX_SHOWN = 200
@@ -91,6 +89,7 @@ class Sso:
         self._sessions = sessions
         self._checks = checks
         self._bus = bus
+        self._groups = GroupRoles(log)
         self._clock = clock
 
     @property
@@ -151,7 +150,8 @@ class Sso:
         user, login = await self._read(user_id)
         if user.disabled:
             raise await self._refused(Purpose.LOG_IN, Why.DISABLED_USER, user_id, visitor)
-        await self._flows.vouched(flow, user_id, identity.id, second_factor=vouched.second_factor)
+        roles = provider_roles(self._provider.terms, vouched)
+        await self._flows.vouched(flow, user_id, identity.id, second_factor=vouched.second_factor, roles=roles)
         await self._checks.forgive(account, visitor)
         return Known(user.name, login.totp_id is not None and not vouched.second_factor)
 
@@ -190,6 +190,8 @@ class Sso:
             used = list(shown.changes)
         if not await self._flows.end(flow):
             raise await self._refused(Purpose.LOG_IN, Why.SSO_UNKNOWN_ANSWER, flow.user_id, visitor)
+        if flow.roles is not None:
+            await self._groups.apply(flow.user_id, self._provider.terms.issuer, flow.roles, visitor.correlation_id)
         return await self._sessions.begin(
             flow.user_id, login, proofs, used, account, visitor, identity_id=flow.identity_id
         )
@@ -261,21 +263,17 @@ class Sso:
         An identity is never linked to a user who is there already, whatever the address: whoever can have the provider
         vouch for an address would be that user.
         """
-        terms, email = self._provider.terms, vouched.email
-        if email is None or email.rpartition("@")[2].lower() not in terms.domains:
+        email = vouched.email
+        if email is None or email.rpartition("@")[2].lower() not in self._provider.terms.domains:
             return None
-        told = vouched.claims.get(terms.roles_claim)
-        values = [one for one in told if isinstance(one, str)] if isinstance(told, list) else [told]
-        roles = dict.fromkeys(terms.roles[one] for one in values if isinstance(one, str) and one in terms.roles)
         try:
             made = await self._bus.dispatch(
-                CreateUser(name=email, email=email, grants=[Grant(role=role, everything=True) for role in roles]),
-                self._caller(visitor, f"sso-user-{identity.id}"),
+                CreateUser(name=email, email=email), self._caller(visitor, f"sso-user-{identity.id}")
             )
             user_id = UserId(UUID(made.answer["id"]))
             link = LinkIdentity(user_id=user_id, issuer=identity.issuer, subject=identity.subject)
             await self._bus.dispatch(link, self._caller(visitor, f"sso-link-{identity.id}"))
-        except (DomainError, ValueError) as error:  # the name is taken, a role is none, or it was unlinked on purpose
+        except (DomainError, ValueError) as error:  # the name is taken, or it was unlinked on purpose
             detail = f"no user could be added for {email}: {error}"[:_MAX_SHOWN]
             await self._note(Purpose.LOG_IN, Why.SSO_NOT_LINKED, None, visitor, detail)
             return None

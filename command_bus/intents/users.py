@@ -39,7 +39,10 @@ class ChangeUser(Intent):
 
 
 class GrantRoles(Intent):
-    """Set what a user may do, all of it. It holds at once, for the keys of that user, too."""
+    """Set what a user may do, all that is granted here. It holds at once, for the keys of that user, too.
+
+    What the provider's groups stand for is apart from it, and stays until a login that comes without them.
+    """
 
     needs: ClassVar[Permission] = Permission.USERS_MANAGE
     grave: ClassVar[bool] = True

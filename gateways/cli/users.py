@@ -26,7 +26,7 @@ def list_users(session: Session) -> None:
         Column("name", lambda user: user["name"]),
         Column("kind", lambda user: user["kind"]),
         Column("email", lambda user: user["email"]),
-        Column("may", lambda user: grants.shown(user["grants"], names)),
+        Column("may", lambda user: grants.shown([*user["grants"], *user["group_grants"]], names)),
         Column("disabled", lambda user: user["disabled"]),
         Column("id", lambda user: user["id"]),
     )
@@ -50,13 +50,14 @@ def add_user(
 @command(app, "show", past=True)
 def show_user(session: Session, user: UserArgument) -> None:
     """Show one of them."""
-    found = finding.user(session.api, user)
+    found, names = finding.user(session.api, user), Names(session.api)
     session.out.fields(
         [
             ("name", found["name"]),
             ("kind", found["kind"]),
             ("email", found["email"]),
-            ("may", grants.shown(found["grants"], Names(session.api))),
+            ("may", grants.shown(found["grants"], names)),
+            ("by groups", grants.shown(found["group_grants"], names)),
             ("disabled", found["disabled"]),
             ("id", found["id"]),
         ],

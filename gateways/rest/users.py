@@ -54,7 +54,10 @@ class UserModel(Model):
     name: str
     email: str
     disabled: bool
-    grants: list[GrantModel] = Field(description="What they may do.")
+    grants: list[GrantModel] = Field(description="What they may do by what was granted to them here.")
+    group_grants: list[GrantModel] = Field(
+        description="What they may do besides, by their groups at the provider, as of their last login through it."
+    )
     created_at: AwareDatetime
     actor: str = Field(description="Who added them.")
     version: int
@@ -81,6 +84,7 @@ def user_document(row: UserRow, names: dict[UUID, str]) -> dict[str, Any]:
         "email": row.email,
         "disabled": row.disabled,
         "grants": grant_documents(row.grants, names),
+        "group_grants": grant_documents(row.group_grants, names),
         "created_at": row.created_at,
         "actor": row.created_by,
         "version": row.version,
@@ -91,7 +95,9 @@ async def list_users(call: Call) -> Response:
     query: UsersQuery = call.query
     async with call.connection() as connection:
         page = await read_users(connection, kind=query.kind, cursor=query.cursor, limit=query.limit)
-        names = await role_names(connection, [grant for row in page.items for grant in row.grants])
+        names = await role_names(
+            connection, [grant for row in page.items for grant in (*row.grants, *row.group_grants)]
+        )
     return json_response({"items": [user_document(row, names) for row in page.items], "next": page.next})
 
 
@@ -99,7 +105,7 @@ async def show_user(call: Call) -> Response:
     user_id = call.path["user_id"]
     async with call.connection() as connection:
         row = found(await get_user(connection, user_id), "user", user_id)
-        names = await role_names(connection, row.grants)
+        names = await role_names(connection, [*row.grants, *row.group_grants])
     return one(user_document(row, names), row.version)
 
 

@@ -268,6 +268,7 @@ class Fleet:
         steps: list[Callable[[], Change]] = [
             lambda: user.change(self._random.choice(NAMES), ""),
             lambda: user.grant(grants),
+            lambda: user.apply_groups("https://login.example.com", grants),
             lambda: user.enable("back") if user.disabled else user.disable("left"),
         ]
         return [self._random.choice(steps)()]

@@ -113,6 +113,10 @@ async def plain_user(api: Api, name: str = "Ada", *grants: dict[str, Any]) -> st
 
 async def refusals(api: Api) -> list[tuple[str, str]]:
     """Why whom was refused, by the log, oldest first: (why, detail)."""
-    answer = await api.client().get("/events", params={"limit": 500, "type": "LoginRefused"})
-    items = sorted(answer.json()["items"], key=lambda one: one["position"])
-    return [(one["data"]["why"], one["data"].get("detail", "")) for one in items]
+    return [(one["data"]["why"], one["data"].get("detail", "")) for one in await of_type(api, "LoginRefused")]
+
+
+async def of_type(api: Api, event_type: str) -> list[dict[str, Any]]:
+    """Events by the log, oldest first."""
+    answer = await api.client().get("/events", params={"limit": 500, "type": event_type})
+    return sorted(answer.json()["items"], key=lambda one: one["position"])

@@ -4,15 +4,19 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
 
+from command_bus.context import Caller
+from command_bus.intents.grants import Grant as Wanted
+from command_bus.intents.users import CreateUser
 from command_bus.sso_terms import SsoTerms
 from tests.rest.conftest import administered
 from tests.rest.harness import Api, made
 from tests.rest.people import Person
 from tests.rest.provider import CLIENT, RunningProvider
-from tests.rest.sso import Browser, Terminal, api, linked, plain_user, provider, refusals, running, terms
+from tests.rest.sso import Browser, Terminal, api, linked, of_type, plain_user, provider, refusals, running, terms
 from tests.rest.test_permissions import until
 
 __all__ = ["api", "provider", "running", "terms"]
@@ -219,13 +223,60 @@ async def test_who_comes_from_a_trusted_domain_gets_a_user(api: Api, provider: R
     assert [one.status_code for one in both] == [200, 200], [one.text for one in both]
     assert (await first.enter()).json()["pending"] == ["totp"]
     (made_user,) = [user for user in await users(api) if user["name"] == "ada@Example.com"]
-    assert [grant["role"] for grant in made_user["grants"]] == ["operator"]
+    assert await may(api, made_user["id"]) == ([], ["operator"])
     assert (made_user["actor"], made_user["email"]) == ("sso", "ada@Example.com")
-    # What an administrator changes of it stays, whatever the groups say later.
-    provider.lies(claims=mail | {"groups": ["fleet-boss"]})
-    assert (await Terminal(api, provider).log_in("sub-ada")).status_code == 201
-    shown = (await api.client().get(f"/users/{made_user['id']}")).json()
-    assert [grant["role"] for grant in shown["grants"]] == ["operator"]
+
+
+async def may(api: Api, user_id: str) -> tuple[list[str], list[str]]:
+    """Somebody's roles: granted here, and by their groups."""
+    shown = (await api.client().get(f"/users/{user_id}", params={"wait_position": await api.log.head()})).json()
+    return [one["role"] for one in shown["grants"]], [one["role"] for one in shown["group_grants"]]
+
+
+@pytest.mark.parametrize("terms", [{"roles": PROVISION["roles"]}])
+async def test_groups_count_at_each_login(api: Api, provider: RunningProvider) -> None:
+    """They give and take away, apart from what was granted by hand; the same again is no event, and noise no group."""
+    user_id = await plain_user(api, "Ada", {"role": "helpdesk", "everything": True})
+    await linked(api, user_id, "s")
+    steps: list[tuple[Any, list[str]]] = [
+        (["fleet-ops", "fleet-boss", "odd", 7], ["operator", "administrator"]),
+        (["fleet-boss", "fleet-ops"], ["operator", "administrator"]),
+        ("fleet-ops", ["operator"]),
+        (["odd", "others"], []),
+        (["fleet-boss"], ["administrator"]),
+        (None, []),
+    ]
+    for groups, roles in steps:
+        provider.lies(claims={"groups": groups})
+        terminal = Terminal(api, provider)
+        assert (await terminal.log_in("s")).status_code == 201
+        assert await may(api, user_id) == (["helpdesk"], roles), groups
+    applied = await of_type(api, "UserGroupsApplied")
+    assert [len(one["data"]["grants"]) for one in applied] == [2, 1, 0, 1, 0]
+    assert {(one["actor"], one["data"]["issuer"]) for one in applied} == {("sso", provider.issuer)}
+    # By hand nothing of the groups' is touched, nor kept.
+    provider.lies(claims={"groups": ["fleet-ops"]})
+    assert (await Terminal(api, provider).log_in("s")).status_code == 201
+    assert (await api.client().put(f"/users/{user_id}/grants", json={"grants": []})).is_success
+    assert await may(api, user_id) == ([], ["operator"])
+
+
+@pytest.mark.parametrize("terms", [{"roles": PROVISION["roles"]}])
+async def test_what_an_earlier_version_gave_by_groups_goes_with_them(api: Api, provider: RunningProvider) -> None:
+    """It made users with these roles; what an administrator has granted since is theirs to take away."""
+    users_of_old = []
+    for name in ("Ada", "Bob"):
+        intent = CreateUser(name=name, grants=[Wanted(role="administrator", everything=True)])
+        done = await api.bus.dispatch(intent, Caller(actor="sso", correlation_id=uuid4()))
+        users_of_old.append(str(done.answer["id"]))
+        await linked(api, users_of_old[-1], name)
+    ada, bob = users_of_old
+    assert (await api.client().put(f"/users/{bob}/grants", json={"grants": [ALL]})).is_success
+    provider.lies(claims={"groups": ["fleet-ops"]})
+    for name in ("Ada", "Bob"):
+        assert (await Terminal(api, provider).log_in(name)).status_code == 201
+    assert await may(api, ada) == ([], ["operator"])
+    assert await may(api, bob) == (["administrator"], ["operator"])
 
 
 STRANGERS: list[dict[str, Any]] = [
@@ -235,7 +286,6 @@ STRANGERS: list[dict[str, Any]] = [
     {"email": "eve@evil.example", "email_verified": True},
     {"email": ["eve@example.com"], "email_verified": True},
     {"email": "taken@example.com", "email_verified": True},
-    {"email": "eve@example.com", "email_verified": True, "groups": ["odd"]},
     {"email": "@example.com", "email_verified": True},
 ]
 

@@ -49,7 +49,10 @@ function Roles({ user, onChanged }: Omit<Props, "onClose">) {
   return (
     <section className="stack" aria-label="Roles">
       <h3>Roles</h3>
-      {user.grants.length === 0 && <p className="muted">None: they may do nothing.</p>}
+      {user.grants.length + user.group_grants.length === 0 && <p className="muted">None: they may do nothing.</p>}
+      {user.group_grants.length > 0 && (
+        <p className="muted">By groups at the provider: {user.group_grants.map((one) => one.role).join(", ")}.</p>
+      )}
       {user.grants.map((one, index) => {
         const where = [...one.clients.map(places.client), ...one.sites.map(places.site)].join(", ");
         const name = `${one.role ?? "an unknown role"} over ${one.everything ? "everything" : where || "nothing"}`;

@@ -62,7 +62,7 @@ export default function UsersTab() {
                   )}
                 </td>
                 <td>
-                  <GrantList grants={one.grants} none="nothing" />
+                  <GrantList grants={[...one.grants, ...one.group_grants]} none="nothing" />
                 </td>
                 {manage && (
                   <td>
