@@ -39,8 +39,13 @@ def test_whatever_fails(topology: Topology, record: Record, seed: int) -> None:
     injected = faults.inject(plan, topology, OVER_S)
     work.finish()
     topology.mend()
+
+    def settled() -> bool:
+        topology.supervise()
+        return checks.settled(topology, agents, work.told)
+
     try:
-        until(lambda: checks.settled(topology, agents, work.told), "everything to end", SETTLED_S)
+        until(settled, "everything to end", SETTLED_S)
         until(lambda: not checks.behind(topology), "the projections")
     except FaultError as error:
         log.warning("%s", error)  # what is missing, the checks say

@@ -390,6 +390,11 @@ class Topology:
                 part.mend()
         self.until_ready()
 
+    def supervise(self) -> None:
+        """Start agents again that have ended: a slow one reaches the step at which it dies when all else is mended."""
+        for agent in self.agents:
+            agent.mend()
+
     def restore(self, file: Path) -> None:
         """Lose the database, and have it back as it was in a backup; nobody but agents knows what came after."""
         roles = [part for part in self.parts.values() if isinstance(part, RolePart)]
