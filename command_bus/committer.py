@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
+import msgspec
 import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
@@ -32,6 +33,8 @@ from command_bus.recorder import Appended, Fold, LogRecorder, NotCommittedError
 from command_bus.rows import copy_block
 from domain.codec import TOPICS, encode
 from domain.event import Change, Metadata, Recorded
+from schema import personal_keys
+from schema.arrays import uuids
 
 _log = structlog.get_logger(__name__)
 
@@ -48,10 +51,18 @@ NOT_YET = datetime.min.replace(tzinfo=UTC)
 class Call:
     """One append: what to record, and what came of it."""
 
-    __slots__ = ("changes", "deadline", "keys", "metadata", "outcome", "rows", "uncertain")
+    __slots__ = ("changes", "deadline", "erased", "keys", "metadata", "outcome", "rows", "uncertain")
 
-    def __init__(self, changes: Sequence[Change], metadata: Metadata, deadline: float, rows: list[bytes]) -> None:
+    def __init__(
+        self,
+        changes: Sequence[Change],
+        metadata: Metadata,
+        deadline: float,
+        rows: list[bytes],
+    ) -> None:
         self.changes = changes
+        self.erased: Sequence[UUID] = ()
+        """Whose keys are destroyed in the same transaction."""
         self.metadata = metadata
         self.deadline = deadline
         self.rows = rows
@@ -80,6 +91,13 @@ class Call:
                 return None
             positions.append(position)
         return positions
+
+
+class _Erasing(msgspec.Struct, frozen=True):
+    """Destroys keys by the statement that appends: no reader sees the erasure and a key (see `Part`)."""
+
+    argument: str
+    statement: LiteralString = personal_keys.ERASE_WITH_APPEND
 
 
 class Committer:
@@ -133,13 +151,16 @@ class Committer:
                 return
 
     def _record(self, calls: Sequence[Call], *, copy: bool, meanwhile: Callable[[], bool] | None) -> Appended:
-        fold = self._fold_of(calls) if self._inline else None
+        erased = [subject for call in calls if call.erased for subject in call.erased]
+        fold = self._fold_of(calls, erased) if self._inline else None
         rows = calls[0].rows if len(calls) == 1 else [row for call in calls for row in call.rows]
         try:
             if copy:
                 tables = [name for projection in self._inline for name in projection.live_tables]
                 return self._recorder.copy_rows(copy_block(rows), len(rows), fold, meanwhile, tables)
             parts = self._parts_of(calls)
+            if parts is not None and erased:
+                parts = [*parts, _Erasing(uuids(erased))]
             return self._recorder.append_rows(rows, fold if parts is None else None, parts or ())
         except NotCommittedError as error:
             if isinstance(error.__cause__, Exception):
@@ -153,11 +174,13 @@ class Committer:
                     call.uncertain = True
             raise
 
-    def _fold_of(self, calls: Sequence[Call]) -> Fold:
+    def _fold_of(self, calls: Sequence[Call], erased: Sequence[UUID]) -> Fold:
         def fold(cursor: psycopg.Cursor[Any], first: int, recorded_at: datetime) -> None:
             recorded = _recorded(calls, first, recorded_at)
             for projection in self._inline:
                 projection.apply(cursor, recorded)
+            if erased:
+                cursor.execute(personal_keys.ERASE, [uuids(erased)])
 
         return fold
 

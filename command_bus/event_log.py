@@ -207,6 +207,15 @@ class EventLog(Protocol):
     ) -> list[Row]:
         """As `read`, as the events are stored: for those who hash them."""
 
+    async def open_rows(self, rows: Sequence[Row]) -> list[Row]:
+        """Rows as people may see them: what is sealed is opened, and what was erased shown as that."""
+
+    async def withheld(self, rows: Sequence[Row]) -> frozenset[int]:
+        """Which rows, by their index, hold in the clear what was erased: they are from before there was sealing."""
+
+    async def names_key(self) -> bytes:
+        """What the names of people are hashed with, so that nobody tells from a stream's id whose name it is of."""
+
     async def head(self) -> int:
         """The last position, 0 for an empty log."""
 

@@ -7,7 +7,7 @@ one commit, and a caller pays a share of a commit in place of a whole one.
 import asyncio
 import collections
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
@@ -23,6 +23,7 @@ MAX_GROUP_EVENTS = 2_000
 MAX_WAITING_EVENTS = 20_000
 
 
+NOBODY: Mapping[int, Sequence[UUID]] = {}
 WAITING = Gauge("fleetlog_log_waiting_events", "Events that wait for their group commit.")
 
 
@@ -75,15 +76,17 @@ class GroupCommit:
             await self._pump
         self._thread.shutdown()
 
-    async def append(self, changes: Sequence[Change], metadata: Metadata) -> list[int]:
-        """See `EventLog.append`."""
-        (outcome,) = await self.append_each([(changes, metadata)])
+    async def append(self, changes: Sequence[Change], metadata: Metadata, erased: Sequence[UUID] = ()) -> list[int]:
+        """See `EventLog.append`; the keys of who is erased are destroyed with it."""
+        (outcome,) = await self.append_each([(changes, metadata)], {0: erased} if erased else NOBODY)
         if isinstance(outcome, list):
             return outcome
         raise outcome
 
-    async def append_each(self, items: Sequence[tuple[Sequence[Change], Metadata]]) -> list[list[int] | EventLogError]:
-        """See `EventLog.append_each`."""
+    async def append_each(
+        self, items: Sequence[tuple[Sequence[Change], Metadata]], erased: Mapping[int, Sequence[UUID]] = NOBODY
+    ) -> list[list[int] | EventLogError]:
+        """See `EventLog.append_each`; some items, by their index, destroy keys with it."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 while self._waiting_events >= MAX_WAITING_EVENTS and not self._closing:
@@ -96,6 +99,8 @@ class GroupCommit:
         # Encoded here, so that the server commits one group while Python packs the next.
         deadline = time.monotonic() + self._timeout_s
         calls = [Call(changes, metadata, deadline, COMPOSITE.rows(changes, metadata)) for changes, metadata in items]
+        for index, subjects in erased.items():
+            calls[index].erased = subjects
         caller = _Caller(calls)
         self._waiting.extend((call, caller) for call in calls)
         self._waiting_events += sum(len(call.rows) for call in calls)

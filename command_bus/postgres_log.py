@@ -14,16 +14,18 @@ from psycopg.rows import tuple_row
 
 from command_bus.committer import FIRST_WAIT_S, LONGEST_WAIT_S, Call, Committer
 from command_bus.event_log import ALL, EventLogError, InlineFold, LogUnavailableError, Mark, Selection
-from command_bus.group_commit import GroupCommit
+from command_bus.group_commit import NOBODY, GroupCommit
 from command_bus.mapper import RecordedRow, to_recorded
 from command_bus.marks import marks_of
 from command_bus.overlap import Packer
+from command_bus.personal import PersonalData
 from command_bus.postgres import BY_INDEX, AsyncPool, app_conninfo, open_pool
 from command_bus.reader import HEAD, READ_HEADS, READ_MARKS, READ_STREAMS, matching, page_query
 from command_bus.recorder import LogDatastore, LogRecorder
 from command_bus.tail import Tail
 from domain.codec import decode, decode_or_keep
 from domain.event import Change, Metadata, Recorded
+from domain.sealed import erased_by, to_seal
 from schema import archived
 from schema.archive import ArchiveDamagedError, Row
 from schema.archived import Reading
@@ -63,6 +65,7 @@ class PostgresEventLog:
         self._groups: GroupCommit | None = None
         self._committer: Committer | None = None
         self._tail: Tail | None = None
+        self._personal = PersonalData(self._fetch)
         self._bulk = ThreadPoolExecutor(BULK_WRITERS, thread_name_prefix="fleetlog-bulk")
 
     async def start(self) -> None:
@@ -113,7 +116,10 @@ class PostgresEventLog:
         """See `EventLog.append`."""
         if not changes:
             return []
-        positions = await _started(self._groups).append(changes, metadata)
+        erased: Sequence[UUID] = ()
+        if to_seal(changes):
+            changes, erased = await self._personal.sealed(changes), erased_by(changes)
+        positions = await _started(self._groups).append(changes, metadata, erased)
         _started(self._tail).reached(positions[-1], marks_of(changes, positions))
         return positions
 
@@ -121,7 +127,10 @@ class PostgresEventLog:
         """See `EventLog.append_each`."""
         if not items:
             return []
-        outcomes = await _started(self._groups).append_each(items)
+        erased = NOBODY
+        if any(to_seal(asked) for asked, _ in items):
+            items, erased = await self._personal.sealed_each(items)
+        outcomes = await _started(self._groups).append_each(items, erased)
         changes: list[Change] = []
         positions: list[int] = []
         for (asked, _), outcome in zip(items, outcomes, strict=True):
@@ -140,7 +149,8 @@ class PostgresEventLog:
         """
         committer = _started(self._committer)
         loop = asyncio.get_running_loop()
-        last = await loop.run_in_executor(self._bulk, self._append_chunks, committer, iter(changes), metadata)
+        drawn = self._personal.sealing(changes, loop)
+        last = await loop.run_in_executor(self._bulk, self._append_chunks, committer, drawn, metadata)
         if last is None:
             return await self.head()
         _started(self._tail).reached(last)
@@ -167,7 +177,7 @@ class PostgresEventLog:
             return {}
         read = decode_or_keep if tolerant else decode
         found: dict[UUID, list[Recorded]] = {}
-        for row in await self._rows_of_streams(stream_ids):
+        for row in await self._personal.opened(await self._rows_of_streams(stream_ids)):
             found.setdefault(row[1], []).append(to_recorded(cast("RecordedRow", row), read))
         return found
 
@@ -182,7 +192,8 @@ class PostgresEventLog:
         if gone := list({mark[1] for mark in marks}.difference(heads)):
             heads |= {row[1]: row for row in await self._archived(archived.streams(gone))}
         read = decode_or_keep if tolerant else decode
-        return {stream_id: to_recorded(cast("RecordedRow", row), read) for stream_id, row in heads.items()}
+        opened = await self._personal.opened(list(heads.values()))
+        return {row[1]: to_recorded(cast("RecordedRow", row), read) for row in opened}
 
     async def read(
         self,
@@ -196,6 +207,7 @@ class PostgresEventLog:
     ) -> list[Recorded]:
         """See `EventLog.read`."""
         rows = await self.read_rows(selection, after=after, upto=upto, limit=limit, backwards=backwards)
+        rows = await self._personal.opened(rows)
         read = decode_or_keep if tolerant else decode
         return [to_recorded(cast("RecordedRow", row), read) for row in rows]
 
@@ -218,6 +230,18 @@ class PostgresEventLog:
                 old = await self._archived_page(selection, low, high, limit, backwards=backwards)
                 rows = archived.merged(rows, old, backwards=backwards)[:limit]
         return rows
+
+    async def open_rows(self, rows: Sequence[Row]) -> list[Row]:
+        """See `EventLog.open_rows`."""
+        return await self._personal.opened(rows)
+
+    async def withheld(self, rows: Sequence[Row]) -> frozenset[int]:
+        """See `EventLog.withheld`."""
+        return await self._personal.withheld(rows)
+
+    async def names_key(self) -> bytes:
+        """See `EventLog.names_key`."""
+        return await self._personal.names_key()
 
     async def head(self) -> int:
         """See `EventLog.head`."""

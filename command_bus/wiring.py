@@ -13,6 +13,7 @@ from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
 from command_bus.handlers.destinations import DestinationHandlers
 from command_bus.handlers.duplicates import DuplicateHandlers
+from command_bus.handlers.erasures import ErasureHandlers
 from command_bus.handlers.extracts import ExtractHandlers
 from command_bus.handlers.fields import FieldHandlers
 from command_bus.handlers.identities import IdentityHandlers
@@ -31,6 +32,7 @@ from command_bus.intents import (
     clients,
     commands,
     destinations,
+    erasures,
     extracts,
     fields,
     logins,
@@ -87,6 +89,7 @@ def make_bus(
     login = LoginHandlers(log, fresh_id, credentials)
     field = FieldHandlers(log)
     identity = IdentityHandlers(log, issuer)
+    erasure = ErasureHandlers(log)
     bus = CommandBus(
         log,
         {
@@ -100,6 +103,8 @@ def make_bus(
             agents.SuspendAgent: agent.suspend,
             agents.ResumeAgent: agent.resume,
             agents.RetireAgent: agent.retire,
+            erasures.EraseAgent: erasure.erase_agent,
+            erasures.EraseUser: erasure.erase_user,
             agents.SettleDuplicate: DuplicateHandlers(log).settle,
             scripts.CreateScript: script.create,
             scripts.ReviseScript: script.revise,

@@ -6,13 +6,22 @@ Three streams tell of one agent, so that none of them grows by another's pace: i
 
 import enum
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
-from domain.errors import AgentNotSuspendedError, AgentRetiredError, AgentSuspendedError, InvalidValueError
+from domain.erasures import SubjectErased
+from domain.errors import (
+    AgentNotRetiredError,
+    AgentNotSuspendedError,
+    AgentRetiredError,
+    AgentSuspendedError,
+    ErasedError,
+    InvalidValueError,
+)
 from domain.event import Aggregate, Change, Event
 from domain.ids import AgentId, ClientId, SiteId, TokenId, derived_id
 from domain.names import clean_name
+from domain.personal import Personal, SubjectKind
 
 MAX_TAGS = 64
 MAX_TAG_LENGTH = 64
@@ -38,6 +47,8 @@ class AgentState(enum.StrEnum):
 
 
 class AgentEnrolled(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("hostname",), of=SubjectKind.AGENT)
+
     site_id: SiteId
     client_id: ClientId
     token_id: TokenId | None
@@ -55,6 +66,8 @@ class AgentMoved(Event, frozen=True, kw_only=True):
 
 
 class AgentRenamed(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("name",), of=SubjectKind.AGENT)
+
     name: str
 
 
@@ -96,6 +109,8 @@ class AgentServerKeyLearned(Event, frozen=True, kw_only=True):
 
 
 class AgentConnected(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("address",), of=SubjectKind.AGENT)
+
     gateway: str
     address: str = ""
     transport: str = "nats"
@@ -108,6 +123,8 @@ class AgentDisconnected(Event, frozen=True, kw_only=True):
 
 
 class AgentFactsReported(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("facts",), of=SubjectKind.AGENT)
+
     facts: dict[str, Any]
 
 
@@ -145,6 +162,8 @@ class Agent(Aggregate):
     state: AgentState = AgentState.ACTIVE
     next_key: str | None = None
     """One that is to take over."""
+    erased: bool = False
+    """What it told of itself is seen by nobody any more."""
     server_key: int = 1
     """The newest of the server's delivery keys that it said it knows; the first needs no word."""
 
@@ -179,6 +198,23 @@ class Agent(Aggregate):
     def retire(self, reason: str) -> Change:
         self._must_not_be_retired()
         return self.decide(AgentRetired(reason=reason))
+
+    def erase(self, reason: str) -> Change:
+        """Have all that is personal about it erased.
+
+        Raises:
+            AgentNotRetiredError: it still works.
+            ErasedError: that was done before.
+        """
+        if self.state is not AgentState.RETIRED:
+            raise AgentNotRetiredError
+        self.must_not_be_erased()
+        return self.decide(SubjectErased(kind=SubjectKind.AGENT, subject=self.stream_id, reason=reason))
+
+    def must_not_be_erased(self) -> None:
+        """Raise ErasedError where it is."""
+        if self.erased:
+            raise ErasedError
 
     def offer_key(self, public_key: str) -> list[Change]:
         """Another key is to take over; offered twice, it is one event. The last one that is offered counts."""
@@ -234,6 +270,8 @@ class Agent(Aggregate):
                 self.state = AgentState.ACTIVE
             case AgentRetired():
                 self.state = AgentState.RETIRED
+            case SubjectErased():
+                self.erased = True
             case _:
                 super().when(event)
 

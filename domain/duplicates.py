@@ -5,6 +5,7 @@ of its own, beside the agent's.
 """
 
 import enum
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from domain.errors import NoDuplicateError
 from domain.event import Aggregate, Change, Event
 from domain.ids import AgentId, ClientId, derived_id
+from domain.personal import Personal, SubjectKind
 
 
 class Stays(enum.StrEnum):
@@ -32,6 +34,10 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
 
 class AgentDuplicateNoticed(Event, frozen=True, kw_only=True):
     """Two that are alive at once hold one agent's key; the newcomer is shut out."""
+
+    personal: ClassVar[Personal | None] = Personal(
+        fields=("present.address", "present.hostname", "newcomer.address", "newcomer.hostname"), of=SubjectKind.AGENT
+    )
 
     present: Sighting
     newcomer: Sighting

@@ -90,6 +90,20 @@ class AgentsUnawareError(DomainError):
     status = 409
 
 
+class AgentNotRetiredError(DomainError):
+    """The agent is not retired; retire it first, then erase it."""
+
+    code = "agent_not_retired"
+    status = 409
+
+
+class ErasedError(DomainError):
+    """What is personal about it was erased for good; nothing of it can be brought back or changed."""
+
+    code = "erased"
+    status = 409
+
+
 class AgentNotSuspendedError(DomainError):
     """The agent is not suspended, so there is nothing to resume."""
 
@@ -273,7 +287,7 @@ class UserDisabledError(DomainError):
 
 
 class UserNotDisabledError(DomainError):
-    """The user is not disabled, so there is nothing to enable."""
+    """The user is not disabled: there is nothing to enable, and nothing can be erased yet."""
 
     code = "user_not_disabled"
     status = 409

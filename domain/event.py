@@ -13,6 +13,8 @@ from uuid import UUID
 
 import msgspec
 
+from domain.personal import Personal
+
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -22,6 +24,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     schema_version: ClassVar[int] = 1
     upcasters: ClassVar[dict[int, Upcaster]] = {}
     """From an older version's decoded body to the next version's."""
+    personal: ClassVar[Personal | None] = None
+    """Which of its fields tell of a person or their machine, in all of its versions; they are sealed in the log."""
 
 
 class Undecodable(Event, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -21,6 +22,7 @@ from domain.errors import (
 )
 from domain.event import Aggregate, Change, Event
 from domain.ids import AgentId, ClientId, FieldId, derived_id
+from domain.personal import Personal, SubjectKind
 from domain.placeholders import NAME
 
 MAX_TEXT = 4096
@@ -148,6 +150,10 @@ class FieldRemoved(Event, frozen=True, kw_only=True):
 class FieldsFilled(Event, frozen=True, kw_only=True):
     """All that is filled in on one holder from now on, by the fields' names in lower case."""
 
+    personal: ClassVar[Personal | None] = Personal(
+        fields=("values",), of=SubjectKind.AGENT, subject="holder_id", only=("holder", "agent")
+    )
+
     holder: Holder
     holder_id: UUID
     values: dict[str, Value]
@@ -231,6 +237,10 @@ class FieldValues(Aggregate):
         if len(values) > MAX_VALUES:
             raise InvalidValueError(f"values: at most {MAX_VALUES} fields.")
         return self.decide(FieldsFilled(holder=holder, holder_id=holder_id, values=dict(sorted(values.items()))))
+
+    def empty(self, holder: Holder, holder_id: UUID) -> Change:
+        """Leave nothing filled in, whatever must be: the holder is erased."""
+        return self.decide(FieldsFilled(holder=holder, holder_id=holder_id, values={}))
 
     def when(self, event: Event) -> None:
         match event:

@@ -5,6 +5,7 @@ A provider's word for somebody is its issuer and a subject, which it never gives
 user alone is a stream of its own, as with names.
 """
 
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from domain.errors import IdentityTakenError, InvalidValueError
 from domain.event import Aggregate, Change, Event
 from domain.ids import UserId, derived_id
+from domain.personal import Personal, SubjectKind
 
 MOST = 20
 """Of one user."""
@@ -31,6 +33,8 @@ class Identity(msgspec.Struct, frozen=True, order=True):
 class IdentityLinked(Event, frozen=True, kw_only=True):
     """Whoever the provider calls so may log in as this user."""
 
+    personal: ClassVar[Personal | None] = Personal(fields=("subject",), of=SubjectKind.USER, subject="user_id")
+
     user_id: UserId
     issuer: str
     subject: str
@@ -38,6 +42,8 @@ class IdentityLinked(Event, frozen=True, kw_only=True):
 
 class IdentityUnlinked(Event, frozen=True, kw_only=True):
     """Not any more; all sessions of the user are over."""
+
+    personal: ClassVar[Personal | None] = Personal(fields=("subject",), of=SubjectKind.USER, subject="user_id")
 
     user_id: UserId
     issuer: str

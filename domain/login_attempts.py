@@ -11,6 +11,7 @@ from uuid import UUID
 
 from domain.event import Aggregate, Change, Event, Upcaster
 from domain.ids import UserId, derived_id
+from domain.personal import Personal, SubjectKind
 
 
 class Purpose(enum.StrEnum):
@@ -56,6 +57,7 @@ class LoginRefused(Event, frozen=True, kw_only=True):
     schema_version: ClassVar[int] = 3
     upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _as_it_was}
     """Since 2 there are passkeys, since 3 identities at a provider."""
+    personal: ClassVar[Personal | None] = Personal(fields=("address", "detail"), of=SubjectKind.USER, subject="user_id")
 
     purpose: Purpose
     why: Why
@@ -68,6 +70,8 @@ class LoginRefused(Event, frozen=True, kw_only=True):
 
 class LoginLockedOut(Event, frozen=True, kw_only=True):
     """Too many were wrong: further ones are not looked at for a while, nor recorded."""
+
+    personal: ClassVar[Personal | None] = Personal(fields=("address",), of=SubjectKind.USER, subject="user_id")
 
     purpose: Purpose
     user_id: UserId | None = None

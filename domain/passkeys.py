@@ -3,12 +3,14 @@
 The public half is no secret, so the event holds it. What is used up, the challenge, is kept beside the log.
 """
 
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
 
 from domain.event import Aggregate, Change, Event
 from domain.ids import UserId, derived_id
+from domain.personal import Personal, SubjectKind
 
 MOST = 20
 """Of one person."""
@@ -27,6 +29,8 @@ class Passkey(msgspec.Struct, frozen=True):
 
 
 class PasskeyAdded(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("name",), of=SubjectKind.USER, subject="user_id")
+
     user_id: UserId
     name: str
     credential_id: str

@@ -48,6 +48,7 @@ class Permission(enum.StrEnum):
     PLATFORM_SEE = "platform.see", "See how Fleetlog's own servers, processes and read models fare."
     APPROVALS_SEE = "approvals.see", "See requests that wait for another person, and take back one's own."
     APPROVALS_DECIDE = "approvals.decide", "Approve and refuse what others ask for, where one might do it as well."
+    PERSONAL_ERASE = "personal.erase", "Erase for good what is personal about retired machines and disabled users."
     KEYS_MANAGE = "keys.manage", "Make and revoke API keys."
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from domain.errors import SessionOverError
 from domain.event import Aggregate, Change, Event, Upcaster
 from domain.ids import UserId
+from domain.personal import Personal, SubjectKind
 
 
 class Ending(enum.StrEnum):
@@ -45,6 +46,7 @@ class SessionOpened(Event, frozen=True, kw_only=True):
     schema_version: ClassVar[int] = 3
     upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _as_it_was}
     """Since 2 there are passkeys, since 3 identities at a provider."""
+    personal: ClassVar[Personal | None] = Personal(fields=("address", "agent"), of=SubjectKind.USER, subject="user_id")
 
     user_id: UserId
     generation: int
@@ -65,6 +67,7 @@ class SessionProved(Event, frozen=True, kw_only=True):
     schema_version: ClassVar[int] = 3
     upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _as_it_was}
     """Since 2 there are passkeys, since 3 identities at a provider."""
+    personal: ClassVar[Personal | None] = Personal(fields=("address",), of=SubjectKind.USER, subject="user_id")
 
     user_id: UserId
     proof: Proof
@@ -72,6 +75,8 @@ class SessionProved(Event, frozen=True, kw_only=True):
 
 
 class SessionEnded(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("address",), of=SubjectKind.USER, subject="user_id")
+
     user_id: UserId
     why: Ending
     address: str = ""

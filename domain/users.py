@@ -1,11 +1,14 @@
 """Users and service accounts: who works with the fleet, and what they were granted."""
 
 import enum
+from typing import ClassVar
 
 from domain.access import Grant, check_grants
-from domain.errors import InvalidValueError, UserDisabledError, UserNotDisabledError
+from domain.erasures import SubjectErased
+from domain.errors import ErasedError, InvalidValueError, UserDisabledError, UserNotDisabledError
 from domain.event import Aggregate, Change, Event
 from domain.names import clean_name
+from domain.personal import Personal, SubjectKind
 
 MAX_EMAIL_LENGTH = 254
 
@@ -17,6 +20,8 @@ class UserKind(enum.StrEnum):
 
 
 class UserCreated(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("name", "email"), of=SubjectKind.USER)
+
     kind: UserKind
     name: str
     email: str = ""
@@ -24,6 +29,8 @@ class UserCreated(Event, frozen=True, kw_only=True):
 
 
 class UserChanged(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("name", "email"), of=SubjectKind.USER)
+
     name: str
     email: str = ""
 
@@ -73,6 +80,8 @@ class User(Aggregate):
     of_groups: tuple[Grant, ...] = ()
     """By the provider's groups, as of the last login through it."""
     disabled: bool = False
+    erased: bool = False
+    """Who it was is seen by nobody any more."""
 
     @property
     def grants(self) -> tuple[Grant, ...]:
@@ -85,6 +94,7 @@ class User(Aggregate):
         return self.decide(UserCreated(kind=created.kind, name=name, email=email, grants=created.grants))
 
     def change(self, name: str, email: str) -> Change:
+        self.must_not_be_erased()
         return self.decide(UserChanged(name=clean_name(name, what="user"), email=clean_email(email)))
 
     def grant(self, grants: tuple[Grant, ...]) -> Change:
@@ -101,9 +111,27 @@ class User(Aggregate):
         return self.decide(UserDisabled(reason=reason))
 
     def enable(self, reason: str) -> Change:
+        self.must_not_be_erased()
         if not self.disabled:
             raise UserNotDisabledError
         return self.decide(UserEnabled(reason=reason))
+
+    def erase(self, reason: str) -> Change:
+        """Have all that is personal about them erased.
+
+        Raises:
+            UserNotDisabledError: they may still log in.
+            ErasedError: that was done before.
+        """
+        self.must_not_be_erased()
+        if not self.disabled:
+            raise UserNotDisabledError
+        return self.decide(SubjectErased(kind=SubjectKind.USER, subject=self.stream_id, reason=reason))
+
+    def must_not_be_erased(self) -> None:
+        """Raise ErasedError where they are."""
+        if self.erased:
+            raise ErasedError
 
     def must_be_enabled(self) -> None:
         """Raise UserDisabledError where the user is disabled."""
@@ -128,5 +156,7 @@ class User(Aggregate):
                 self.disabled = True
             case UserEnabled():
                 self.disabled = False
+            case SubjectErased():
+                self.erased = True
             case _:
                 super().when(event)

@@ -26,7 +26,9 @@ from domain.agents import (
     Platform,
 )
 from domain.duplicates import AgentDuplicateNoticed, AgentDuplicateSettled
+from domain.erasures import SubjectErased
 from domain.event import Event, Recorded
+from domain.personal import ERASED, SubjectKind
 from projections import sql
 from projections.errors import FoldError
 from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
@@ -99,6 +101,22 @@ def _summary(facts: dict[str, Any]) -> Cells:
     return cells
 
 
+_ERASED_CELLS: Cells = {
+    "name": ERASED,
+    "sort_key": ERASED,
+    "hostname": ERASED,
+    "host_key": ERASED,
+    "agent_version": "",
+    "address": "",
+    "os": "",
+    "logged_in_user": "",
+    "facts": {ERASED: ERASED},
+    "duplicate": None,
+}
+"""Whatever comes of sealed fields, also that alone which a fact may have told: a table that saw them and one that is
+made after the erasure, from fields that say that they are erased, are the same from there on (invariant 7)."""
+
+
 class Agents(Projection):
     name: ClassVar[str] = "agents"
     folds: ClassVar[tuple[type[Event], ...]] = (
@@ -117,6 +135,7 @@ class Agents(Projection):
         AgentFactsReported,
         AgentDuplicateNoticed,
         AgentDuplicateSettled,
+        SubjectErased,
     )
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
@@ -126,6 +145,10 @@ class Agents(Projection):
                 self._fold_telling(agents, recorded)
             case AgentDuplicateNoticed() | AgentDuplicateSettled():
                 self._fold_duplicate(agents, recorded)
+            case SubjectErased(kind=kind):
+                if kind is SubjectKind.AGENT:
+                    seen = {"version": recorded.originator_version, "position": recorded.position}
+                    agents.update(recorded.originator_id, **_ERASED_CELLS, **seen)
             case AgentEnrolled() as enrolled:
                 agents.insert(recorded.originator_id, **self._enrolled(enrolled, recorded))
             case event:

@@ -65,6 +65,12 @@ class NoReplayError(DomainError):
     status = 409
 
 
+class BehindErasureError(ProjectionError):
+    """Somebody was erased since, so its rows cannot be compared until it has folded that: try again then."""
+
+    code = "behind_erasure"
+
+
 class PositionTimeoutError(ProjectionError):
     """The projection did not reach the position in time: it is behind, stopped, or no projector runs."""
 

@@ -119,7 +119,7 @@ def _page(
     if page is not None:
         return page
     types = frozenset[str]().union(*(projection.types for projection in here))
-    return decode_page(after, read_page(cursor, after, page_size, upto), types)
+    return decode_page(cursor, after, read_page(cursor, after, page_size, upto), types)
 
 
 def _write(cursor: Cursor, stops: Sequence[Stop], here: Sequence[Projection], page: Page, *, full: bool) -> Folded:

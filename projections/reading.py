@@ -9,9 +9,11 @@ import psycopg
 
 from domain.codec import DECODERS, UndecodableEventError, decode
 from domain.event import Recorded
+from domain.sealed import marked_rows, opened
 from projections.projection import Cursor, type_of
 from schema import archived
 from schema.archive import Row
+from schema.personal_keys import keys_of
 from schema.reading import COLUMNS, answered, read_page
 
 # By the type's name and not the topic, so that a version that this program does not know is met and not passed over.
@@ -41,7 +43,16 @@ def read_range(cursor: Cursor, after: int, upto: int, types: Collection[str]) ->
     """The events of some types between two positions, archived or not."""
     rows = cursor.execute(_RANGE, (after, upto, list(types))).fetchall()
     old = answered(cursor, archived.between(after, upto))
-    return archived.merged(rows, [row for row in old if type_of(row[3]) in types]) if old else rows
+    return _opened(cursor, archived.merged(rows, [row for row in old if type_of(row[3]) in types]) if old else rows)
+
+
+def _opened(cursor: Cursor, rows: list[Row]) -> list[Row]:
+    """With what is personal opened, or shown as erased.
+
+    The keys are asked for after the rows were read, so whoever has read an erasure finds no key (see SubjectErased).
+    """
+    marked = marked_rows(rows)
+    return opened(rows, marked, keys_of(cursor, [one.subject for one in marked])) if marked else rows
 
 
 def read_unended(
@@ -54,7 +65,8 @@ def read_unended(
         connection.execute("SET LOCAL cursor_tuple_fraction = 1")
         cursor.execute(_UNENDED, {"upto": upto, "types": list(types), "ended_by": list(ended_by)})
         while rows := cursor.fetchmany(size):
-            yield rows
+            with connection.cursor(binary=True) as other:
+                yield _opened(other, rows)
 
 
 def decode_all(rows: Iterable[Row]) -> list[Recorded]:
@@ -109,12 +121,12 @@ class Page(msgspec.Struct, frozen=True):
     """Those of the types asked for."""
 
 
-def decode_page(after: int, rows: Sequence[Row], types: Collection[str]) -> Page:
-    """Decode the events of these types, setting aside those that cannot be read."""
+def decode_page(cursor: Cursor, after: int, rows: Sequence[Row], types: Collection[str]) -> Page:
+    """Open and decode the events of these types, setting aside those that cannot be read."""
     wanted: dict[str, bool] = {}
     for topic in {row[3] for row in rows}:
         wanted[topic] = type_of(topic) in types
-    asked = [row for row in rows if wanted[row[3]]]
+    asked = _opened(cursor, [row for row in rows if wanted[row[3]]])
     items: list[Recorded | Bad] = []
     try:
         items += decode_all(asked)
@@ -179,4 +191,4 @@ class ReadAhead:
         if self._connection is None:
             self._connection = psycopg.connect(self._conninfo, autocommit=True)
         with self._connection.cursor(binary=True) as cursor:
-            return decode_page(after, read_page(cursor, after, limit), self._types)
+            return decode_page(cursor, after, read_page(cursor, after, limit), self._types)

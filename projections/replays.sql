@@ -12,6 +12,7 @@ SELECT at FROM fleetlog.replays WHERE position = %(position)s AND ready LIMIT 1
 SELECT slot FROM fleetlog.replays
 WHERE position = %(position)s AND ready AND digest = %(digest)s AND expires_at > clock_timestamp()
     AND slot = coalesce(%(slot)s::smallint, slot)
+    AND NOT EXISTS (SELECT FROM fleetlog.personal_keys WHERE erased_at >= made_at)
 ORDER BY slot LIMIT 1
 
 -- name: add
@@ -25,7 +26,10 @@ UPDATE fleetlog.replays SET ready = true, events = %(events)s, at = %(at)s WHERE
 DELETE FROM fleetlog.replays WHERE slot = %(slot)s
 
 -- name: over
-SELECT slot, name FROM fleetlog.replays WHERE expires_at <= clock_timestamp() OR NOT ready ORDER BY slot
+SELECT slot, name FROM fleetlog.replays WHERE expires_at <= clock_timestamp() OR NOT ready
+    -- It may hold what was erased since; made anew it does not.
+    OR EXISTS (SELECT FROM fleetlog.personal_keys WHERE erased_at >= made_at)
+ORDER BY slot
 
 -- name: tables_of
 SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = %(schema)s

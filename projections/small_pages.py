@@ -71,7 +71,7 @@ def fold_small(connection: psycopg.Connection, stand: Stand) -> Small | None:
         if len(rows) > EVENTS:
             return None
         types = frozenset[str]().union(*(projection.types for projection in stand.projections))
-        page = decode_page(stand.position, rows, types)
+        page = decode_page(cursor, stand.position, rows, types)
         last = page.positions[-1]
         tracked = {projection.name: projection.digest for projection in stand.projections}
         try:

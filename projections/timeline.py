@@ -13,6 +13,7 @@ from domain import (
     commands,
     destinations,
     duplicates,
+    erasures,
     extracts,
     fields,
     idempotency,
@@ -37,6 +38,7 @@ from domain import (
 from domain.access import Grant
 from domain.commands import CollectFacts, Ping, Result, RotateKey, RunScript, RunShell, Spec
 from domain.event import Event, Recorded, Undecodable
+from domain.personal import ERASED, SEALED
 
 SHOWN_CHARACTERS = 80
 SHOWN_GRANTS = 3
@@ -218,7 +220,12 @@ _LINES |= {
         f"Agent came online by {event.transport}{f' from {shown(event.address)}' if event.address else ''}."
     ),
     agents.AgentDisconnected: lambda event: f"Agent went offline{_because(event.reason)}.",
-    agents.AgentFactsReported: lambda event: f"Agent reported {len(event.facts)} facts.",
+    agents.AgentFactsReported: lambda event: (
+        f"Agent reported {next((mark for mark in (ERASED, SEALED) if mark in event.facts), len(event.facts))} facts."
+    ),
+    erasures.SubjectErased: lambda event: (
+        f"All that is personal about this {event.kind} is erased{_because(event.reason)}."
+    ),
     scripts.ScriptCreated: lambda event: f"Script {shown(event.name)!r} created.",
     scripts.ScriptRenamed: lambda event: f"Script renamed to {shown(event.name)!r}.",
     scripts.ScriptRevised: lambda event: (

@@ -7,7 +7,9 @@ from uuid import UUID
 import msgspec
 
 from domain.access import Grant
+from domain.erasures import SubjectErased
 from domain.event import Event, Recorded
+from domain.personal import ERASED, SubjectKind
 from domain.users import UserChanged, UserCreated, UserDisabled, UserEnabled, UserGranted, UserGroupsApplied, UserKind
 from projections import sql
 from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query
@@ -45,6 +47,7 @@ class Users(Projection):
         UserGroupsApplied,
         UserDisabled,
         UserEnabled,
+        SubjectErased,
     )
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
@@ -74,6 +77,9 @@ class Users(Projection):
                 users.update(key, disabled=True, version=version)
             case UserEnabled():
                 users.update(key, disabled=False, version=version)
+            case SubjectErased(kind=SubjectKind.USER):
+                # Whatever comes of sealed fields: see projections/agents.py.
+                users.update(key, name=ERASED, sort_key=ERASED, email="", version=version)
 
 
 _SQL = sql.load("users")

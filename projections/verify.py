@@ -4,15 +4,18 @@ All of it happens in one transaction with one snapshot of the database: the live
 the events up to there. The fresh tables are temporary ones of that transaction, which is rolled back in the end.
 """
 
-from typing import Any
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed, Identifier
 
+from domain.catalog import topic_of
+from domain.erasures import SubjectErased
 from projections import tracking
 from projections.catalog import LIVE, named
+from projections.errors import BehindErasureError
 from projections.projection import Projection, Table
 from projections.rebuild import fold_range
 
@@ -26,6 +29,12 @@ class Difference(msgspec.Struct, frozen=True):
     side: str
     """``live`` or ``log``: where the row is."""
     row: dict[str, Any]
+
+
+# The type's index is by topic, and of this one there is one version.
+_ERASED_SINCE: LiteralString = (
+    f"SELECT 1 FROM fleetlog.events WHERE topic = '{topic_of(SubjectErased)}' AND notification_id > %s LIMIT 1"  # noqa: S608
+)
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -53,13 +62,17 @@ def verify(conninfo: str, name: str) -> Verified:
 
     Raises:
         UnknownProjectionError: there is none of that name.
+        BehindErasureError: it has yet to fold an erasure, whose key is gone already.
         UndecodableEventError, FoldError: the log holds an event, before that position, that it cannot fold.
     """
     projection = named(name)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.transaction(force_rollback=True):
-            return _verify(connection, projection)
+            found = _verify(connection, projection)
+            if not found.ok and connection.execute(_ERASED_SINCE, [found.position]).fetchone() is not None:
+                raise BehindErasureError(f"{name} stands at position {found.position}: {BehindErasureError.__doc__}")
+            return found
 
 
 def _verify(connection: psycopg.Connection[Any], projection: Projection) -> Verified:

@@ -76,4 +76,5 @@ class FieldHandlers:
                 return Holder.SITE, site.stream_id, site.client_id
             case FillAgentFields():
                 agent = await visible(self._log, caller, Agent, intent.agent_id)
+                agent.must_not_be_erased()
                 return Holder.AGENT, agent.stream_id, agent.client_id

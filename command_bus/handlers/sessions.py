@@ -14,6 +14,7 @@ from command_bus.credentials import SESSION_PREFIX, mint
 from command_bus.errors import BusyStreamError
 from command_bus.event_log import ConflictError, EventLog
 from command_bus.handlers.login_checks import LoginChecks, Shown, Visitor
+from command_bus.handlers.user_names import user_named
 from command_bus.intents.sessions import LogIn, Prove
 from command_bus.repository import load, load_many
 from command_bus.session_rows import MOST_OF_ONE, SessionRow, SessionRows
@@ -22,7 +23,6 @@ from domain.event import Change, Metadata
 from domain.ids import UserId
 from domain.login_attempts import Purpose, Why
 from domain.logins import Login, login_stream
-from domain.names import Name
 from domain.sessions import Ending, Proof, SessionOpened, UserSession
 from domain.users import User, UserKind
 
@@ -89,8 +89,7 @@ class Sessions:
             LoginsBusyError, NoMasterKeyError: nothing can be compared now.
         """
         typed = unicodedata.normalize("NFC", intent.user).strip()
-        name = await load(self._log, Name, Name.id_of("user", None, typed))
-        user_id = UserId(name.holder) if name.holder is not None else None
+        user_id = await user_named(self._log, typed)
         account = account_of(user_id, typed)
         await self._checks.admit(Purpose.LOG_IN, account, user_id, visitor)
         user, login = await self._read(user_id or NOBODY)

@@ -6,9 +6,9 @@ from uuid import UUID
 from command_bus.bus import Decision, id_answer
 from command_bus.context import Caller, NewId
 from command_bus.event_log import EventLog
-from command_bus.handlers.clients import rename_claim
 from command_bus.handlers.grants import must_cover, to_record
 from command_bus.handlers.scope import match_version
+from command_bus.handlers.user_names import claim_name
 from command_bus.intents.users import ChangeUser, CreateUser, DisableUser, EnableUser, GrantRoles
 from command_bus.repository import load, load_existing
 from domain.event import Change
@@ -32,14 +32,14 @@ class UserHandlers:
         await must_cover(self._log, caller, grants)
         user = User(self._new_id())
         created = user.create(UserCreated(kind=intent.kind, name=intent.name, email=intent.email, grants=grants))
-        return _decided(user, [created, *await rename_claim(self._log, "user", None, "", user.name, user.stream_id)])
+        return _decided(user, [created, *await claim_name(self._log, "", user.name, user.stream_id)])
 
     async def change(self, intent: ChangeUser, caller: Caller, _stack: AsyncExitStack) -> Decision:
         user = await self._user(intent.user_id, caller)
         before = user.name
         name = user.name if intent.name is None else intent.name
         changed = user.change(name, user.email if intent.email is None else intent.email)
-        claim = await rename_claim(self._log, "user", None, before, user.name, user.stream_id)
+        claim = await claim_name(self._log, before, user.name, user.stream_id)
         return _decided(user, [changed, *claim])
 
     async def grant(self, intent: GrantRoles, caller: Caller, _stack: AsyncExitStack) -> Decision:

@@ -119,6 +119,7 @@ def _load(connection: psycopg.Connection[Any], archive: Archive, expected: Manif
     connection.execute("DELETE FROM fleetlog.server_keys")
     connection.execute("DELETE FROM fleetlog.chain_key")
     connection.execute("DELETE FROM fleetlog.leases")
+    connection.execute("DELETE FROM fleetlog.personal_keys")
     stored = {table.name: table for table in manifest.tables}
     for table in (stored[name] for name in KEPT if name in stored):
         _load_one(connection, table.name, table.columns, archive.pieces(table), table.rows)

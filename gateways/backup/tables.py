@@ -12,7 +12,9 @@ CREDENTIALS = ("credential_values",)
 """What people log in with, sealed; the same holds of it."""
 FORWARDING = ("forwarding", "destination_values")
 """How far forwarding was, as of the log that is in the backup, and its sealed secrets; the same holds of it."""
-LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS, CREDENTIALS, FORWARDING)
+PERSONAL = ("personal_keys",)
+"""What personal data in the log are sealed with, and who was erased; the same holds of it."""
+LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS, CREDENTIALS, FORWARDING, PERSONAL)
 
 KEPT = (
     "events",
@@ -26,6 +28,7 @@ KEPT = (
     *SECRETS,
     *CREDENTIALS,
     *FORWARDING,
+    *PERSONAL,
 )
 """The log; the chain over it; the outputs that its events name, and what was removed of them just now; the keys that
 agents know the fleet by; which commands may be on their way, so that none of them is cancelled as if no agent had it;

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from gateways.cli import finding
+from gateways.cli.erasing import erased
 from gateways.cli.finding import AgentArgument
 from gateways.cli.output import Column, Row, ago, moment
 from gateways.cli.session import Session, command, group
@@ -195,3 +196,11 @@ def retire_agent(session: Session, agent: AgentArgument, reason: Reason = "") ->
     found = finding.agent(session.api, agent)
     answer = session.api.post(f"/agents/{found['id']}/retire", {"reason": reason})
     session.out.done(f"{found['name']} is retired; its waiting commands are cancelled.", answer)
+
+
+@command(app, "erase")
+def erase_agent(session: Session, agent: AgentArgument, reason: Reason = "") -> None:
+    """Erase what a retired agent told of its machine: names, addresses, facts. It cannot be undone."""
+    found = finding.agent(session.api, agent)
+    answer = session.api.post(f"/agents/{found['id']}/erase", {"reason": reason})
+    session.out.done(erased(f"Agent {found['id']}", answer), answer)

@@ -216,11 +216,11 @@ def audit_verify(
 def _verify_extract(file: Path, keys: Collection[str], out: Output) -> None:
     import msgspec  # noqa: PLC0415
 
-    from gateways.rest.extracts import sentence  # noqa: PLC0415
+    from gateways.rest.extracts import sentence_of_line  # noqa: PLC0415
     from schema.audit.extracts import verify_csv, verify_extract  # noqa: PLC0415
 
     if file.suffix == ".csv":
-        found = verify_csv(file, file.with_name(f"{file.name}.proofs"), keys, text_of=sentence)
+        found = verify_csv(file, file.with_name(f"{file.name}.proofs"), keys, text_of=sentence_of_line)
     else:
         found = verify_extract(file, keys)
     unsigned = f"; {found.events - found.proven} are under no checkpoint yet" if found.events > found.proven else ""

@@ -6,6 +6,7 @@ import typer
 
 from gateways.cli import finding, grants
 from gateways.cli.asking import asked_password
+from gateways.cli.erasing import erased
 from gateways.cli.errors import AmbiguousError, NotFoundHereError
 from gateways.cli.finding import Names
 from gateways.cli.grants import GrantOption
@@ -101,6 +102,14 @@ def enable_user(session: Session, user: UserArgument, reason: Reason = "") -> No
     found = finding.user(session.api, user)
     answer = session.api.post(f"/users/{found['id']}/enable", {"reason": reason})
     session.out.done(f"{found['name']} is enabled.", answer)
+
+
+@command(app, "erase")
+def erase_user(session: Session, user: UserArgument, reason: Reason = "") -> None:
+    """Erase who a disabled user was: name, mail address, where they came from. It cannot be undone."""
+    found = finding.user(session.api, user)
+    answer = session.api.post(f"/users/{found['id']}/erase", {"reason": reason})
+    session.out.done(erased(f"User {found['id']}", answer), answer)
 
 
 @command(app, "set-password")

@@ -150,6 +150,8 @@ class Sender:
             reached = read
             if head > read:
                 rows, reached = await self._selecting.page(read, head, PAGE)
+                # Receivers have no keys; whoever is erased is told of by `SubjectErased` from then on.
+                rows = await self._log.open_rows(rows)
             for events in self._portions(rows, channel.at_once):
                 await channel.send(events)
                 read = events[-1].position

@@ -19,6 +19,7 @@ from command_bus.context import Caller
 from command_bus.credential_store import CredentialStore
 from command_bus.errors import UnauthenticatedError
 from command_bus.event_log import EventLog, Selection
+from command_bus.handlers.user_names import user_named
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
 from command_bus.intents.clients import CreateClient, CreateSite
@@ -36,7 +37,6 @@ from command_bus.wiring import make_bus
 from domain.api_keys import ApiKeyCreated
 from domain.errors import NameTakenError, NoMasterKeyError, WeakPasswordError
 from domain.logins import Login, login_stream
-from domain.names import Name
 from domain.passwords import check_password
 from domain.roles import Role
 from domain.users import User
@@ -151,7 +151,7 @@ async def add_administrator(url: str, keys: MasterKeys, name: str, password: str
         await log.start()
         credentials = CredentialStore(Keystore(pool, keys, CREDENTIALS), PasswordHasher())
         bus = make_bus(log, Holds(pool), RolloutReader(pool.connection), credentials=credentials)
-        holder = (await load(log, Name, Name.id_of("user", None, name.strip()))).holder
+        holder = await user_named(log, name.strip())
         if holder is None:
             created = await bus.dispatch(CreateUser(name=name, grants=[EVERYTHING]), _caller())
             return await _set_password(bus, UUID(created.answer["id"]), password)

@@ -16,17 +16,21 @@ from command_bus.intents.agents import (
     SuspendAgent,
     TagAgent,
 )
+from command_bus.intents.erasures import EraseAgent
 from command_bus.intents.times import Moment
 from domain.agents import AgentState, Platform
 from domain.errors import (
+    AgentNotRetiredError,
     AgentNotSuspendedError,
     AgentRetiredError,
     AgentSuspendedError,
+    ErasedError,
     NoDuplicateError,
     NotFoundError,
 )
 from domain.permissions import Permission
 from gateways.rest.commands import QueuedModel, queued_document
+from gateways.rest.erasures import ErasedAnswer
 from gateways.rest.errors import NotOfPastError
 from gateways.rest.events import EventModel, event_page
 from gateways.rest.presence import last_seen
@@ -320,4 +324,12 @@ ROUTES: tuple[Route, ...] = (
     write("POST", "/agents/{agent_id}/resume", ResumeAgent, tag=TAG, errors=(*_GONE, AgentNotSuspendedError)),
     write("POST", "/agents/{agent_id}/duplicate", SettleDuplicate, tag=TAG, errors=(NotFoundError, NoDuplicateError)),
     write("POST", "/agents/{agent_id}/retire", RetireAgent, tag=TAG, errors=_GONE),
+    write(
+        "POST",
+        "/agents/{agent_id}/erase",
+        EraseAgent,
+        tag=TAG,
+        response=ErasedAnswer,
+        errors=(NotFoundError, AgentNotRetiredError, ErasedError),
+    ),
 )

@@ -145,7 +145,9 @@ async def prove(call: Call) -> Response:
         row = await records.ask(call.connection, records.event_at(position))
         if not matching(await visible_to(call))(row):
             raise missing
-        proof = await records.ask(call.connection, records.prove(row, with_body=query.body))
+        # What was erased and stands in the clear, from before there was sealing, is proved by its hash alone.
+        shown = query.body and not await call.parts.log.withheld([row])
+        proof = await records.ask(call.connection, records.prove(row, with_body=shown))
     except records.UnknownPositionError:
         raise missing from None
     except records.NotCheckpointedError as error:

@@ -4,8 +4,8 @@ import base64
 import csv
 import html
 import io
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -16,11 +16,13 @@ from command_bus.audit.records import ask, tree_over
 from command_bus.errors import ForbiddenError
 from command_bus.event_log import Selection
 from command_bus.intents.extracts import ExtractHistory
+from command_bus.mapper import RecordedRow, to_recorded
 from domain.codec import decode_or_keep
 from domain.errors import NotFoundError
 from domain.event import Recorded
 from domain.extracts import ExtractFormat, HistoryExtracted
 from domain.permissions import Permission
+from domain.sealed import covered
 from gateways.rest.events import visible_to
 from gateways.rest.route import Call, Query, Route, write
 from projections.timeline import describe
@@ -107,8 +109,8 @@ class Extraction:
         while True:
             rows = await self._call.parts.log.read_rows(selection, after=after, upto=upto, limit=PAGE)
             piece = b""
-            for row in rows:
-                piece += await self._row(form, row)
+            for told in await self._told(rows):
+                piece += await self._row(form, *told)
             if piece:
                 yield piece
             if len(rows) < PAGE:
@@ -119,13 +121,24 @@ class Extraction:
                 raise ForbiddenError
         yield form.end(self._events, self._proven)
 
-    async def _row(self, form: "Form", row: Row) -> bytes:
+    async def _told(self, rows: Sequence[Row]) -> list[tuple[Row, Row, bool]]:
+        """Each row as it is stored, as it is told in words, and whether it may be proved.
+
+        What is sealed goes out as it is stored, with its proof: without the key it says nothing. What was erased and
+        stands there in the clear, from before there was sealing, is withheld, and then no proof can be had.
+        """
+        log = self._call.parts.log
+        opened, hidden = await log.open_rows(rows), await log.withheld(rows)
+        pairs = enumerate(zip(rows, opened, strict=True))
+        return [(shown if index in hidden else row, shown, index not in hidden) for index, (row, shown) in pairs]
+
+    async def _row(self, form: "Form", row: Row, opened: Row, provable: bool) -> bytes:
         before = self._tree
-        way = await self._way(row[0])
+        way = await self._way(row[0]) if provable else None
         self._events += 1
         self._proven += way is not None
         told = form.checkpoint(self._tree) if self._tree is not None and self._tree is not before else b""
-        return told + form.event(event_line(row, way))
+        return told + form.event(event_line(row, way), sentence(opened))
 
     async def _way(self, position: int) -> Way | None:
         if self._unsigned_from is not None and position >= self._unsigned_from:
@@ -144,29 +157,24 @@ class Form(msgspec.Struct, frozen=True):
 
     begin: Callable[[HistoryExtracted, Recorded], bytes]
     checkpoint: Callable[[Tree], bytes]
-    event: Callable[[Event], bytes]
+    event: Callable[[Event, str], bytes]
     end: Callable[[int, int], bytes]
 
 
-def sentence(line: Event) -> str:
-    """What happened, in one line, made from what was recorded."""
+def sentence(row: Row) -> str:
+    """What happened, in one line."""
+    return describe(to_recorded(cast("RecordedRow", row), decode_or_keep))
+
+
+def sentence_of_line(line: Event) -> str:
+    """The same, made from a line of an extract, which has no keys: `[sealed]` stands where something is sealed."""
     event = line.event
-    body = line.body.encode() if line.body is not None else base64.b64decode(line.body_base64 or "")
-    return describe(
-        Recorded(
-            event.position,
-            event.stream_id,
-            event.version,
-            event.type,
-            decode_or_keep(event.type, body),
-            event.recorded_at,
-            event.actor,
-            event.correlation_id,
-            event.causation_id,
-            event.agent_id,
-            event.client_id,
-        )
+    body = (
+        covered(event.type, line.body.encode()) if line.body is not None else base64.b64decode(line.body_base64 or "")
     )
+    place = (event.position, event.stream_id, event.version, event.type, body)
+    caused = (event.actor, event.correlation_id, event.causation_id)
+    return sentence((*place, event.recorded_at, *caused, event.agent_id, event.client_id))
 
 
 def _line(value: Any) -> bytes:
@@ -183,8 +191,8 @@ def _csv(cells: list[str]) -> bytes:
     return text.getvalue().encode()
 
 
-def _csv_event(line: Event) -> bytes:
-    row = csv_row(line, sentence(line))
+def _csv_event(line: Event, text: str) -> bytes:
+    row = csv_row(line, text)
     return _csv([row[name] for name in (*CSV_COLUMNS, *TEXT_COLUMNS)])
 
 
@@ -209,12 +217,12 @@ def _begin_page(asked: HistoryExtracted, recorded: Recorded) -> bytes:
     ).encode()
 
 
-def _page_event(line: Event) -> bytes:
+def _page_event(line: Event, text: str) -> bytes:
     event = line.event
     signed = str(line.proof.checkpoint) if line.proof is not None else '<span class="no">not yet</span>'
     return (
         f"<tr><td>{event.position}</td><td>{event.recorded_at:%Y-%m-%d %H:%M:%S}</td>"
-        f"<td>{html.escape(sentence(line))}</td>"
+        f"<td>{html.escape(text)}</td>"
         f"<td>{html.escape(event.actor)}</td><td>{signed}</td></tr>\n"
     ).encode()
 
@@ -228,7 +236,7 @@ FORMS = {
     ExtractFormat.NDJSON: Form(
         _begin_lines,
         lambda tree: _line(Signed(tree.checkpoint)),
-        _line,
+        lambda line, _text: _line(line),
         lambda events, proven: _line(End(events, proven)),
     ),
     ExtractFormat.CSV: Form(

@@ -7,7 +7,15 @@ from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from command_bus.intents.fields import DefineField, FillAgentFields, FillClientFields, FillSiteFields, RemoveField
-from domain.errors import FieldRemovedError, InvalidValueError, NotFoundError, RequiredFieldError, UnknownFieldError
+from domain.errors import (
+    DomainError,
+    ErasedError,
+    FieldRemovedError,
+    InvalidValueError,
+    NotFoundError,
+    RequiredFieldError,
+    UnknownFieldError,
+)
 from domain.fields import FieldKind, Holder
 from domain.permissions import Permission
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
@@ -125,7 +133,9 @@ async def _filled(connection: Any, holder: Holder, holder_id: UUID) -> Response:
     return one({"values": filled.values, "missing": missing, "version": filled.version}, filled.version)
 
 
-def _holder(what: str, path: str, needs: Permission, intent: Any, handler: Any, read: str) -> tuple[Route, Route]:
+def _holder(
+    what: str, path: str, needs: Permission, intent: Any, handler: Any, read: str, *also: type[DomainError]
+) -> tuple[Route, Route]:
     return (
         Route(
             method="GET",
@@ -144,7 +154,7 @@ def _holder(what: str, path: str, needs: Permission, intent: Any, handler: Any, 
             path,
             intent,
             tag=TAG,
-            errors=(NotFoundError, UnknownFieldError, InvalidValueError, RequiredFieldError),
+            errors=(NotFoundError, UnknownFieldError, InvalidValueError, RequiredFieldError, *also),
         ),
     )
 
@@ -185,6 +195,12 @@ ROUTES: tuple[Route, ...] = (
     ),
     *_holder("a site", "/sites/{site_id}/fields", Permission.CLIENTS_SEE, FillSiteFields, show_site_fields, "clients"),
     *_holder(
-        "an agent", "/agents/{agent_id}/fields", Permission.AGENTS_SEE, FillAgentFields, show_agent_fields, "agents"
+        "an agent",
+        "/agents/{agent_id}/fields",
+        Permission.AGENTS_SEE,
+        FillAgentFields,
+        show_agent_fields,
+        "agents",
+        ErasedError,
     ),
 )

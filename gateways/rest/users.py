@@ -7,9 +7,11 @@ from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from command_bus.errors import LoginsBusyError
+from command_bus.intents.erasures import EraseUser
 from command_bus.intents.logins import ResetSecondFactor, RevokeUserSessions, SetPassword
 from command_bus.intents.users import ChangeUser, CreateUser, DisableUser, EnableUser, GrantRoles
 from domain.errors import (
+    ErasedError,
     NameTakenError,
     NoMasterKeyError,
     NoSecondFactorError,
@@ -23,6 +25,7 @@ from domain.errors import (
 )
 from domain.permissions import Permission
 from domain.users import UserKind
+from gateways.rest.erasures import ErasedAnswer
 from gateways.rest.grants import GrantModel, grant_documents, role_names
 from gateways.rest.route import (
     Answer,
@@ -138,10 +141,24 @@ ROUTES: tuple[Route, ...] = (
         reads=READS,
         etag=True,
     ),
-    write("PATCH", "/users/{user_id}", ChangeUser, tag=TAG, errors=(NotFoundError, NameTakenError)),
+    write("PATCH", "/users/{user_id}", ChangeUser, tag=TAG, errors=(NotFoundError, NameTakenError, ErasedError)),
     write("PUT", "/users/{user_id}/grants", GrantRoles, tag=TAG, errors=_GRANTING),
     write("POST", "/users/{user_id}/disable", DisableUser, tag=TAG, errors=(NotFoundError, UserDisabledError)),
-    write("POST", "/users/{user_id}/enable", EnableUser, tag=TAG, errors=(NotFoundError, UserNotDisabledError)),
+    write(
+        "POST",
+        "/users/{user_id}/enable",
+        EnableUser,
+        tag=TAG,
+        errors=(NotFoundError, UserNotDisabledError, ErasedError),
+    ),
+    write(
+        "POST",
+        "/users/{user_id}/erase",
+        EraseUser,
+        tag=TAG,
+        response=ErasedAnswer,
+        errors=(NotFoundError, UserNotDisabledError, ErasedError),
+    ),
     write(
         "PUT",
         "/users/{user_id}/password",

@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 
 from command_bus.archiving import archive
 from command_bus.postgres import app_conninfo
+from domain.personal import ERASED
 from gateways.agents.keys import load_keys
 from gateways.backup import archive as archives
 from gateways.backup import restore as restoring
@@ -37,7 +38,8 @@ from projections.rebuild import rebuild
 from projections.runner import Projector
 from projections.tables import create_tables
 from projections.verify import verify
-from tests.projections.database import head, positions, rows_of
+from tests.projections.database import head, positions, record, rows_of
+from tests.projections.histories import Fleet
 from tests.projections.running import history, until
 
 
@@ -128,6 +130,29 @@ async def test_a_round_trip(full_url: str, file: Path, empty_postgres_url: str) 
         ).fetchone()
     assert fresh == (before + 1,)
     assert verify(app_conninfo(empty_postgres_url), "pending").ok
+
+
+async def test_a_backup_from_before_brings_back_who_was_erased(
+    postgres_url: str, empty_postgres_url: str, tmp_path: Path
+) -> None:
+    """It holds the keys as of then; erased again, the restored log has nothing of it either."""
+    fleet, file = Fleet(3), tmp_path / "before"
+    for changes in (fleet.new_client(), fleet.new_site(), fleet.new_agent(hostname="ada-laptop")):
+        await record(postgres_url, [(changes, fleet.metadata())])
+    backup(postgres_url, file)
+    (agent,) = fleet.agents
+    erasure = [agent.retire("sold"), agent.erase("")]
+    await record(postgres_url, [(erasure, fleet.metadata())])
+    await asyncio.to_thread(restore, empty_postgres_url, file, check(file), tell=nothing)
+    assert [row[3] for row in rows_of(empty_postgres_url)["agents"]] == ["ada-laptop"]
+    await record(empty_postgres_url, [(erasure, fleet.metadata())])
+    rebuild(app_conninfo(empty_postgres_url), "agents")
+    assert [row[3] for row in rows_of(empty_postgres_url)["agents"]] == [ERASED]
+    after = tmp_path / "after"
+    backup(empty_postgres_url, after)
+    with open_archive(after) as archive:
+        (keys,) = (table for table in archive.manifest.tables if table.name == "personal_keys")
+        assert agent.stream_id.bytes in b"".join(archive.pieces(keys)), "that nobody makes a key for it again"
 
 
 async def test_a_round_trip_of_nothing(postgres_url: str, empty_postgres_url: str, tmp_path: Path) -> None:

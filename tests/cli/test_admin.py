@@ -63,6 +63,27 @@ async def test_an_agents_life(terminal: Terminal, fleet: Fleet) -> None:
     assert await terminal.refused("agents", "suspend", "front") == "agent_retired"
 
 
+async def test_who_is_gone_is_erased(terminal: Terminal, fleet: Fleet) -> None:
+    """A machine once it is retired, a user once they are disabled; each once, and it says that it is for good."""
+    agent = await fleet.agent("corvus-1")
+    user = (await terminal.json("users", "add", "Corvus", "--email", "corvus@example.com"))["id"]
+    assert await terminal.refused("agents", "erase", "corvus-1") == "agent_not_retired"
+    assert await terminal.refused("users", "erase", "Corvus") == "user_not_disabled"
+    await terminal.ok("agents", "retire", "corvus-1")
+    await terminal.ok("users", "disable", "Corvus")
+    erased = await terminal.ok("agents", "erase", "corvus-1", "--reason", "request 4711")
+    assert erased.strip() == f"Agent {agent} is erased for good."
+    assert await terminal.ok("users", "erase", "Corvus")
+    told = (
+        await terminal.ok("agents", "show", agent) + await terminal.ok("users") + await terminal.ok("timeline", agent)
+    )
+    assert "[erased]" in told
+    assert "corvus" not in told.casefold()
+    assert (
+        await terminal.refused("agents", "erase", agent) == await terminal.refused("users", "erase", user) == "erased"
+    )
+
+
 async def test_a_name_that_two_agents_share_is_not_guessed(terminal: Terminal, fleet: Fleet) -> None:
     """Where more than one is meant, nothing is done and the ids are shown."""
     await fleet.agent("web-07")

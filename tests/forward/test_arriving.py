@@ -8,8 +8,13 @@ from cloudevents.core.v1.event import CloudEvent
 from standardwebhooks.webhooks import Webhook
 from starlette.responses import Response
 
-from command_bus.ids import utc_now
+from command_bus.ids import new_id, utc_now
 from command_bus.intents.destinations import ChangeDestination, PauseDestination, RemoveDestination, ResumeDestination
+from domain.agents import AgentRenamed
+from domain.erasures import SubjectErased
+from domain.event import Change
+from domain.ids import AgentId
+from domain.personal import ERASED, SubjectKind
 from gateways.forward.envelope import Outgoing
 from tests.event_log.samples import created, metadata
 from tests.forward.receivers import Place, WebReceiver, all_of, until
@@ -184,3 +189,23 @@ def test_ids_are_told_apart_after_a_restore() -> None:
     row = (1, UUID(int=1), 1, "ClientCreated/1", b"{}", utc_now(), "x", UUID(int=2), None, None, None)
     later = (*row[:5], utc_now(), *row[6:])
     assert Outgoing(row, "s").id == Outgoing(row, "s").id != Outgoing(later, "s").id
+
+
+async def test_a_receiver_is_told_names_until_they_are_erased(here: Place) -> None:
+    """What is sealed goes out opened, for a receiver has no keys; sent again after the erasure it is erased there."""
+    agent_id = new_id()
+    renamed = Change(agent_id, 1, AgentRenamed(name="ada's laptop"), AgentId(agent_id))
+    gone = SubjectErased(kind=SubjectKind.AGENT, subject=agent_id)
+    async with WebReceiver().serving() as receiver:
+        await here.log.append([renamed], metadata())
+        await here.add({"kind": "webhook", "url": f"{receiver.url}/first"}, after=0)
+        async with here.forwarding():
+            await until(lambda: len(receiver.of("/first").events) > 1)
+            await here.log.append([Change(agent_id, 2, gone, AgentId(agent_id))], metadata())
+            await here.add({"kind": "webhook", "url": f"{receiver.url}/second"}, after=0)
+            head = await here.log.head()
+            await until(lambda: [receiver.of(path).positions[-1:] for path in ("/first", "/second")] == [[head]] * 2)
+        first, second = receiver.of("/first").events, receiver.of("/second").events
+    assert (first[0]["data"], second[0]["data"]) == ({"name": "ada's laptop"}, {"name": ERASED})
+    assert first[0]["id"] == second[0]["id"]
+    assert "fleetlog.SubjectErased" in [event["type"] for event in first]

@@ -85,7 +85,7 @@ def forget_everything(url: str) -> None:
     """Empty log and projections, as only the administrator of the server can."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET session_replication_role TO replica")
-        connection.execute("TRUNCATE fleetlog.events RESTART IDENTITY")
+        connection.execute("TRUNCATE fleetlog.events, fleetlog.personal_keys RESTART IDENTITY")
         for projection in ALL_PROJECTIONS:
             for table in projection.tables:
                 connection.execute(SQL("TRUNCATE {}").format(Identifier("read", table.name)))

@@ -121,6 +121,8 @@ class Fleet:
                 yield changes
             if self._apart.random() < 0.05:
                 yield self._apart.choice([self._secret, self._field, self._destination])()
+            if self._apart.random() < 0.05 and (erased := self.erase()):
+                yield erased
 
     def id(self) -> Any:
         return UUID(int=self._random.getrandbits(128), version=4)
@@ -265,6 +267,8 @@ class Fleet:
             kind, name = self._random.choice(list(UserKind)), self._random.choice(NAMES)
             return [user.create(UserCreated(kind=kind, name=name, email="ada@example.com", grants=grants))]
         user = self._random.choice(self.users)
+        if user.erased:
+            return []
         steps: list[Callable[[], Change]] = [
             lambda: user.change(self._random.choice(NAMES), ""),
             lambda: user.grant(grants),
@@ -373,6 +377,17 @@ class Fleet:
         filled.agent_id, filled.client_id = AgentId(agent.stream_id), agent.client_id
         value = self._apart.choice([None, "a\nb", "日本", "\\u0000 spelled out"])
         return [filled.fill(Holder.AGENT, agent.stream_id, {name.lower(): value}, {name.lower(): field.terms})]
+
+    def erase(self) -> list[Change]:
+        """Whoever is retired or disabled may be erased; what a machine tells may still come afterwards."""
+        agents = [one for one in self.agents if one.state is AgentState.RETIRED and not one.erased]
+        users = [one for one in self.users if one.disabled and not one.erased]
+        if agents and self._apart.random() < 0.5:
+            agent = self._apart.choice(agents)
+            filled = self.filled.get(values_stream(agent.stream_id))
+            emptied = [filled.empty(Holder.AGENT, agent.stream_id)] if filled is not None else []
+            return [*emptied, agent.erase("asked for")]
+        return [self._apart.choice(users).erase("")] if users else []
 
     # -- commands ------------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ async def test_a_table_is_held_against_its_proofs(api: Api, busy: str, tmp_path:
     csv_file, proof_file = tmp_path / "part.csv", tmp_path / "part.csv.proofs"
     csv_file.write_bytes(table)
     proof_file.write_bytes(proofs)
-    assert (await asyncio.to_thread(verify_csv, csv_file, proof_file, text_of=extracts.sentence)).events == 8
+    assert (await asyncio.to_thread(verify_csv, csv_file, proof_file, text_of=extracts.sentence_of_line)).events == 8
     for changed in (
         table.replace(b"ping", b"pong", 1),
         table[: table.rindex(b"\r\n", 0, -2) + 2],
@@ -101,7 +101,7 @@ async def test_a_table_is_held_against_its_proofs(api: Api, busy: str, tmp_path:
     ):
         csv_file.write_bytes(changed)
         with pytest.raises(AuditError):
-            await asyncio.to_thread(verify_csv, csv_file, proof_file, text_of=extracts.sentence)
+            await asyncio.to_thread(verify_csv, csv_file, proof_file, text_of=extracts.sentence_of_line)
 
 
 class Tags(HTMLParser):

@@ -22,6 +22,7 @@ GRAVE = {
     Permission.KEYS_MANAGE,
     Permission.SECRETS_MANAGE,
     Permission.FORWARDING_MANAGE,
+    Permission.PERSONAL_ERASE,
 }
 LATER = timedelta(minutes=10)
 

@@ -49,6 +49,7 @@ PING = {"kind": "ping"}
 SHELL = {"kind": "run_shell", "shell": "sh", "line": "true"}
 OPERATOR_DOES_NOT = {
     ("POST", "/agents/{agent_id}/retire"),
+    ("POST", "/agents/{agent_id}/erase"),
     ("POST", "/clients"),
     ("PATCH", "/clients/{client_id}"),
     ("POST", "/clients/{client_id}/sites"),
