@@ -211,7 +211,8 @@ class Intake:
             self._on_cancel(command_id)
         said = {"running": "ending"}
         return wire.CancelReply(
-            statuses={str(command_id): said.get(status, status) for command_id, status in statuses.items()}
+            statuses={str(command_id): said.get(status, status) for command_id, (status, _) in statuses.items()},
+            attempts={str(command_id): ended for command_id, (status, ended) in statuses.items() if status == "ended"},
         )
 
 

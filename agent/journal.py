@@ -389,34 +389,35 @@ class Journal:
 
     # -- cancelling -----------------------------------------------------------------------------------------------
 
-    def cancel(self, command_ids: Sequence[UUID], now: datetime) -> dict[UUID, str]:
+    def cancel(self, command_ids: Sequence[UUID], now: datetime) -> dict[UUID, tuple[str, int]]:
         """Cancel commands, in one synced transaction.
 
         Returns:
-            ``dropped`` (it did not begin and never will), ``running`` (the caller must end it) or ``ended``, per id.
+            Per id ``dropped`` (it did not begin and never will), ``running`` (the caller must end it) or ``ended``, and
+            the newest attempt that has ended here, or 0.
 
         Raises:
             JournalFullError: nothing was written, since the disk is full.
         """
-        answers: dict[UUID, str] = {}
+        answers: dict[UUID, tuple[str, int]] = {}
         with self._synced():
             for command_id in command_ids:
-                states = {
-                    state
-                    for (state,) in self._db.execute(
-                        "SELECT state FROM entries WHERE command_id = ? UNION ALL"
-                        " SELECT 'ended' FROM finished WHERE command_id = ?",
-                        (command_id.bytes, command_id.bytes),
-                    )
-                }
+                attempts = self._db.execute(
+                    "SELECT state, attempt FROM entries WHERE command_id = ? UNION ALL"
+                    " SELECT 'ended', attempt FROM finished WHERE command_id = ?",
+                    (command_id.bytes, command_id.bytes),
+                ).fetchall()
+                states = {state for state, _ in attempts}
                 # The tombstone is there in every case: no later attempt of a cancelled command may begin.
                 self._db.execute("INSERT OR IGNORE INTO tombstones VALUES (?, ?)", (command_id.bytes, now.timestamp()))
                 self._db.execute("DELETE FROM entries WHERE command_id = ? AND state = 'accepted'", (command_id.bytes,))
-                answers[command_id] = (
+                answer = (
                     "running" if "running" in states
                     else "ended" if "ended" in states and "accepted" not in states
                     else "dropped"
                 )  # fmt: skip
+                ended = max((attempt for state, attempt in attempts if state == "ended"), default=0)
+                answers[command_id] = answer, ended
         return answers
 
     # -- housekeeping ---------------------------------------------------------------------------------------------

@@ -452,9 +452,13 @@ class Command(Aggregate):
             return []
         return [self.decide(CommandCancelRequested(reason=reason))]
 
-    def confirm_cancel(self) -> list[Change]:
-        """The agent answered that it does not have it and will never run it."""
-        if self.state.terminal:
+    def confirm_cancel(self, *, ended_attempt: int = 0) -> list[Change]:
+        """The agent answered that it will run no further attempt.
+
+        Args:
+            ended_attempt: the newest that did end there, whose result follows or came before; 0 if none did.
+        """
+        if self.state.terminal or self.attempt <= ended_attempt:
             return []
         return [self.decide(CommandCancelled(reason=self.cancel_reason, attempt=self.attempt))]
 

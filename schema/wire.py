@@ -176,6 +176,9 @@ class CancelReply(Message, frozen=True, kw_only=True, tag="cancel_reply"):
 
     statuses: dict[str, str]
     """From command id (hyphenated) to status."""
+    attempts: dict[str, int] = {}
+    """Of those that are ``ended``, the newest attempt that has an ending here. A newer one that the server takes to be
+    on its way did not arrive, and will never run. Agents that are too old to say do not."""
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,6 +13,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from uuid import UUID
 
@@ -249,18 +250,27 @@ class Deliveries:
 
         return decide
 
-    async def cancelled(self, agent_id: AgentId, statuses: Mapping[UUID, str], gateway: str) -> None:
+    async def cancelled(self, agent_id: AgentId, ended: Mapping[UUID, int]) -> frozenset[UUID]:
         """Record an agent's answer to a cancel request.
 
-        ``dropped`` ends the command. ``ending`` and ``ended`` say nothing yet: its result follows, or came before.
+        Args:
+            agent_id: who answered.
+            ended: commands of which it runs no further attempt, and the newest attempt that did end there, or 0. The
+                result of that one follows, or came before.
+
+        Returns:
+            The commands of which nothing can be on its way to the agent any more.
         """
-        del gateway  # the agent's word alone decides here
         reports = [
-            Report(agent_id, command_id, lambda command: command.confirm_cancel())
-            for command_id, status in statuses.items()
-            if status == "dropped"
+            Report(agent_id, command_id, partial(Command.confirm_cancel, ended_attempt=attempt))
+            for command_id, attempt in ended.items()
         ]
-        await self._record(reports, None)
+        outcomes = await self._record(reports, None)
+        return frozenset(
+            report.command_id
+            for report, outcome in zip(reports, outcomes, strict=True)
+            if outcome == "" or (outcome == "duplicate" and not ended[report.command_id])
+        )
 
     async def _record(
         self, reports: Sequence[Report], causation_id: UUID | None, known: Mapping[UUID, Waiting] = MappingProxyType({})

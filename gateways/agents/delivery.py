@@ -76,8 +76,8 @@ class Answer(msgspec.Struct, frozen=True):
     handover: Handover
     said: list[wire.Accepted] = []
     """On orders: by the agent, or by us on its behalf."""
-    dropped: dict[UUID, str] = {}
-    """On cancel requests."""
+    dropped: dict[UUID, int] = {}
+    """On cancel requests, see `cancelled_by`."""
     known: frozenset[UUID] = frozenset()
     """Commands that are no longer on their way."""
     failed: bool = False
@@ -378,7 +378,7 @@ class Drain:
         return answer
 
     async def _ask(self, handover: Handover, prepared: dict[UUID, Prepared]) -> Answer:
-        dropped: dict[UUID, str] = {}
+        dropped: dict[UUID, int] = {}
         if handover.cancels:
             # First, so that the tombstones are there before anything else comes.
             reply = await self._request(handover.agent_id, self._orders.cancel(handover.agent_id, handover.cancels))
@@ -386,7 +386,7 @@ class Drain:
                 return Answer(handover, known=_never_sent(handover), failed=True)
             dropped = cancelled_by(reply, handover.cancels)
         if not handover.orders:
-            return Answer(handover, dropped=dropped, known=frozenset(dropped))
+            return Answer(handover, dropped=dropped)
         packed = self._orders.pack(handover.agent_id, handover.orders, prepared)
         said = list(packed.rejected)
         settled = {row.command_id for row in packed.rows} | {reply.command_id for reply in said}
@@ -406,7 +406,7 @@ class Drain:
                 said += [rejected(row, answer.code, answer.detail) for row in packed.rows]
             else:
                 failed = True
-        known = left | dropped.keys() | {one.command_id for one in said}
+        known = left | {one.command_id for one in said}
         return Answer(handover, said, dropped, known, failed, more=bool(left) and not failed)
 
     async def _request(self, agent_id: AgentId, message: bytes) -> wire.DownlinkReply | None:
@@ -442,13 +442,19 @@ class Drain:
         if items:
             waiting = {command_id: one for answer in answers for command_id, one in _waiting(answer)}
             await self._deliveries.accepted_many(items, self._gateway, waiting=waiting)
-        for answer in answers:
-            if answer.dropped:
-                await self._deliveries.cancelled(answer.handover.agent_id, answer.dropped, self._gateway)
+        gone = {
+            answer.handover.agent_id: await self._deliveries.cancelled(answer.handover.agent_id, answer.dropped)
+            for answer in answers
+            if answer.dropped
+        }
         self._steps("recorded")
         await self._leases.settle(
             [
-                Settlement(answer.handover.agent_id, answer.handover.fence, answer.handover.command_ids - answer.known)
+                Settlement(
+                    answer.handover.agent_id,
+                    answer.handover.fence,
+                    answer.handover.command_ids - answer.known - gone.get(answer.handover.agent_id, frozenset()),
+                )
                 for answer in answers
             ]
         )
@@ -489,10 +495,13 @@ def _never_sent(handover: Handover) -> frozenset[UUID]:
     return frozenset(row.command_id for row in handover.orders) - handover.uncertain
 
 
-def cancelled_by(reply: wire.CancelReply, asked: Sequence[UUID]) -> dict[UUID, str]:
-    """The commands among those asked for that the agent says it never ran and never will.
+def cancelled_by(reply: wire.CancelReply, asked: Sequence[UUID]) -> dict[UUID, int]:
+    """The commands among those asked for of which the agent runs no further attempt, and the newest that did end there.
 
-    Of the others it has said only that their results follow: they stay with the lease as what they are, on the agent.
+    0 where none did. Of the others it has said only that their results follow: they stay with the lease as what they
+    are, on the agent.
     """
     texts = {str(command_id): command_id for command_id in asked}
-    return {texts[text]: status for text, status in reply.statuses.items() if status == "dropped" and text in texts}
+    dropped = {texts[text]: 0 for text, status in reply.statuses.items() if status == "dropped" and text in texts}
+    ended = {texts[text]: attempt for text, attempt in reply.attempts.items() if attempt > 0 and text in texts}
+    return ended | dropped

@@ -402,8 +402,8 @@ class AgentHttp:
             await self._leases.answered(entry.agent_id, [one.command_id for one in reply.orders])
         elif isinstance(reply, wire.CancelReply):
             dropped = cancelled_by(reply, _ids(reply.statuses))
-            await desk.deliveries.cancelled(entry.agent_id, dropped, self._name)
-            await self._leases.answered(entry.agent_id, list(dropped))
+            gone = await desk.deliveries.cancelled(entry.agent_id, dropped)
+            await self._leases.answered(entry.agent_id, list(gone))
         elif isinstance(reply, wire.Refused):
             metrics.UNANSWERED.labels("refused").inc()
             _log.warning("agent_refused", agent_id=str(entry.agent_id), code=reply.code, detail=reply.detail)

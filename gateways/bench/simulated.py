@@ -175,8 +175,15 @@ class SimulatedAgent:
         if isinstance(request, wire.CancelRequest):
             self._verify(request.signature, wire.CANCEL_CONTEXT + request.body)
             command_ids = wire.decode_cancel_body(request.body).command_ids
-            statuses = {str(command_id): self.cancel(command_id) for command_id in command_ids}
-            return wire.encode(wire.CancelReply(statuses=statuses))
+            statuses = {command_id: self.cancel(command_id) for command_id in command_ids}
+            attempts = {
+                str(command_id): max((attempt for known, attempt in self.journal if known == command_id), default=0)
+                for command_id, status in statuses.items()
+                if status == "ended"
+            }
+            return wire.encode(
+                wire.CancelReply(statuses={str(c): said for c, said in statuses.items()}, attempts=attempts)
+            )
         self._verify(request.signature, wire.SIGNING_CONTEXT + request.body)
         body = wire.decode_delivery_body(request.body)
         if body.agent_id != self.agent_id:

@@ -258,9 +258,9 @@ class SimulatedMachine(LightAgent):
         if running is not None:
             running.set()
             return "ending"
+        self.tombstones.add(command_id)
         if command_id in self._world.checks.outcomes:
             return "ended"
-        self.tombstones.add(command_id)
         self._world.checks.cancelled(command_id, self._world.now())
         return "dropped"
 

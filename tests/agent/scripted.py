@@ -182,13 +182,16 @@ class ScriptedGateway:
                 return reply.orders
 
     async def cancel(self, *command_ids: UUID) -> dict[str, str]:
+        return (await self.ask_to_cancel(*command_ids)).statuses
+
+    async def ask_to_cancel(self, *command_ids: UUID) -> wire.CancelReply:
         body = _encode(
             wire.CancelBody(agent_id=self.agent_id, sent_at=datetime.now(UTC), command_ids=list(command_ids))
         )
         signature = self.server_key.sign(wire.CANCEL_CONTEXT + body)
         reply = await self.ask(wire.encode(wire.CancelRequest(body=body, signature=signature)))
         assert isinstance(reply, wire.CancelReply), reply
-        return reply.statuses
+        return reply
 
 
 class AgentProcess:

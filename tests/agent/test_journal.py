@@ -118,8 +118,14 @@ class JournalModel(RuleBasedStateMachine):
 
     @rule(command_id=st.sampled_from(IDS))
     def cancel(self, command_id: UUID) -> None:
-        answer = self.journal.cancel([command_id], NOW)[command_id]
+        answer, newest = self.journal.cancel([command_id], NOW)[command_id]
         states = {state for key, state in self.state.items() if key.command_id == command_id}
+        ended = [
+            key.attempt
+            for key, state in self.state.items()
+            if key.command_id == command_id and state in {"ended", "finished"}
+        ]
+        assert newest == max(ended, default=0)
         if "running" in states:
             assert answer == "running"
         elif "accepted" in states or not states:

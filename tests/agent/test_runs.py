@@ -216,6 +216,9 @@ async def test_cancel_waiting_and_running(gateway: ScriptedGateway, agent: Agent
     await gateway.deliver(last)
     await gateway.result(last.command_id)
     assert not lines.exists()
+    reply = await gateway.ask_to_cancel(last.command_id, second.command_id)
+    assert reply.statuses == {str(last.command_id): "ended", str(second.command_id): "dropped"}
+    assert reply.attempts == {str(last.command_id): 1}
 
 
 async def test_background_child_does_not_hold_the_result(

@@ -117,10 +117,24 @@ async def test_cancelling_what_may_be_on_its_way_asks_the_agent(
     command_id = await queue(dispatch, agent_id)
     in_flight.command_ids.add(command_id)
     assert (await dispatch(CancelCommand(command_id=command_id))).answer["state"] == "cancel_requested"
-    await deliveries.cancelled(agent_id, {command_id: "ending"}, "g")
+    assert await deliveries.cancelled(agent_id, {command_id: 1}) == set()
     assert (await load(log, Command, command_id)).state is CommandState.QUEUED
-    await deliveries.cancelled(agent_id, {command_id: "dropped"}, "g")
+    assert await deliveries.cancelled(agent_id, {command_id: 0}) == {command_id}
     assert (await load(log, Command, command_id)).state is CommandState.CANCELLED
+
+
+async def test_a_further_attempt_that_never_arrived_is_cancelled_too(
+    dispatch: Dispatch, fleet: Fleet, deliveries: Deliveries, log: PostgresEventLog, in_flight: InFlightSet
+) -> None:
+    """The agent knows the first attempt alone, and says so: what waits for it to end would wait for ever."""
+    agent_id = await fleet.agent()
+    command_id = await queue(dispatch, agent_id, retry=Retry(max_attempts=3, on=["failed"], backoff_s=0))
+    await deliveries.finished(agent_id, report(command_id, "failed"), "g")
+    in_flight.command_ids.add(command_id)
+    assert (await dispatch(CancelCommand(command_id=command_id))).answer["state"] == "cancel_requested"
+    assert await deliveries.cancelled(agent_id, {command_id: 2}) == set()  # its result is on its way
+    assert await deliveries.cancelled(agent_id, {command_id: 1}) == {command_id}
+    assert (await story(log, command_id))[-1] == "CommandCancelled"
 
 
 async def test_time_ends_what_waited_too_long_or_lost_its_agent(
@@ -303,7 +317,7 @@ Say = st.tuples(
         st.tuples(st.just("accepted as queued")),
         st.tuples(st.just("started"), st.integers(1, 2)),
         st.tuples(st.just("finished"), st.integers(1, 2), st.sampled_from(["succeeded", "failed", "interrupted"])),
-        st.tuples(st.just("cancelled")),
+        st.tuples(st.just("cancelled"), st.integers(0, 2)),
         st.tuples(st.just("cancel")),
     ),
 )
@@ -337,8 +351,8 @@ async def test_any_order_of_reports_keeps_one_ending(
                 return await deliveries.started(agent_id, started, "g")
             case ("finished", int(attempt), str(outcome)):
                 return await deliveries.finished(agent_id, report(command_id, outcome, attempt), "g")
-            case ("cancelled",):
-                return await deliveries.cancelled(agent_id, {command_id: "dropped"}, "g")
+            case ("cancelled", int(attempt)):
+                return await deliveries.cancelled(agent_id, {command_id: attempt})
             case _:
                 return await dispatch(CancelCommand(command_id=command_id))
 
