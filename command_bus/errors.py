@@ -87,6 +87,13 @@ class SsoRefusedError(UnauthenticatedError):
     status = 401
 
 
+class LogoutRefusedError(DomainError):
+    """The logout token does not hold, or was taken before. What was wrong is in the log."""
+
+    code = "logout_refused"
+    status = 400
+
+
 class CodeNeededError(DomainError):
     """A code from your second factor (or a recovery code) is needed as well; repeat it with one."""
 

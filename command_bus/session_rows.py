@@ -13,11 +13,13 @@ MOST_OF_ONE = 50
 """Sessions of one user; the oldest give way."""
 _ADD: LiteralString = """
 INSERT INTO fleetlog.sessions
-    (session_id, user_id, secret_sha256, generation, address, agent, opened_at, seen_at, proved_at, expires_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    (session_id, user_id, secret_sha256, generation, address, agent, opened_at, seen_at, proved_at, expires_at,
+     sid_sha256)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 _SELECT: LiteralString = """
-SELECT session_id, user_id, secret_sha256, generation, address, agent, opened_at, seen_at, proved_at, expires_at
+SELECT session_id, user_id, secret_sha256, generation, address, agent, opened_at, seen_at, proved_at, expires_at,
+    sid_sha256
 FROM fleetlog.sessions
 """
 
@@ -33,6 +35,8 @@ class SessionRow(msgspec.Struct, frozen=True):
     seen_at: datetime
     proved_at: datetime
     expires_at: datetime
+    sid_sha256: bytes | None = None
+    """Of which session at the provider it is; None where none vouched, or it did not say."""
 
     def open_at(self, now: datetime, idle: timedelta) -> bool:
         return now < self.expires_at and now < self.seen_at + idle
@@ -62,6 +66,10 @@ class SessionRows:
             f"{_SELECT} WHERE user_id = %s ORDER BY opened_at DESC, session_id",
             [user_id],
         )
+
+    async def of_provider(self, sid_sha256: bytes) -> list[SessionRow]:
+        """Those of one session at the provider."""
+        return await self._rows(f"{_SELECT} WHERE sid_sha256 = %s", [sid_sha256])
 
     async def over(self, now: datetime, idle: timedelta, limit: int) -> list[SessionRow]:
         """Some of those whose time is up."""

@@ -27,6 +27,8 @@ class Flow(msgspec.Struct, frozen=True):
     """Whom the provider vouched for; None until it has."""
     identity_id: UUID | None = None
     second_factor: bool = False
+    sid_sha256: bytes | None = None
+    """Of the session at the provider, where it said."""
     roles: tuple[str, ...] | None = None
     """That their groups stand for; None where an older version took the answer, which did not look."""
 
@@ -84,27 +86,34 @@ class SsoFlows:
         return None if found is None else Flow(_hash(state), Asked(*found[:3]), found[3])
 
     async def vouched(
-        self, flow: Flow, user_id: UserId, identity_id: UUID, *, second_factor: bool, roles: Sequence[str]
+        self,
+        flow: Flow,
+        user_id: UserId,
+        identity_id: UUID,
+        *,
+        second_factor: bool,
+        roles: Sequence[str],
+        sid_sha256: bytes | None,
     ) -> None:
         """Note whom it is for."""
         async with self._pool.connection() as connection:
             await connection.execute(
-                "UPDATE fleetlog.sso_flows SET user_id = %s, identity_id = %s, second_factor = %s, roles = %s "
-                "WHERE state_sha256 = %s",
-                [user_id, identity_id, second_factor, list(roles), flow.state_sha256],
+                "UPDATE fleetlog.sso_flows SET user_id = %s, identity_id = %s, second_factor = %s, roles = %s, "
+                "sid_sha256 = %s WHERE state_sha256 = %s",
+                [user_id, identity_id, second_factor, list(roles), sid_sha256, flow.state_sha256],
             )
 
     async def find(self, state: str, ticket: str, now: datetime) -> Flow | None:
         """One that was vouched for, and has not begun a session yet."""
         found = await self._one(
-            "SELECT nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles "
+            "SELECT nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles, sid_sha256 "
             "FROM fleetlog.sso_flows WHERE state_sha256 = %s AND ticket_sha256 = %s AND session_id IS NULL "
             "AND expires_at > %s AND user_id IS NOT NULL",
             [_hash(state), _hash(ticket), now],
         )
         if found is None:
             return None
-        nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles = found
+        nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles, sid_sha256 = found
         return Flow(
             state_sha256=_hash(state),
             asked=Asked(nonce, verifier, redirect_uri),
@@ -112,8 +121,24 @@ class SsoFlows:
             user_id=user_id,
             identity_id=identity_id,
             second_factor=second_factor,
+            sid_sha256=sid_sha256,
             roles=tuple(roles) if roles is not None else None,
         )
+
+    async def drop(self, identity_id: UUID | None, sid_sha256: bytes | None) -> None:
+        """Whoever the provider vouched for has logged out there: what is on its way in begins no session any more.
+
+        Args:
+            identity_id: whose; None where only the session there was named.
+            sid_sha256: of the session there; None means all of that identity.
+        """
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "DELETE FROM fleetlog.sso_flows WHERE user_id IS NOT NULL "
+                "AND coalesce(identity_id = %(identity)s, %(identity)s::uuid IS NULL) AND (%(sid)s::bytea IS NULL "
+                "OR sid_sha256 = %(sid)s OR (sid_sha256 IS NULL AND %(identity)s::uuid IS NOT NULL))",
+                {"identity": identity_id, "sid": sid_sha256},
+            )
 
     async def end(self, flow: Flow) -> bool:
         """Whether it was still there; of two that end it at once, one hears so."""

@@ -7,6 +7,7 @@ keys are asked for anew when a token names one that is not among them, since key
 
 import asyncio
 import base64
+import hashlib
 import json
 import ssl
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
 from joserfc.jwk import JWKRegistry, KeySet
 from joserfc.jws import JWSRegistry
+from joserfc.jwt import JWTClaimsRegistry
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from command_bus.context import Clock
@@ -42,6 +44,12 @@ KEYS_EVERY_S = 10.0
 AT_ONCE = 16
 LEEWAY_S = 60
 """By so much clocks may differ."""
+LOGOUT_LIFE_S = 600
+"""An older logout token is not taken, whatever it says of its own end."""
+LOGOUT_TYPES = ("logout+jwt", "jwt")
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+MAX_NAMED = 500
+"""Characters of what a logout token names."""
 _log = structlog.get_logger("fleetlog.sso")
 
 
@@ -72,9 +80,19 @@ class Vouched(msgspec.Struct, frozen=True):
     """Whether it says that there were two factors, in words that are trusted."""
     auth_time: float | None
     """When it last asked that person themselves, in seconds since 1970; None where it does not say."""
+    sid: str | None
+    """Of the session there, by which a logout of it is known."""
     email: str | None
     """An address that it says is verified."""
     claims: Mapping[str, Any]
+
+
+class LoggedOut(msgspec.Struct, frozen=True):
+    """Who has logged out there: somebody, one session, or both."""
+
+    jti: str
+    subject: str | None
+    sid: str | None
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -190,18 +208,53 @@ class Provider:
         parameters = {"client_id": self.terms.client_id, "post_logout_redirect_uri": back_to}
         return str(add_params_to_uri(published.end_session_endpoint, parameters))
 
-    async def _verified(self, token: str, access_token: str | None, nonce: str) -> Vouched:
+    async def logged_out(self, token: str) -> LoggedOut:
+        """Whom a logout token is about (Back-Channel Logout 1.0, section 2.6), whether or not it came before.
+
+        Raises:
+            ProviderRefusedError: it does not hold; the text says why.
+            ProviderUnavailableError: the provider's keys cannot be asked for.
+        """
+        try:
+            decoded = await self._decoded(token)
+            kind = str(decoded.header.get("typ", LOGOUT_TYPES[0])).lower().removeprefix("application/")
+            claims, now = decoded.claims, int(self._clock().timestamp())
+            JWTClaimsRegistry(
+                now=now,
+                leeway=LEEWAY_S,
+                iss={"essential": True, "value": self.terms.issuer},
+                aud={"essential": True, "value": self.terms.client_id},
+                iat={"essential": True},
+                jti={"essential": True},
+            ).validate(claims)
+            return _logged_out(kind, claims, now)
+        except JoseError as error:
+            raise ProviderRefusedError(
+                f"the logout token does not hold: {_word(error.error)}: {_word(error)}"
+            ) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ProviderRefusedError(f"the logout token cannot be read: {type(error).__name__}") from error
+
+    async def _decoded(self, token: str) -> jwt.Token:
+        """What a token says, if the provider has signed it.
+
+        Raises:
+            JoseError: it has not.
+        """
         published = await self._metadata()
         allowed = [name for name in published.id_token_signing_alg_values_supported if name in ALGORITHMS]
         if not allowed:  # joserfc takes an empty list for its own, which has signatures by shared secrets in it
             raise ProviderRefusedError("the provider signs by none of the algorithms that are taken here")
         registry = JWSRegistry(algorithms=allowed, strict_check_header=False)
+        keys = await self._key_set()
         try:
-            keys = await self._key_set()
-            try:
-                decoded = jwt.decode(token, keys, registry=registry)
-            except (InvalidKeyIdError, BadSignatureError):
-                decoded = jwt.decode(token, await self._key_set(other_than=keys), registry=registry)
+            return jwt.decode(token, keys, registry=registry)
+        except (InvalidKeyIdError, BadSignatureError):
+            return jwt.decode(token, await self._key_set(other_than=keys), registry=registry)
+
+    async def _verified(self, token: str, access_token: str | None, nonce: str) -> Vouched:
+        try:
+            decoded = await self._decoded(token)
             claims = CodeIDToken(
                 decoded.claims,
                 decoded.header,
@@ -230,6 +283,7 @@ class Provider:
             subject=claims["sub"],
             second_factor=bool(methods & self.terms.trusted_amr) or context in self.terms.trusted_acr,
             auth_time=float(auth_time) if isinstance(auth_time, int | float) else None,
+            sid=sid if isinstance(sid := claims.get("sid"), str) and sid else None,
             email=email if isinstance(email, str) and verified else None,
             claims=claims,
         )
@@ -330,6 +384,34 @@ def _checked(name: str, url: str, *, loopback: bool) -> None:
         must_be_reachable_safely(url, loopback=loopback)
     except ValueError as error:
         raise ValueError(f"{name} is {url[:200]!r}, and {error}") from error
+
+
+def sid_hash(issuer: str, sid: str) -> bytes:
+    """What is kept of a session there, to know it by."""
+    return hashlib.sha256(f"{issuer}\n{sid}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _logged_out(kind: str, claims: Mapping[str, Any], now: int) -> LoggedOut:
+    """The rules that are a logout token's own."""
+    subject, sid, jti, events = claims.get("sub"), claims.get("sid"), claims["jti"], claims.get("events")
+    wrong = None
+    if kind not in LOGOUT_TYPES:
+        wrong = "it says to be of another kind"
+    elif claims["iat"] < now - LOGOUT_LIFE_S - LEEWAY_S:
+        wrong = "it is too old"
+    elif "nonce" in claims:
+        wrong = "a nonce is in it, which makes it an id_token"
+    elif not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict):
+        wrong = "its events name no logout"
+    elif not isinstance(jti, str) or not 0 < len(jti) <= MAX_NAMED:
+        wrong = f"its jti must be 1 to {MAX_NAMED} characters"
+    elif any(one is not None and (not isinstance(one, str) or not 0 < len(one) <= MAX_NAMED) for one in (subject, sid)):
+        wrong = f"its sub and sid must be 1 to {MAX_NAMED} characters"
+    elif subject is None and sid is None:
+        wrong = "it names neither sub nor sid"
+    if wrong is not None:
+        raise ProviderRefusedError(f"the logout token does not hold: {wrong}")
+    return LoggedOut(jti, subject, sid)
 
 
 def _word(told: object) -> str:

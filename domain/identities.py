@@ -59,6 +59,14 @@ class IdentityFreed(Event, frozen=True, kw_only=True):
     user_id: UserId
 
 
+class ProviderLogoutTaken(Event, frozen=True, kw_only=True):
+    """The provider said that somebody has logged out there."""
+
+    issuer: str
+    sessions: tuple[UUID, ...] = ()
+    """That ended by it, together with this."""
+
+
 def clean_identity(issuer: str, subject: str) -> Identity:
     """Refuse what no provider says.
 
@@ -95,5 +103,23 @@ class IdentityHolder(Aggregate):
                 self.holder = event.user_id
             case IdentityFreed():
                 self.holder = None
+            case _:
+                super().when(event)
+
+
+class ProviderLogout(Aggregate):
+    """One token by which a provider says that somebody has logged out; it counts once."""
+
+    @staticmethod
+    def id_of(issuer: str, jti: str) -> UUID:
+        return derived_id("sso-logout", issuer, jti)
+
+    def take(self, issuer: str, sessions: tuple[UUID, ...]) -> Change:
+        return self.decide(ProviderLogoutTaken(issuer=issuer, sessions=sessions))
+
+    def when(self, event: Event) -> None:
+        match event:
+            case ProviderLogoutTaken():
+                pass
             case _:
                 super().when(event)

@@ -21,6 +21,8 @@ class Purpose(enum.StrEnum):
     PROOF = "proof"
     PASSWORD_CHANGE = "password_change"  # noqa: S105 -- names it
     ENROLLMENT = "enrollment"
+    LOG_OUT = "log_out"
+    """A provider's word that somebody has."""
 
 
 class Why(enum.StrEnum):
@@ -54,9 +56,9 @@ def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class LoginRefused(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 3
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _as_it_was}
-    """Since 2 there are passkeys, since 3 identities at a provider."""
+    schema_version: ClassVar[int] = 4
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _as_it_was, 3: _as_it_was}
+    """Since 2 there are passkeys, since 3 identities at a provider, since 4 its logouts."""
     personal: ClassVar[Personal | None] = Personal(fields=("address", "detail"), of=SubjectKind.USER, subject="user_id")
 
     purpose: Purpose
@@ -71,6 +73,9 @@ class LoginRefused(Event, frozen=True, kw_only=True):
 class LoginLockedOut(Event, frozen=True, kw_only=True):
     """Too many were wrong: further ones are not looked at for a while, nor recorded."""
 
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    """Since 2 there are a provider's logouts."""
     personal: ClassVar[Personal | None] = Personal(fields=("address",), of=SubjectKind.USER, subject="user_id")
 
     purpose: Purpose

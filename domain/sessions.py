@@ -20,6 +20,8 @@ class Ending(enum.StrEnum):
     REPLACED = "replaced"
     """By one with a new secret: what the session may do has changed."""
     EXPIRED = "expired"
+    PROVIDER = "provider"
+    """By a logout at the provider through which it was begun."""
 
 
 class Proof(enum.StrEnum):
@@ -75,6 +77,9 @@ class SessionProved(Event, frozen=True, kw_only=True):
 
 
 class SessionEnded(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    """Since 2 a provider may end it."""
     personal: ClassVar[Personal | None] = Personal(fields=("address",), of=SubjectKind.USER, subject="user_id")
 
     user_id: UserId

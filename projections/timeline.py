@@ -341,6 +341,9 @@ _LINES |= {
     ),
     identities.IdentityHeld: lambda event: f"Identity is of user {event.user_id}.",
     identities.IdentityFreed: lambda _: "Identity is nobody's.",
+    identities.ProviderLogoutTaken: lambda event: (
+        f"{shown(event.issuer)} said that somebody has logged out there: {len(event.sessions)} sessions ended."
+    ),
     login_attempts.CodeUsed: lambda _: "Code of the second factor used.",
     login_attempts.LoginRefused: lambda event: (
         f"Refused from {shown(event.address)}, to {_words(event.purpose)}: {_words(event.why)}"

@@ -48,6 +48,9 @@ class Patience(Protocol):
     async def attempt(self, account: str, address: str) -> Wait | None:
         """Count an attempt, if it may be made now."""
 
+    async def wait(self, account: str, address: str) -> Wait | None:
+        """The same without counting."""
+
     async def succeeded(self, account: str, address: str) -> None:
         """It was no guess."""
 

@@ -113,6 +113,7 @@ class Sessions:
         account: str,
         visitor: Visitor,
         identity_id: UUID | None = None,
+        sid_sha256: bytes | None = None,
     ) -> Begun:
         """Begin a session for somebody who has shown themselves.
 
@@ -124,11 +125,12 @@ class Sessions:
             account: as their attempts are counted by.
             visitor: from where.
             identity_id: at a provider, where that vouched.
+            sid_sha256: of the session there, where it said.
 
         Raises:
             LoginRefusedError: what they have shown was used up just now.
         """
-        opened = await self.open(user_id, login, proofs, visitor, identity_id=identity_id)
+        opened = await self.open(user_id, login, proofs, visitor, identity_id=identity_id, sid_sha256=sid_sha256)
         try:
             position = await self._checks.record(
                 Purpose.LOG_IN, account, user_id, visitor, [*used, opened.change], codes=bool(used)
@@ -190,6 +192,7 @@ class Sessions:
         visitor: Visitor,
         replaces: LiveSession | None = None,
         identity_id: UUID | None = None,
+        sid_sha256: bytes | None = None,
     ) -> Opened:
         """A session with its row on disk; its event is the caller's to record. It opens nothing without.
 
@@ -200,7 +203,10 @@ class Sessions:
             visitor: from where.
             replaces: the session that it goes on for, and whose time it has.
             identity_id: at a provider, where that vouched.
+            sid_sha256: of the session there, where it said; of one that goes on, what it had.
         """
+        if replaces is not None and (before := await self._rows.get(replaces.session_id)) is not None:
+            sid_sha256 = before.sid_sha256
         session, now = UserSession(self._new_id()), self._clock()
         credential = mint(SESSION_PREFIX, session.stream_id)
         agent = "".join(one for one in visitor.agent if one.isprintable())[:MAX_AGENT_LENGTH]
@@ -216,6 +222,7 @@ class Sessions:
             seen_at=now,
             proved_at=now,
             expires_at=expires_at,
+            sid_sha256=sid_sha256,
         )
         change = session.open(
             SessionOpened(

@@ -31,7 +31,7 @@ from command_bus.intents.sso import AnswerSso, LinkIdentity, LogInBySso, ProveBy
 from command_bus.intents.users import CreateUser
 from command_bus.repository import load
 from command_bus.sso_flows import Began, Flow, SsoFlows
-from command_bus.sso_provider import LEEWAY_S, Provider, ProviderRefusedError, Vouched
+from command_bus.sso_provider import LEEWAY_S, Provider, ProviderRefusedError, Vouched, sid_hash
 from domain.errors import DomainError, InvalidValueError
 from domain.event import Change
 from domain.identities import Identity, IdentityHolder, clean_identity
@@ -150,8 +150,11 @@ class Sso:
         user, login = await self._read(user_id)
         if user.disabled:
             raise await self._refused(Purpose.LOG_IN, Why.DISABLED_USER, user_id, visitor)
+        sid = sid_hash(identity.issuer, vouched.sid) if vouched.sid is not None else None
         roles = provider_roles(self._provider.terms, vouched)
-        await self._flows.vouched(flow, user_id, identity.id, second_factor=vouched.second_factor, roles=roles)
+        await self._flows.vouched(
+            flow, user_id, identity.id, second_factor=vouched.second_factor, roles=roles, sid_sha256=sid
+        )
         await self._checks.forgive(account, visitor)
         return Known(user.name, login.totp_id is not None and not vouched.second_factor)
 
@@ -193,7 +196,14 @@ class Sso:
         if flow.roles is not None:
             await self._groups.apply(flow.user_id, self._provider.terms.issuer, flow.roles, visitor.correlation_id)
         return await self._sessions.begin(
-            flow.user_id, login, proofs, used, account, visitor, identity_id=flow.identity_id
+            flow.user_id,
+            login,
+            proofs,
+            used,
+            account,
+            visitor,
+            identity_id=flow.identity_id,
+            sid_sha256=flow.sid_sha256,
         )
 
     async def prove(self, intent: ProveBySso, ticket: str | None, session: LiveSession, visitor: Visitor) -> int:

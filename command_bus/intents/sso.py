@@ -69,6 +69,16 @@ class ProveBySso(_Answered):
     """Show once more that it is you: hand in what the provider answered."""
 
 
+class TakeProviderLogout(Own):
+    """The provider says that somebody has logged out there (OpenID Connect Back-Channel Logout 1.0).
+
+    Register this address with the provider. Sessions that began through it end at once: those of the session there
+    (`sid`), or all of whom it names (`sub`).
+    """
+
+    logout_token: SecretStr = Field(min_length=1, max_length=16_384, description="Signed by the provider; good once.")
+
+
 class LinkIdentity(Intent):
     """Let whom the provider calls so log in as this user. An identity is one user's alone."""
 

@@ -15,6 +15,7 @@ from command_bus.credential_store import CredentialStore
 from command_bus.handlers.login_checks import LoginChecks
 from command_bus.handlers.own_logins import OwnLogin
 from command_bus.handlers.passkeys import Passkeys
+from command_bus.handlers.provider_logouts import ProviderLogouts
 from command_bus.handlers.sessions import Sessions
 from command_bus.handlers.sso import Sso
 from command_bus.ids import new_id, utc_now
@@ -33,7 +34,7 @@ from gateways.agents.outputs import read_output
 from gateways.composition.parts import OpenPool, Parts
 from gateways.rest.app import ApiParts, create_app
 from gateways.rest.errors import BehindError
-from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, Guesses
+from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, LOGOUT_HOLDS, LOGOUTS_PREFIX, Guesses
 from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import People, Readiness, Service
 from gateways.rest.rates import FAILED, FailureLimit, Rates, SharedRates
@@ -79,6 +80,7 @@ def build_api(settings: Settings) -> Starlette:
     valkey = url.get_secret_value() if url is not None else None
     guesses = Guesses(time.monotonic, valkey)
     key_guesses = Guesses(time.monotonic, valkey, KEYS_PREFIX, KEY_HOLDS)
+    logout_guesses = Guesses(time.monotonic, valkey, LOGOUTS_PREFIX, LOGOUT_HOLDS)
     failures = FailureLimit(WRONG_KEYS, WRONG_KEY_EVERY_S, time.monotonic)
     if settings.redis_url is not None:
         shared.append(SharedRates(failures, settings.redis_url.get_secret_value(), FAILED))
@@ -92,7 +94,7 @@ def build_api(settings: Settings) -> Starlette:
             pool=parts.pool,
             waiter=waiter,
             authenticator=authenticator,
-            people=_people(parts, rows, guesses, bus, credentials),
+            people=_people(parts, rows, guesses, logout_guesses, bus, credentials),
             status=Glances(partial(collect, settings), time.monotonic),
             clock=utc_now,
             new_id=new_id,
@@ -110,6 +112,7 @@ def build_api(settings: Settings) -> Starlette:
                 *shared,
                 guesses,
                 key_guesses,
+                logout_guesses,
             ],
             rates=rates,
             failures=failures,
@@ -125,7 +128,14 @@ def build_credentials(parts: Parts) -> CredentialStore:
     return CredentialStore(Keystore(parts.pool, parts.master_keys, CREDENTIALS), hasher)
 
 
-def _people(parts: Parts, rows: SessionRows, guesses: Guesses, bus: CommandBus, credentials: CredentialStore) -> People:
+def _people(
+    parts: Parts,
+    rows: SessionRows,
+    guesses: Guesses,
+    logout_guesses: Guesses,
+    bus: CommandBus,
+    credentials: CredentialStore,
+) -> People:
     """What people do for themselves."""
     settings = parts.settings
     checks = LoginChecks(parts.log, credentials, guesses, utc_now, new_id)
@@ -133,11 +143,13 @@ def _people(parts: Parts, rows: SessionRows, guesses: Guesses, bus: CommandBus, 
     sessions = Sessions(parts.log, rows, checks, utc_now, new_id, life=life, idle=idle)
     sso = sso_terms(settings)
     provider = None if sso is None else Provider(sso, utc_now, time.monotonic)
+    flows = SsoFlows(parts.pool)
     return People(
         sessions=sessions,
         own_login=OwnLogin(parts.log, rows, sessions, checks, credentials, new_id),
         passkeys=Passkeys(parts.log, PasskeyChallenges(parts.pool), sessions, checks, utc_now),
-        sso=Sso(parts.log, SsoFlows(parts.pool), provider, sessions, checks, bus, utc_now),
+        sso=Sso(parts.log, flows, provider, sessions, checks, bus, utc_now),
+        provider_logouts=ProviderLogouts(parts.log, rows, flows, provider, logout_guesses, new_id),
         proof_life=timedelta(seconds=settings.proof_life_s),
         proof_agents=settings.proof_agents,
         public_url=settings.public_url,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 import pydantic_core
@@ -40,9 +41,11 @@ from gateways.rest.feed import LogFeed
 from gateways.rest.observe import correlation_id
 from gateways.rest.parts import ApiParts, Identity
 from gateways.rest.past import HEADER, position_asked_for
-from gateways.rest.route import JSON, MAX_POSITION, NUMBERS, Call, Query, ReadQuery, Route
+from gateways.rest.route import FORM, JSON, MAX_POSITION, NUMBERS, Call, Query, ReadQuery, Route
 from projections.errors import PositionTimeoutError
 
+MAX_FIELDS = 50
+"""Of a form."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
@@ -246,12 +249,29 @@ def _intent(route: Route, path: Mapping[str, Any], headers: Headers, data: bytes
         raise AssertionError("a route without an intent takes no body")
     if not data and route.body_optional:
         data = b"{}"
-    elif headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise UnsupportedMediaTypeError
+    elif headers.get("content-type", "").partition(";")[0].strip().lower() != (FORM if route.form else JSON):
+        raise UnsupportedMediaTypeError(f"Send the body as {FORM}.") if route.form else UnsupportedMediaTypeError()
+    if route.form:
+        data = _form(model, data)
     body = parse_body(model, data)
     if isinstance(body, intent):
         return body
     return intent(**{name: getattr(body, name) for name in type(body).model_fields}, **path)
+
+
+def _form(model: type[BaseModel], data: bytes) -> bytes:
+    """A form as the JSON that it stands for: its first value of each name that the model has, as text."""
+    try:
+        told = parse_qsl(data.decode("utf-8"), keep_blank_values=True, strict_parsing=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise MalformedJsonError(f"The form cannot be read: {error}.") from None
+    values: dict[str, str] = {}
+    for name, value in told:
+        if name in values:
+            raise InvalidRequestError(errors=[FieldError(f"/{name}", "It may be given once only.", "repeated")])
+        if name in model.model_fields:
+            values[name] = value
+    return pydantic_core.to_json(values)
 
 
 def parse_body(model: type[BaseModel], data: bytes) -> BaseModel:

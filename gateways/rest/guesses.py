@@ -68,6 +68,10 @@ HOLDS = (PAIR, ADDRESS, ACCOUNT)
 KEY_HOLDS = (PAIR, Hold(free=100, first_s=1, most_s=60), ACCOUNT)
 """Of API keys: behind one address there may be many programs, and one that is broken must not shut the others out."""
 
+LOGOUTS_PREFIX = "fleetlog:logout-guesses"
+LOGOUT_HOLDS = (Hold(free=20, first_s=1, most_s=60),) * 3
+"""Of a provider's logout tokens, which are nobody's account: by address alone, and only after they were wrong."""
+
 # KEYS: the three counts, and whether the address is known to the account. ARGV: free, first_s, most_s of each, how long
 # a count is kept, and whether to count. A count is a hash: n attempts, the next not before `until`, and whether
 # somebody was told so.

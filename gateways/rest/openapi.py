@@ -44,7 +44,7 @@ from domain.errors import (
 from gateways.rest import errors as http
 from gateways.rest.cookies import CSRF_HEADER, SECURE_NAME
 from gateways.rest.problems import MEDIA_TYPE, Problem
-from gateways.rest.route import API, AS_OF, JSON, MAX_POSITION, NUMBERS, PageQuery, ReadQuery, Route
+from gateways.rest.route import API, AS_OF, FORM, JSON, MAX_POSITION, NUMBERS, PageQuery, ReadQuery, Route
 from projections.errors import InvalidCursorError, NoReplayError, UnknownReplayError
 
 API_VERSION = "1.0"
@@ -260,7 +260,8 @@ def _operation(route: Route, schemas: _Schemas) -> Operation:
         requestBody=None
         if body is None
         else RequestBody(
-            required=not route.body_optional, content={JSON: MediaType.model_validate({"schema": schemas.body(body)})}
+            required=not route.body_optional,
+            content={FORM if route.form else JSON: MediaType.model_validate({"schema": schemas.body(body)})},
         ),
         responses=_responses(route, schemas),
         security=[] if route.anonymous else None,

@@ -17,6 +17,7 @@ from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog, Mark
 from command_bus.handlers.own_logins import OwnLogin
 from command_bus.handlers.passkeys import Passkeys
+from command_bus.handlers.provider_logouts import ProviderLogouts
 from command_bus.handlers.sessions import Sessions
 from command_bus.handlers.sso import Sso
 from domain.access import Access, Grant
@@ -71,6 +72,7 @@ class People:
     own_login: OwnLogin
     passkeys: Passkeys
     sso: Sso
+    provider_logouts: ProviderLogouts
     proof_life: timedelta = timedelta(minutes=10)
     """So long after they have shown themselves they may do what can do harm."""
     proof_agents: int = 50

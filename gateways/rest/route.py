@@ -29,6 +29,7 @@ from projections.replays import reading
 
 API = "/api/v1"
 JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 EVENT_STREAM = "text/event-stream"
 MAX_POSITION = 2**53 - 1
 """What every JSON reader holds exactly; the log will not get there."""
@@ -150,6 +151,8 @@ class Route:
     media_type: str = JSON
     status: int = 200
     intent: type[Intent] | None = None
+    form: bool = False
+    """Its body comes as a form, whose fields of other names are passed over; for what others' standards have so."""
     query: type[Query] = Query
     reads: tuple[str, ...] = ()
     """The projections that answer it, for those who wait for a position."""

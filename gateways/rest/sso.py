@@ -1,6 +1,7 @@
 """Logging in through a provider: where the browser goes, what it brings back, and whom the provider may vouch for."""
 
 import re
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +10,12 @@ from starlette.responses import Response
 
 from command_bus.authenticating import LiveSession
 from command_bus.errors import (
+    BusyStreamError,
     CodeNeededError,
     IdentityNotLinkedError,
     LockedOutError,
     LoginRefusedError,
+    LogoutRefusedError,
     NoSessionError,
     ProofRefusedError,
     ProviderUnavailableError,
@@ -28,6 +31,7 @@ from command_bus.intents.sso import (
     OfferSso,
     OfferSsoProof,
     ProveBySso,
+    TakeProviderLogout,
     UnlinkIdentity,
 )
 from command_bus.repository import load_existing
@@ -65,6 +69,12 @@ class KnownModel(Model):
 
     name: str
     code_needed: bool = Field(description="Whether `POST /session/sso` needs a code of the second factor, too.")
+
+
+class ProviderLogoutModel(Model):
+    """What a logout at the provider came to."""
+
+    sessions: int = Field(description="So many ended here.")
 
 
 class IdentityModel(Model):
@@ -147,6 +157,12 @@ async def prove(call: Call) -> Response:
     return done_response(str(session.session_id), position)
 
 
+async def provider_logout(call: Call) -> Response:
+    intent: TakeProviderLogout = call.intent
+    ended = await call.parts.people.provider_logouts.take(intent.logout_token.get_secret_value(), visitor(call))
+    return json_response({"sessions": ended}, headers={"Cache-Control": "no-store"})
+
+
 async def list_identities(call: Call) -> Response:
     user_id = call.path["user_id"]
     await load_existing(call.parts.log, User, user_id, "user")
@@ -198,6 +214,17 @@ ROUTES: tuple[Route, ...] = (
         ProveBySso,
         prove,
         (*_ASKED, NoSessionError, SessionOverError, ProofRefusedError, LockedOutError),
+    ),
+    replace(
+        own_route(
+            "/session/sso/logout",
+            TakeProviderLogout,
+            provider_logout,
+            (*_ASKED, CrossSiteError, LockedOutError, LogoutRefusedError, BusyStreamError),
+            response=ProviderLogoutModel,
+            anonymous=True,
+        ),
+        form=True,
     ),
     Route(
         method="GET",

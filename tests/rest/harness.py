@@ -28,6 +28,7 @@ from command_bus.handlers.enrollment import Enrollment
 from command_bus.handlers.login_checks import LoginChecks
 from command_bus.handlers.own_logins import OwnLogin
 from command_bus.handlers.passkeys import Passkeys
+from command_bus.handlers.provider_logouts import ProviderLogouts
 from command_bus.handlers.sessions import Sessions
 from command_bus.handlers.sso import Sso
 from command_bus.ids import new_id, utc_now
@@ -49,7 +50,7 @@ from gateways.agents.http import AgentHttp
 from gateways.agents.keys import load_keys
 from gateways.agents.outputs import read_output
 from gateways.rest.app import create_app
-from gateways.rest.guesses import Guesses
+from gateways.rest.guesses import LOGOUT_HOLDS, Guesses
 from gateways.rest.openapi import build_document
 from gateways.rest.parts import ApiParts, People, Readiness, Service
 from gateways.rest.problems import MEDIA_TYPE, Problem
@@ -174,6 +175,7 @@ class Api(msgspec.Struct):
     provider: Any = None
     """As this API asks it."""
     guesses: Any = None
+    logout_guesses: Any = None
 
     def client(self, key: str | None = None, *, check: bool = True, **headers: str) -> httpx2.AsyncClient:
         """A client with a key; the administrator's by default, none if it is empty."""
@@ -361,8 +363,13 @@ async def composed(
     own_login = OwnLogin(log, rows, sessions, checks, credentials, new_id)
     passkeys = Passkeys(log, PasskeyChallenges(pool), sessions, checks, clock)
     provider = Provider(sso, clock, time.monotonic) if sso is not None else None
-    through = Sso(log, SsoFlows(pool), provider, sessions, checks, bus, clock)
-    people = People(sessions=sessions, own_login=own_login, passkeys=passkeys, sso=through, **terms)
+    flows = SsoFlows(pool)
+    through = Sso(log, flows, provider, sessions, checks, bus, clock)
+    logout_guesses = Guesses(time.monotonic, holds=LOGOUT_HOLDS)
+    logouts = ProviderLogouts(log, rows, flows, provider, logout_guesses, new_id)
+    people = People(
+        sessions=sessions, own_login=own_login, passkeys=passkeys, sso=through, provider_logouts=logouts, **terms
+    )
     services: list[Service] = [*([first] if first else []), log, waiter, Projector(app_conninfo(url))]
     served = None
     if agents:
@@ -392,6 +399,7 @@ async def composed(
         api = Api(
             address, log, bus, in_flight, live, "", server, pool, waiter, [], served, clock, hasher, provider, guesses
         )
+        api.logout_guesses = logout_guesses
         yield api
         for client in api.clients:
             await client.aclose()

@@ -158,8 +158,10 @@ def _part(words: dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(words).encode()).decode().rstrip("=")
 
 
-def signed(claims: dict[str, Any]) -> str:  # noqa: PLR0911 -- one for each lie
+def signed(claims: dict[str, Any], kind: str | None = None) -> str:  # noqa: PLR0911 -- one for each lie
     key, header = keys[0], {"alg": "RS256", "kid": keys[0].kid}
+    if (kind := lies.get("typ", kind)) is not None:
+        header["typ"] = kind
     match lies.get("signing"):
         case "none":
             return ".".join(_part(part) for part in (header | {"alg": "none"}, claims)) + "."
@@ -235,6 +237,14 @@ def make_app() -> Flask:  # noqa: C901 -- one function for each address
             return Response("", 302, {"Location": lies["redirect"]})
         return server.create_token_response()
 
+    @app.post("/logout-token")
+    def logout_token() -> Any:
+        """One as of Back-Channel Logout 1.0, with what a test has it lie about."""
+        now = int(time.time())
+        claims = {"iss": issuer, "aud": CLIENT, "iat": now, "exp": now + 120, "jti": secrets.token_hex(8)}
+        claims |= {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}} | request.get_json()
+        return signed({name: value for name, value in claims.items() if value is not None}, "logout+jwt")
+
     @app.route("/control", methods=["GET", "POST"])
     def control() -> Any:
         told = request.get_json() if request.method == "POST" else {}
@@ -279,6 +289,10 @@ class RunningProvider:
     def asked(self) -> Counter[str]:
         """How often what of it was."""
         return Counter(self.http.get("/control").json())
+
+    def logout_token(self, **claims: Any) -> str:
+        """What it would send when somebody logs out there."""
+        return self.http.post("/logout-token", json=claims).text
 
     def sign_in(self, url: str, subject: str) -> dict[str, str]:
         """What a browser comes back with, once somebody has logged in there."""
