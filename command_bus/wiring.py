@@ -147,6 +147,7 @@ def make_bus(
             destinations.ChangeDestination: destination.change,
             destinations.PauseDestination: destination.pause,
             destinations.ResumeDestination: destination.resume,
+            destinations.SkipEvent: destination.skip,
             destinations.RemoveDestination: destination.remove,
             extracts.ExtractHistory: ExtractHandlers(log, fresh_id).ask,
             fields.DefineField: field.define,

@@ -16,6 +16,7 @@ from domain.errors import (
     DestinationNotPausedError,
     DestinationPausedError,
     DestinationRemovedError,
+    DestinationSkippedError,
     InvalidValueError,
 )
 from domain.event import Aggregate, Change, Event
@@ -32,6 +33,8 @@ AUDIT_FACILITY = 13
 """*log audit* of RFC 5424."""
 MAX_FACILITY = 23
 SYSLOG_TLS_PORT, SYSLOG_PORT = 6514, 514
+MAX_SKIPS = 1000
+"""Events that one destination is never sent."""
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?|[0-9A-Fa-f:.]{2,45}")
 _SUBJECT = re.compile(r"[!-#%-)+-=?-~][!-)+-=?-~]*")
 """Printable, without wildcards; one that begins with $ is the server's own."""
@@ -158,6 +161,14 @@ class DestinationRemoved(Event, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class DestinationSkipped(Event, frozen=True, kw_only=True):
+    """One event is never sent there: its receiver will not take it, and somebody has said that it may be missing."""
+
+    position: int
+    event_type: str
+    reason: str
+
+
 def check_target(to: Target) -> None:
     """Refuse what could never be reached, or would show a secret.
 
@@ -232,6 +243,8 @@ class Destination(Aggregate):
     sealed: tuple[str, ...] = ()
     paused: bool = False
     removed: bool = False
+    skips: frozenset[int] = frozenset()
+    """Positions of events that are never sent there."""
 
     @property
     def terms(self) -> Terms:
@@ -272,6 +285,25 @@ class Destination(Aggregate):
             raise DestinationNotPausedError
         return self.decide(DestinationResumed(reason=reason))
 
+    def skip(self, position: int, event_type: str, reason: str) -> Change:
+        """Pass over one event.
+
+        Raises:
+            InvalidValueError: without a reason, or once more than may be.
+            DestinationSkippedError: it is passed over already.
+        """
+        self._must_be_there()
+        if not reason.strip():
+            raise InvalidValueError("reason: say why the event may be missing there; whoever looks for it reads that.")
+        if position in self.skips:
+            raise DestinationSkippedError
+        if len(self.skips) >= MAX_SKIPS:
+            raise InvalidValueError(
+                f"position: {MAX_SKIPS} events are passed over there already. Its receiver has to be mended, or the "
+                "destination narrowed to types that it takes."
+            )
+        return self.decide(DestinationSkipped(position=position, event_type=event_type, reason=reason))
+
     def remove(self, reason: str) -> Change:
         """Send nothing more, and forget its place and its secrets."""
         self._must_be_there()
@@ -293,6 +325,8 @@ class Destination(Aggregate):
                 self.paused = True
             case DestinationResumed():
                 self.paused = False
+            case DestinationSkipped(position=position):
+                self.skips |= {position}
             case DestinationRemoved():
                 self.removed, self.value_id, self.sealed = True, None, ()
             case _:

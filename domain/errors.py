@@ -390,6 +390,13 @@ class DestinationNotPausedError(DomainError):
     status = 409
 
 
+class DestinationSkippedError(DomainError):
+    """That event is passed over there already."""
+
+    code = "destination_skipped"
+    status = 409
+
+
 class DestinationRemovedError(DomainError):
     """The destination is removed; add it anew."""
 

@@ -13,6 +13,7 @@ from domain.destinations import (
     DestinationPaused,
     DestinationRemoved,
     DestinationResumed,
+    DestinationSkipped,
     EventFilter,
     Target,
 )
@@ -57,11 +58,17 @@ class DestinationRow(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     """Of the last try, where that failed."""
     tries_at: datetime | None
+    stuck_at: int | None
+    """Position of the event that the receiver has answered to, and did not take."""
+    stuck_type: str
+    skipped_at: int | None
+    """Position of the event that was passed over last."""
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         (destination_id, name, target, only, sealed, paused, reason, created_at, changed_by, version) = row[:10]
-        (position, taken_up, sent, sent_at, failures, failing_since, error, tries_at) = row[10:]
+        (position, taken_up, sent, sent_at, failures, failing_since, error, tries_at) = row[10:18]
+        (stuck_at, stuck_type, skipped_at) = row[18:]
         state = DestinationState.RUNNING if taken_up else DestinationState.WAITING
         if paused:
             state = DestinationState.PAUSED
@@ -85,6 +92,9 @@ class DestinationRow(msgspec.Struct, frozen=True, kw_only=True):
             failing_since=failing_since,
             error=error or "",
             tries_at=tries_at,
+            stuck_at=stuck_at,
+            stuck_type=stuck_type or "",
+            skipped_at=skipped_at,
         )
 
 
@@ -95,6 +105,7 @@ class Destinations(Projection):
         DestinationChanged,
         DestinationPaused,
         DestinationResumed,
+        DestinationSkipped,
         DestinationRemoved,
     )
 
@@ -110,6 +121,7 @@ class Destinations(Projection):
                     reason="",
                     created_at=recorded.recorded_at,
                     removed_at=None,
+                    skipped_at=None,
                     **_terms(event),
                     **by,
                 )
@@ -119,6 +131,8 @@ class Destinations(Projection):
                 rows.update(key, paused=True, reason=reason, **by)
             case DestinationResumed():
                 rows.update(key, paused=False, reason="", **by)
+            case DestinationSkipped(position=position):
+                rows.update(key, skipped_at=position, **by)
             case DestinationRemoved():
                 rows.update(key, removed_at=recorded.recorded_at, **by)
 

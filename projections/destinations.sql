@@ -12,6 +12,7 @@ CREATE TABLE destinations (
     created_at timestamptz NOT NULL,
     changed_by text NOT NULL,
     removed_at timestamptz,
+    skipped_at bigint,
     version bigint NOT NULL,
     PRIMARY KEY (destination_id)
 );
@@ -22,5 +23,6 @@ CREATE INDEX destinations_name_idx ON destinations (sort_key, destination_id) WH
 -- How far each is stands beside the events.
 -- name: select
 SELECT destination_id, name, target::text, filter::text, sealed, paused, reason, created_at, changed_by, version,
-    coalesce(f.position, after), f.destination_id IS NOT NULL, f.sent, f.sent_at, f.failures, f.failing_since, f.error, f.tries_at
+    coalesce(f.position, after), f.destination_id IS NOT NULL, f.sent, f.sent_at, f.failures, f.failing_since, f.error, f.tries_at,
+    f.stuck_at, f.stuck_type, skipped_at
 FROM destinations LEFT JOIN fleetlog.forwarding AS f USING (destination_id)

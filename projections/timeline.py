@@ -316,6 +316,9 @@ _LINES |= {
     ),
     destinations.DestinationPaused: lambda event: f"Forwarding paused{_because(event.reason)}.",
     destinations.DestinationResumed: lambda event: f"Forwarding resumed{_because(event.reason)}.",
+    destinations.DestinationSkipped: lambda event: (
+        f"Event {event.position} ({event.event_type}) is passed over there{_because(event.reason)}."
+    ),
     destinations.DestinationRemoved: lambda event: f"Forwarding ended{_because(event.reason)}.",
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",

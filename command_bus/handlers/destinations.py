@@ -4,6 +4,7 @@ import base64
 import binascii
 import os
 import ssl
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,7 @@ from command_bus.intents.destinations import (
     RemoveDestination,
     ResumeDestination,
     Secrets,
+    SkipEvent,
 )
 from command_bus.keystore import Keystore, Unreadable
 from command_bus.repository import load, load_existing, load_many
@@ -50,7 +52,7 @@ _FITTING: dict[type[Target], frozenset[str]] = {
 
 
 class DestinationHandlers:
-    """Add, change, pause, resume, remove.
+    """Add, change, pause, resume, skip, remove.
 
     Args:
         log: the event log.
@@ -82,8 +84,9 @@ class DestinationHandlers:
         told = await self._still_told(destination, terms.to) | _given(intent.secrets)
         told, made = _with_key(terms.to, _checked(terms.to, {name: value for name, value in told.items() if value}))
         value_id = await self._keep(destination.stream_id, told, stack, old)
+        gone = sorted(set(destination.sealed) - told.keys())
         changes = [destination.change(terms, value_id, tuple(sorted(told)))]
-        return await self._decided(destination, before, changes, made)
+        return await self._decided(destination, before, changes, made, gone)
 
     async def pause(self, intent: PauseDestination, caller: Caller, _stack: AsyncExitStack) -> Decision:
         destination = await self._existing(intent.destination_id, caller)
@@ -92,6 +95,14 @@ class DestinationHandlers:
     async def resume(self, intent: ResumeDestination, caller: Caller, _stack: AsyncExitStack) -> Decision:
         destination = await self._existing(intent.destination_id, caller)
         return _answered(destination, [destination.resume(intent.reason)])
+
+    async def skip(self, intent: SkipEvent, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        destination = await self._existing(intent.destination_id, caller)
+        rows: list[Any] = await self._log.read_rows(after=intent.position - 1, upto=intent.position, limit=1)
+        if not rows:
+            raise InvalidValueError(f"position: the log has no event at {intent.position}.")
+        event_type = rows[0][3].partition("/")[0]
+        return _answered(destination, [destination.skip(intent.position, event_type, intent.reason)])
 
     async def remove(self, intent: RemoveDestination, caller: Caller, stack: AsyncExitStack) -> Decision:
         destination = await self._existing(intent.destination_id, caller)
@@ -155,10 +166,11 @@ class DestinationHandlers:
         return value_id
 
     async def _decided(
-        self, destination: Destination, before: str, changes: list[Change], made: str | None
+        self, destination: Destination, before: str, changes: list[Change], made: str | None, gone: Sequence[str] = ()
     ) -> Decision:
         claim = await rename_claim(self._log, KIND, None, before, destination.name, destination.stream_id)
-        answer = id_answer(destination.stream_id) | {"signing_key": None}
+        secrets = {"secrets": list(destination.sealed), "secrets_gone": list(gone)}
+        answer = id_answer(destination.stream_id) | secrets | {"signing_key": None}
         shown: dict[str, Any] = {"signing_key": made} if made is not None else {}
         return Decision(changes=[*changes, *claim], answer=answer, secret=shown, subject=destination)
 

@@ -190,5 +190,20 @@ class ResumeDestination(_Steer):
     """Forward on from where it was: what was recorded meanwhile is sent, too."""
 
 
+class SkipEvent(Intent):
+    """Never send one event there: its receiver will not take it, and all later ones wait behind it.
+
+    The destination says which event it is stuck on. That it was passed over, by whom and why, is an event itself.
+    """
+
+    needs: ClassVar[Permission] = Permission.FORWARDING_MANAGE
+    grave: ClassVar[bool] = True
+    fleet_wide: ClassVar[bool] = True
+
+    destination_id: UUID
+    position: int = Field(ge=1, le=MAX_POSITION, description="Of the event: `stuck_on` of the destination.")
+    reason: Annotated[str, Field(min_length=1, max_length=2000, description="Why it may be missing there.")]
+
+
 class RemoveDestination(_Steer):
     """Forward nothing there any more, and forget its place and its secrets."""

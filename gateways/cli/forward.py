@@ -75,7 +75,9 @@ def show_destination(session: Session, name: Destination) -> None:
         ("last sent", moment(found["sent_at"])),
         ("failing since", moment(found["failing_since"])),
         ("error", found["error"]),
+        ("stuck on", _stuck(found)),
         ("next try", moment(found["tries_at"])),
+        ("last skipped", found["skipped_at"]),
         ("changed by", found["actor"]),
         ("id", found["id"]),
     ]
@@ -163,6 +165,9 @@ def change_destination(
     site: Sites = None,
     everything: Annotated[bool, typer.Option("--everything", help="All events, whatever it was before.")] = False,
     authority: Authority = None,
+    no_authority: Annotated[
+        bool, typer.Option("--no-authority", help="Its certificate is under one that the server's system trusts.")
+    ] = False,
     signing_key: SigningKey = None,
     authorization: Authorization = None,
     credentials: Credentials = None,
@@ -185,6 +190,8 @@ def change_destination(
         if part not in to:
             raise BadValueError(f"{found['name']} is {to['kind']}, and has no {part}.")
         to[part] = value
+    if no_authority:
+        to["authority"] = ""
     narrowed = _only(session, types, client, site)
     only = {key: narrowed[key] or ([] if everything else found["only"][key]) for key in narrowed}
     secrets = {"signing_key": _secret(signing_key), "authorization": _secret(authorization), "query": query or None}
@@ -192,7 +199,9 @@ def change_destination(
     body = {"name": rename or found["name"], "to": to, "only": only} | ({"secrets": secrets} if secrets else {})
     answer = session.api.put(f"/destinations/{found['id']}", body)
     _show_key(session, answer)
-    session.out.done(f"{body['name']} is changed.", answer)
+    stays = f" Its secrets stay: {', '.join(answer['secrets'])}." if answer["secrets"] else ""
+    gone = f" Gone, to be given anew: {', '.join(answer['secrets_gone'])}." if answer["secrets_gone"] else ""
+    session.out.done(f"{body['name']} is changed, and goes on from where it was.{stays}{gone}", answer)
 
 
 @command(app, "pause")
@@ -205,6 +214,19 @@ def pause_destination(session: Session, name: Destination, reason: Reason = "") 
 def resume_destination(session: Session, name: Destination, reason: Reason = "") -> None:
     """Send on from where it was."""
     _steer(session, name, "resume", reason, "goes on")
+
+
+@command(app, "skip")
+def skip_event(
+    session: Session,
+    name: Destination,
+    position: Annotated[int, typer.Option("--position", help="Of the event; `fleetlog forward show` says it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it may be missing there; kept in the log.")],
+) -> None:
+    """Never send one event there that its receiver will not take, so that later ones go on. It is on record."""
+    found = finding.destination(session.api, name)
+    answer = session.api.post(f"/destinations/{found['id']}/skip", {"position": position, "reason": reason})
+    session.out.done(f"{found['name']} is not sent event {position}; that is in the log.", answer)
 
 
 @command(app, "remove")
@@ -262,6 +284,11 @@ def _text(file: Path | None) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise BadValueError(f"{file} cannot be read: {error}") from error
+
+
+def _stuck(one: Row) -> str:
+    stuck = one["stuck_on"]
+    return f"event {stuck['position']} ({stuck['type']})" if stuck is not None else ""
 
 
 def _where(one: Row) -> str:

@@ -5,6 +5,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from command_bus.postgres import AsyncPool
+from gateways.forward.envelope import Outgoing
 
 _TAKE: LiteralString = """
 INSERT INTO fleetlog.forwarding (destination_id, position) VALUES (%s, %s)
@@ -14,16 +15,18 @@ ON CONFLICT (destination_id) DO UPDATE SET updated_at = now() RETURNING position
 _REACH: LiteralString = """
 UPDATE fleetlog.forwarding SET position = greatest(position, %(position)s), sent = sent + %(sent)s,
     sent_at = CASE WHEN %(sent)s > 0 THEN now() ELSE sent_at END,
-    failures = 0, failing_since = NULL, error = '', tries_at = NULL, updated_at = now()
+    failures = 0, failing_since = NULL, error = '', tries_at = NULL, stuck_at = NULL, stuck_type = '',
+    updated_at = now()
 WHERE destination_id = %(destination_id)s
 """
 _FAIL: LiteralString = """
 UPDATE fleetlog.forwarding SET failures = %(failures)s, failing_since = coalesce(failing_since, now()),
-    error = %(error)s, tries_at = %(tries_at)s, updated_at = now()
+    error = %(error)s, tries_at = %(tries_at)s, stuck_at = %(stuck_at)s, stuck_type = %(stuck_type)s, updated_at = now()
 WHERE destination_id = %(destination_id)s
 """
 _FORGET: LiteralString = "DELETE FROM fleetlog.forwarding WHERE destination_id = %s"
 MAX_ERROR = 500
+_NOT_STUCK: dict[str, Any] = {"stuck_at": None, "stuck_type": ""}
 
 
 class Cursors:
@@ -52,9 +55,12 @@ class Cursors:
         """Whatever is to go there up to a position has arrived, so many events of it since the last word."""
         await self._execute(_REACH, {"destination_id": destination_id, "position": position, "sent": sent})
 
-    async def fail(self, destination_id: UUID, failures: int, error: str, tries_at: datetime) -> None:
-        """The last try failed; when the next one is."""
-        values = {"failures": failures, "error": error[:MAX_ERROR], "tries_at": tries_at}
+    async def fail(
+        self, destination_id: UUID, failures: int, error: str, tries_at: datetime, stuck_on: Outgoing | None = None
+    ) -> None:
+        """The last try failed; when the next one is, and which event was refused, if one was."""
+        stuck = {"stuck_at": stuck_on.position, "stuck_type": stuck_on.type} if stuck_on is not None else _NOT_STUCK
+        values = {"failures": failures, "error": error[:MAX_ERROR], "tries_at": tries_at} | stuck
         await self._execute(_FAIL, {"destination_id": destination_id} | values)
 
     async def forget(self, destination_id: UUID) -> None:

@@ -28,3 +28,9 @@ class NotTakenError(ForwardError):
     """The destination answers, and does not take the event."""
 
     code = "destination_refuses"
+
+
+class EventRefusedError(NotTakenError):
+    """The destination does not take what it was sent, and says that it is what it was sent that is wrong."""
+
+    code = "event_refused"

@@ -22,7 +22,7 @@ from command_bus.event_log import EventLog, EventLogError
 from gateways.forward.channel import Channel
 from gateways.forward.cursors import Cursors
 from gateways.forward.envelope import Outgoing
-from gateways.forward.errors import ForwardError
+from gateways.forward.errors import EventRefusedError, ForwardError, NotTakenError
 from gateways.forward.selecting import Selecting
 from schema.archive import Row
 
@@ -55,6 +55,7 @@ class Sender:
         destination_id: which.
         name: of it, for people.
         selecting: what is to go there.
+        skips: positions of events that are not, whatever the filter says.
         after: where it begins, if it has not begun.
         make_channel: a new way there.
         log: the event log.
@@ -69,6 +70,7 @@ class Sender:
         destination_id: UUID,
         name: str,
         selecting: Selecting,
+        skips: frozenset[int],
         after: int,
         make_channel: Callable[[], Awaitable[Channel]],
         log: EventLog,
@@ -81,6 +83,7 @@ class Sender:
         self._id = destination_id
         self._name = name
         self._selecting = selecting
+        self._skips = skips
         self._after = after
         self._make_channel = make_channel
         self._log = log
@@ -91,6 +94,8 @@ class Sender:
         self._failures = 0
         self._position = 0
         """What is on record."""
+        self._stuck_on: Outgoing | None = None
+        """What whoever answered did not take this time."""
         self._handed_over: deque[tuple[int, int]] = deque()
         """(last position, events) of what was sent and is not on record as such."""
 
@@ -110,6 +115,7 @@ class Sender:
         try:
             self._position, self._failures = await self._cursors.take(self._id, self._after)
             FAILING.labels(self._name).set(min(self._failures, 1))
+            self._stuck_on = None
             channel = await self._make_channel()
             try:
                 await channel.open()
@@ -132,9 +138,12 @@ class Sender:
         FAILING.labels(self._name).set(1)
         longest = min(self._retry_s * 2.0 ** min(self._failures - 1, MOST_DOUBLINGS), LONGEST_RETRY_S)
         wait_s: float = max(longest * random.uniform(0.5, 1.0), wish_s or 0.0)  # noqa: S311 -- spreads retries, hides nothing
+        if (stuck := self._stuck_on) is not None:
+            error = f"Event {stuck.position} ({stuck.type}): {error}"
         _log.warning("not_forwarded", destination=self._name, error=error, failures=self._failures, wait_s=wait_s)
         try:
-            await self._cursors.fail(self._id, self._failures, error, self._clock() + timedelta(seconds=wait_s))
+            tries_at = self._clock() + timedelta(seconds=wait_s)
+            await self._cursors.fail(self._id, self._failures, error, tries_at, self._stuck_on)
         except psycopg.Error as failure:
             _log.warning("forwarding_waits", destination=self._name, error=str(failure).strip())
         return wait_s
@@ -153,12 +162,9 @@ class Sender:
                 # Receivers have no keys; whoever is erased is told of by `SubjectErased` from then on.
                 rows = await self._log.open_rows(rows)
             for events in self._portions(rows, channel.at_once):
-                await channel.send(events)
-                read = events[-1].position
-                self._handed_over.append((read, len(events)))
-                if await channel.settled() is None:
-                    await self._reached(read)
+                if await self._hand_over(channel, events):
                     saved_at = asyncio.get_running_loop().time()
+                read = events[-1].position
             read = max(read, reached)
             settled = await channel.settled()
             position = read if settled is None else settled
@@ -171,6 +177,30 @@ class Sender:
             if read >= head:
                 # While much is recorded, it is read by the page and not by the event.
                 await asyncio.sleep(GATHER_S)
+
+    async def _hand_over(self, channel: Channel, events: list[Outgoing]) -> bool:
+        """Send some events; whether that is on record.
+
+        Where several at once are refused for what they are, one of them may be it: halves tell which, and those before
+        it arrive.
+        """
+        try:
+            await channel.send(events)
+        except EventRefusedError:
+            if len(events) == 1:
+                self._stuck_on = events[0]
+                raise
+            middle = len(events) // 2
+            await self._hand_over(channel, events[:middle])
+            return await self._hand_over(channel, events[middle:])
+        except NotTakenError:
+            self._stuck_on = events[0]
+            raise
+        self._handed_over.append((events[-1].position, len(events)))
+        if await channel.settled() is not None:
+            return False
+        await self._reached(events[-1].position)
+        return True
 
     async def _reached(self, position: int) -> None:
         sent = 0
@@ -189,6 +219,8 @@ class Sender:
         portion: list[Outgoing] = []
         size = 0
         for row in rows:
+            if row[0] in self._skips:
+                continue
             event = Outgoing(row, self._source)
             length = len(row[4])
             if portion and (len(portion) >= at_once or size + length > MAX_BATCH_BYTES):

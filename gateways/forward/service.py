@@ -32,6 +32,7 @@ from domain.destinations import (
     DestinationPaused,
     DestinationRemoved,
     DestinationResumed,
+    DestinationSkipped,
     NatsSubject,
     Syslog,
     SyslogTransport,
@@ -58,7 +59,14 @@ CONNECTIONS = 4
 """For cursors: each of their statements takes a moment."""
 _TYPES = tuple(
     one.__name__
-    for one in (DestinationAdded, DestinationChanged, DestinationPaused, DestinationResumed, DestinationRemoved)
+    for one in (
+        DestinationAdded,
+        DestinationChanged,
+        DestinationPaused,
+        DestinationResumed,
+        DestinationSkipped,
+        DestinationRemoved,
+    )
 )
 _LOCK: LiteralString = "SELECT pg_try_advisory_lock(hashtextextended('fleetlog forward ' || %s::uuid, 0))"
 _UNLOCK: LiteralString = "SELECT pg_advisory_unlock(hashtextextended('fleetlog forward ' || %s::uuid, 0))"
@@ -215,6 +223,7 @@ class Forwarder:
             destination.stream_id,
             destination.name,
             Selecting(self._log, destination.only),
+            destination.skips,
             destination.after,
             partial(self._channel, destination),
             self._log,

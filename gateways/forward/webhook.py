@@ -17,7 +17,7 @@ from command_bus.context import Clock
 from domain.destinations import Webhook
 from domain.ids import derived_id
 from gateways.forward.envelope import BATCH, SINGLE, Outgoing, batched
-from gateways.forward.errors import NotTakenError, UnreachableError
+from gateways.forward.errors import EventRefusedError, NotTakenError, UnreachableError
 from gateways.forward.guard import Guard
 from schema.authorities import trusting
 
@@ -29,6 +29,11 @@ MAX_ANSWER_BYTES = 64 * 1024
 LONGEST_WISH_S = 3600.0
 """So long a receiver may have itself be left alone (Retry-After)."""
 KEY_PREFIX = "whsec_"
+OF_THE_EVENT = frozenset({400, 406, 409, 410, 411, 413, 414, 415, 422, 431, 451})
+"""Answers by which a receiver finds fault with what it was sent, and not with who sends, where to, or how often."""
+MAX_WORDS = 200
+"""Characters that are shown of what it says then."""
+_TEXTS = ("text/plain", "application/json", "application/problem+json")
 
 
 def signature(key: str, message_id: str, timestamp: int, body: bytes) -> str:
@@ -89,7 +94,8 @@ class WebhookChannel:
         Raises:
             AddressRefusedError: it would go where this server does not send to.
             UnreachableError: nobody answered in time.
-            NotTakenError: the answer was anything but 2xx.
+            EventRefusedError: it finds fault with what it was sent.
+            NotTakenError: the answer was anything else but 2xx.
         """
         if self._to.batch > 1:
             body, kind = batched(list(events)), BATCH
@@ -145,18 +151,32 @@ class WebhookChannel:
         raise UnreachableError(f"The webhook cannot be reached: {_said(failure)}") from failure
 
     async def _judge(self, answer: httpx2.Response) -> None:
-        read = 0
+        read = b""
         async for piece in answer.aiter_raw():
-            read += len(piece)
-            if read > MAX_ANSWER_BYTES:
+            read += piece
+            if len(read) > MAX_ANSWER_BYTES:
                 break
         if answer.is_success:
             return
-        # Nothing of what it says is shown: it may be the answer of something that was not meant.
         detail = f"The webhook answered {answer.status_code}"
+        if answer.status_code in OF_THE_EVENT:
+            words = _words(answer.headers, read)
+            raise EventRefusedError(f"{detail}: {words}" if words else f"{detail}.")
         if answer.is_redirect:
             detail += ", and redirects are not followed"
         raise NotTakenError(f"{detail}.", retry_after_s=_retry_after(answer.headers.get("Retry-After", "")))
+
+
+def _words(headers: Mapping[str, str], body: bytes) -> str:
+    """Why it refuses, as text that can be shown.
+
+    Of no other answer anything is shown, for it may come from something that was not meant; what is worth having there
+    comes by 2xx.
+    """
+    if headers.get("Content-Type", "").partition(";")[0].strip().lower() not in _TEXTS or "Content-Encoding" in headers:
+        return ""
+    text = " ".join(body[: 4 * MAX_WORDS].decode("utf-8", "replace").split())
+    return "".join(one for one in text if one.isprintable())[:MAX_WORDS]
 
 
 def _retry_after(text: str) -> float | None:

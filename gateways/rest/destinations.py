@@ -12,12 +12,14 @@ from command_bus.intents.destinations import (
     PauseDestination,
     RemoveDestination,
     ResumeDestination,
+    SkipEvent,
 )
 from domain.destinations import Syslog, SyslogTransport, Webhook
 from domain.errors import (
     DestinationNotPausedError,
     DestinationPausedError,
     DestinationRemovedError,
+    DestinationSkippedError,
     InvalidValueError,
     NameTakenError,
     NoMasterKeyError,
@@ -63,6 +65,13 @@ class OnlyModel(Model):
     sites: list[UUID]
 
 
+class StuckModel(Model):
+    """An event that a destination does not take."""
+
+    position: int
+    type: str
+
+
 class DestinationModel(Model):
     """Where events are forwarded to, and how far that is."""
 
@@ -81,6 +90,11 @@ class DestinationModel(Model):
     failing_since: AwareDatetime | None
     error: str = Field(description="What went wrong the last time.")
     tries_at: AwareDatetime | None = Field(description="When it is tried again.")
+    stuck_on: StuckModel | None = Field(
+        description="The event that its receiver did not take; `error` says why. All later ones wait behind it. Null "
+        "where nobody answered at all."
+    )
+    skipped_at: int | None = Field(description="Position of the event that was passed over last.")
     created_at: AwareDatetime
     actor: str = Field(description="Who changed it last.")
     version: int
@@ -89,6 +103,10 @@ class DestinationModel(Model):
 class DestinationAnswer(Answer):
     """A destination."""
 
+    secrets: list[str] = Field(description="What it is told in confidence from now on: names alone.")
+    secrets_gone: list[str] = Field(
+        description="What it was told, and is not any more: it reaches somebody else now, or they were given as empty."
+    )
     signing_key: str | None = Field(description="Of a webhook whose key was made just now: shown this once.")
 
 
@@ -114,6 +132,8 @@ def destination_document(row: DestinationRow, head: int) -> dict[str, Any]:
         "failing_since": row.failing_since,
         "error": row.error,
         "tries_at": row.tries_at,
+        "stuck_on": {"position": row.stuck_at, "type": row.stuck_type} if row.stuck_at is not None else None,
+        "skipped_at": row.skipped_at,
         "created_at": row.created_at,
         "actor": row.changed_by,
         "version": row.version,
@@ -208,6 +228,13 @@ ROUTES: tuple[Route, ...] = (
         ResumeDestination,
         tag=TAG,
         errors=(NotFoundError, DestinationNotPausedError, DestinationRemovedError),
+    ),
+    write(
+        "POST",
+        "/destinations/{destination_id}/skip",
+        SkipEvent,
+        tag=TAG,
+        errors=(NotFoundError, InvalidValueError, DestinationSkippedError, DestinationRemovedError),
     ),
     write(
         "POST",

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from command_bus.ids import utc_now
+from gateways.local.authority import Authority
 from tests.cli.terminal import Terminal
 from tests.rest.harness import Fleet
 
@@ -36,6 +38,20 @@ async def test_destinations_are_added_changed_and_steered(terminal: Terminal, fl
     assert "whsec_" not in changed
     shown = await terminal.json("forward", "show", "SIEM 2")
     assert (shown["to"]["batch"], shown["only"]["types"], len(shown["secrets"])) == (1, [], 3)
+    authority = Authority(tmp_path / "data")
+    authority.see_to(["hook.example.com"], utc_now())
+    pem = authority.file
+    changed = await terminal.ok("forward", "change", "SIEM 2", "--authority", str(pem))
+    assert "secrets stay: authorization, query, signing_key" in " ".join(changed.split())
+    await terminal.ok("forward", "change", "SIEM 2", "--no-authority")
+    assert (await terminal.json("forward", "show", "SIEM 2"))["to"]["authority"] == ""
+    changed = await terminal.ok("forward", "change", "SIEM 2", "--to", "https://other.example.com/in")
+    assert "given anew: authorization, query" in " ".join(changed.split())
+    await terminal.ok("forward", "skip", "SIEM 2", "--position", "1", "--reason", "too long for them")
+    assert "last skipped" in await terminal.ok("forward", "show", "SIEM 2")
+    assert (
+        await terminal.refused("forward", "skip", "SIEM 2", "--position", "1", "--reason", "x") == "destination_skipped"
+    )
     await terminal.ok("forward", "change", "graylog", "--port", "514", "--transport", "udp")
     assert (await terminal.json("forward", "show", "graylog"))["to"]["port"] == 514
     assert await terminal.refused("forward", "change", "graylog", "--batch", "2") == "bad_value"

@@ -76,6 +76,14 @@ class Place:
             ).fetchone()
         return found or ()
 
+    def stuck(self, destination_id: UUID) -> tuple[Any, ...]:
+        """(position, type) of the event that a destination does not take."""
+        with psycopg.connect(self.url, autocommit=True) as owner:
+            found = owner.execute(
+                "SELECT stuck_at, stuck_type FROM fleetlog.forwarding WHERE destination_id = %s", [destination_id]
+            ).fetchone()
+        return found or ()
+
     @asynccontextmanager
     async def forwarding(
         self, guard: Guard = HERE, count: int = 1, retry_s: float = 0.1

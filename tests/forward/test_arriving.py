@@ -3,15 +3,24 @@
 from uuid import UUID
 
 import psycopg
+import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from standardwebhooks.webhooks import Webhook
 from starlette.responses import Response
 
 from command_bus.ids import new_id, utc_now
-from command_bus.intents.destinations import ChangeDestination, PauseDestination, RemoveDestination, ResumeDestination
+from command_bus.intents.destinations import (
+    ChangeDestination,
+    PauseDestination,
+    RemoveDestination,
+    ResumeDestination,
+    SkipEvent,
+)
 from domain.agents import AgentRenamed
+from domain.destinations import DestinationSkipped
 from domain.erasures import SubjectErased
+from domain.errors import DestinationSkippedError, InvalidValueError
 from domain.event import Change
 from domain.ids import AgentId
 from domain.personal import ERASED, SubjectKind
@@ -83,6 +92,47 @@ async def test_what_is_refused_is_sent_again_and_nothing_is_passed_over(here: Pl
         assert poor.positions == well.positions == expected
         assert len(poor.events) > len(expected)
         assert not [url for *_, url in well.requests if "elsewhere" in url]
+
+
+async def test_an_event_that_is_never_taken_is_passed_over_on_demand(here: Place) -> None:
+    """Out of a batch, too, it is named with the receiver's words; all before it arrive, and none behind it until then.
+
+    That it may be missing is on record, with who said so and why.
+    """
+    await here.grow(40)
+    async with WebReceiver().serving() as receiver:
+        poison = (await here.log.head()) // 2
+        receiver.answer = lambda _: (
+            Response("No \x1b[2J such\n field", status_code=422, media_type="text/plain")
+            if f'"{poison:019}"'.encode() in receiver.requests[-1][1]
+            else Response(status_code=204)
+        )
+        one, _ = await here.add({"kind": "webhook", "url": receiver.url, "batch": 20})
+        head = await here.log.head()
+        expected = [event.position for event in await all_of(here.log)]
+        (kind,) = [event.topic.partition("/")[0] for event in await all_of(here.log) if event.position == poison]
+        async with here.forwarding(retry_s=0.01):
+            await until(lambda: here.row(one)[1:2] > (0,))
+            # What was refused together with it arrives all the same.
+            assert here.row(one)[0] == expected[expected.index(poison) - 1]
+            assert f"Event {poison} ({kind}): The webhook answered 422: No [2J such field" in here.row(one)[2]
+            assert here.stuck(one) == (poison, kind)
+            for position, reason, why in ((head + 100, "x", "no event"), (poison, " ", "reason")):
+                intent = SkipEvent(destination_id=one, position=position, reason=reason)
+                with pytest.raises(InvalidValueError, match=why):
+                    await here.decide(here.handlers.skip, intent)
+            skip = SkipEvent(destination_id=one, position=poison, reason="too long for them")
+            await here.decide(here.handlers.skip, skip)
+            head = await here.log.head()
+            expected = [event.position for event in await all_of(here.log)]
+            await until(lambda: receiver.positions[-1:] == [head])
+            await until(lambda: here.stuck(one) == (None, ""))
+            with pytest.raises(DestinationSkippedError):
+                await here.decide(here.handlers.skip, skip)
+        upto = [position for position in receiver.positions if position <= head]
+        assert upto == [position for position in expected if position != poison]
+        skipped = [event.event for event in await all_of(here.log) if isinstance(event.event, DestinationSkipped)]
+        assert skipped == [DestinationSkipped(position=poison, event_type=kind, reason="too long for them")]
 
 
 async def test_a_dead_destination_says_so_and_holds_up_nobody(here: Place) -> None:

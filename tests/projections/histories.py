@@ -360,6 +360,8 @@ class Fleet:
             return [destination.remove("old")]
         if self._apart.random() < 0.4:
             return [destination.change(terms, UUID(int=self._apart.getrandbits(128), version=4), ("signing_key",))]
+        if self._apart.random() < 0.2:
+            return [destination.skip(len(destination.skips) + 1, "CommandQueued", "it does not take it")]
         return [destination.resume("") if destination.paused else destination.pause("for now")]
 
     def _field(self) -> list[Change]:

@@ -1,5 +1,6 @@
 """Destinations of forwarded events over the API: added, changed, steered; no answer and no event has their secrets."""
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from command_bus.ids import utc_now
 from command_bus.postgres import open_pool
 from domain.roles import Role
 from gateways.forward.cursors import Cursors
+from gateways.local.authority import Authority
 from gateways.settings import load_settings
 from gateways.status import collect
 from tests.rest.harness import Api, Fleet, made
@@ -19,7 +21,7 @@ HOOK = {"kind": "webhook", "url": "https://hook.example.com/in"}
 TOKEN = "Bearer s3cr3t-t0k3n"  # noqa: S105
 
 
-async def test_a_destination_lives(fleet: Fleet, postgres_url: str) -> None:
+async def test_a_destination_lives(fleet: Fleet, postgres_url: str, tmp_path: Path) -> None:
     """Added with a key that is shown once, changed, paused, resumed, removed; what it is told is sealed."""
     http = fleet.http
     only = {"types": ["CommandQueued"], "clients": [fleet.client_id], "sites": [fleet.site_id]}
@@ -37,14 +39,18 @@ async def test_a_destination_lives(fleet: Fleet, postgres_url: str) -> None:
     path = f"/destinations/{added['id']}"
     taken = await http.post("/destinations", json={"name": "siem", "to": HOOK})
     assert (taken.status_code, taken.json()["code"]) == (409, "name_taken")
+    authority = Authority(tmp_path)
+    authority.see_to(["hook.example.com"], utc_now())
     # Elsewhere on the same host it is told the same; at another host only the key stays.
     for to, secrets in (
         (HOOK | {"url": "https://HOOK.example.com/other"}, ["authorization", "query", "signing_key"]),
+        (HOOK | {"authority": authority.file.read_text()}, ["authorization", "query", "signing_key"]),
         (HOOK | {"url": "https://evil.example.com/in", "batch": 100}, ["signing_key"]),
         ({"kind": "syslog", "host": "log.example.com"}, []),
     ):
         changed = await http.put(path, json={"name": "SIEM 2", "to": to}, headers={"Fleetlog-Wait-Position": "0"})
         assert changed.is_success, changed.text
+        assert changed.json()["secrets"] == secrets
         http.headers["Fleetlog-Wait-Position"] = changed.headers["Fleetlog-Position"]
         assert (await http.get(path)).json()["secrets"] == secrets
     shown = (await http.get(path)).json()
@@ -73,6 +79,19 @@ async def test_a_destination_lives(fleet: Fleet, postgres_url: str) -> None:
         assert connection.execute("SELECT count(*) FROM fleetlog.destination_values").fetchone() == (0,)
     for secret in ("s3cr3t", added["signing_key"]):
         assert secret not in events + states[0]
+
+
+async def test_an_event_is_passed_over_with_a_reason_and_once(fleet: Fleet) -> None:
+    """One that is there; the destination says which was the last."""
+    http = fleet.http
+    path = f"/destinations/{(await made(http, '/destinations', {'name': 'SIEM', 'to': HOOK}))['id']}"
+    for skip in ({"position": 10**9, "reason": "x"}, {"position": 1}, {"reason": "x"}, {"position": 1, "reason": " "}):
+        assert (await http.post(f"{path}/skip", json=skip)).status_code == 422, skip
+    await made(http, f"{path}/skip", {"position": 1, "reason": "they cannot read it"})
+    again = await http.post(f"{path}/skip", json={"position": 1, "reason": "x"})
+    assert again.json()["code"] == "destination_skipped"
+    shown = (await http.get(path)).json()
+    assert (shown["skipped_at"], shown["stuck_on"]) == (1, None)
 
 
 @pytest.mark.parametrize(
