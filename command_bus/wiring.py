@@ -45,6 +45,7 @@ from command_bus.intents import (
     users,
 )
 from command_bus.keystore import DESTINATIONS, Keystore
+from command_bus.touches import Touches, Uncounted
 from domain.commands import DEFAULT_EXPIRY
 
 
@@ -59,6 +60,7 @@ def make_bus(
     keystore: Keystore | None = None,
     credentials: CredentialStore | None = None,
     issuer: str | None = None,
+    touches: Touches | None = None,
 ) -> CommandBus:
     """A bus with all handlers.
 
@@ -72,9 +74,10 @@ def make_bus(
         keystore: keeps secrets' values; None where this process has nothing to do with them.
         credentials: keeps what people log in with; None as above.
         issuer: of the provider that people log in through, where there is one.
+        touches: counts the agents that somebody touches one by one; None where nobody is held to a cap.
     """
     client = ClientHandlers(log, fresh_id)
-    agent = AgentHandlers(log)
+    agent = AgentHandlers(log, touches or Uncounted())
     script = ScriptHandlers(log, fresh_id)
     command = CommandHandlers(log, clock, fresh_id, in_flight, default_expiry)
     rollout = RolloutHandlers(log, clock, fresh_id, reads, default_expiry)

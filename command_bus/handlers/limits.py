@@ -1,9 +1,11 @@
 """How many agents one action may touch: as many as the roles say that allow it, or as another person has allowed."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from command_bus.approving import NeedsApprovalError, asks_for_another
 from command_bus.context import Caller
+from command_bus.touches import Touches
 from domain.errors import TooManyAgentsError
 from domain.permissions import Permission
 from domain.scopes import Scope
@@ -38,6 +40,43 @@ def must_touch(caller: Caller, needs: Sequence[Permission], agents: int | None, 
         )
     if why := asks_for_another(caller, needs, over):
         raise NeedsApprovalError(why, agents)
+
+
+async def must_touch_one(
+    touches: Touches, caller: Caller, needs: Sequence[Permission], agent_id: UUID, over: Scope
+) -> None:
+    """The same of one agent, with all others that its caller has touched so within the hour: a loop is one action.
+
+    Args:
+        touches: counts them. Whoever is held to no cap is not counted.
+        caller: whose roles say how many.
+        needs: the permissions of the action.
+        agent_id: which it would touch.
+        over: where that is.
+
+    Raises:
+        TooManyAgentsError: with it there are more than these roles let one action touch.
+        NeedsApprovalError: it has to wait.
+        FreshProofNeededError: a person is to show once more that it is them.
+    """
+    limits = caller.access.limits(*needs, over=over)
+    held = limits.max_agents is not None or limits.approval_above is not None or caller.freshness is not None
+    if caller.allowed is not None or not held:
+        return
+    # By the person, however many keys they have.
+    who = f"user:{caller.user_id}" if caller.user_id is not None else caller.actor
+    agents = await touches.touched(who, agent_id)
+    caller.must_be_fresh_to_touch(agents)
+    touched = f"with this one you have asked to touch {agents} within an hour, one by one"
+    if _beyond(limits.max_agents, agents):
+        raise TooManyAgentsError(
+            f"Your roles let one action touch {limits.max_agents} agents at the most; {touched}, and that counts "
+            "as one. Wait, or have somebody do it who may."
+        )
+    if _beyond(limits.approval_above, agents):
+        raise NeedsApprovalError(
+            f"{touched}, and your roles ask for another person above {limits.approval_above}", agents
+        )
 
 
 def _beyond(most: int | None, agents: int | None) -> bool:

@@ -105,6 +105,7 @@ class AgentHttp:
         told: whom agents are to trust.
         master_keys: what secrets are sealed with.
         who_is_there: who listens as an agent at NATS; None where there is none to ask.
+        failures: of addresses, where several processes share it; None means one of its own.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class AgentHttp:
         told: Told | None = None,
         master_keys: MasterKeys = NO_KEYS,
         who_is_there: WhoIsThere | None = None,
+        failures: FailureLimit | None = None,
     ) -> None:
         self._who_is_there = who_is_there
         self._asked: set[AgentId] = set()
@@ -135,7 +137,7 @@ class AgentHttp:
         self._master_keys = master_keys
         self._leases = Leases(pool, HTTP, clock, lease_s=lease_s)
         self._enrollment = Enrollment(log, clock, new_id)
-        self._failures = FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
+        self._failures = failures or FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
         self._keys: KeysInUse | None = None
         self._desk: Desk | None = None
         self._waiters: dict[AgentId, set[asyncio.Event]] = {}

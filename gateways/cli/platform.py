@@ -29,6 +29,7 @@ BENCHES = (
     "append",
     "append-one",
     "chain",
+    "forward",
     "project",
     "rebuild",
     "roundtrip",

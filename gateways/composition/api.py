@@ -26,9 +26,10 @@ from command_bus.postgres import BY_INDEX, app_conninfo, make_pool
 from command_bus.session_rows import SessionRows
 from command_bus.sso_flows import SsoFlows
 from command_bus.sso_provider import Provider
+from command_bus.touches import Touches
 from command_bus.wiring import make_bus
 from gateways.agents.greeting import greeting
-from gateways.agents.http import AgentHttp
+from gateways.agents.http import FAILURE_BURST, FAILURE_EVERY_S, AgentHttp
 from gateways.agents.live import LiveOutput
 from gateways.agents.outputs import read_output
 from gateways.composition.parts import OpenPool, Parts
@@ -37,7 +38,8 @@ from gateways.rest.errors import BehindError
 from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, LOGOUT_HOLDS, LOGOUTS_PREFIX, Guesses
 from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import People, Readiness, Service
-from gateways.rest.rates import FAILED, FailureLimit, Rates, SharedRates
+from gateways.rest.rates import AGENTS_FAILED, FAILED, FailureLimit, Rates, SharedRates
+from gateways.rest.touches import TouchCounts
 from gateways.settings import Settings, need
 from gateways.sso import sso_terms
 from gateways.status import Glances, collect
@@ -64,6 +66,7 @@ def build_api(settings: Settings) -> Starlette:
     live = LiveOutput(parts.log, parts.postgres_url, parts.nats_urls, "api", parts.authorities)
     # Apart from the pool of people who search: agents are served by index alone, as a gateway serves them.
     agents_pool = make_pool(parts.postgres_url, max_size=AGENTS_POOL, name="fleetlog-api-agents", settings=BY_INDEX)
+    agent_failures = FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
     agents = AgentHttp(
         parts.log,
         agents_pool,
@@ -74,6 +77,7 @@ def build_api(settings: Settings) -> Starlette:
         told=parts.told,
         master_keys=parts.master_keys,
         who_is_there=live.who_is_there,
+        failures=agent_failures,
     )
     rates, shared = _rates(settings)
     url = settings.redis_url
@@ -82,11 +86,12 @@ def build_api(settings: Settings) -> Starlette:
     key_guesses = Guesses(time.monotonic, valkey, KEYS_PREFIX, KEY_HOLDS)
     logout_guesses = Guesses(time.monotonic, valkey, LOGOUTS_PREFIX, LOGOUT_HOLDS)
     failures = FailureLimit(WRONG_KEYS, WRONG_KEY_EVERY_S, time.monotonic)
-    if settings.redis_url is not None:
-        shared.append(SharedRates(failures, settings.redis_url.get_secret_value(), FAILED))
+    if valkey is not None:
+        shared += [SharedRates(failures, valkey, FAILED), SharedRates(agent_failures, valkey, AGENTS_FAILED)]
+    touches = TouchCounts(time.monotonic, valkey)
     rows, idle = SessionRows(parts.pool), timedelta(seconds=settings.session_idle_s)
     authenticator = Authenticator(parts.log, rows, idle)
-    bus = build_bus(parts, waiter, credentials)
+    bus = build_bus(parts, waiter, credentials, touches)
     return create_app(
         ApiParts(
             bus=bus,
@@ -113,6 +118,7 @@ def build_api(settings: Settings) -> Starlette:
                 guesses,
                 key_guesses,
                 logout_guesses,
+                touches,
             ],
             rates=rates,
             failures=failures,
@@ -166,13 +172,16 @@ def _rates(settings: Settings) -> tuple[Rates | None, list[Service]]:
     return rates, [] if url is None else [SharedRates(rates, url.get_secret_value())]
 
 
-def build_bus(parts: Parts, waiter: PositionWaiter, credentials: CredentialStore) -> CommandBus:
+def build_bus(
+    parts: Parts, waiter: PositionWaiter, credentials: CredentialStore, touches: Touches | None = None
+) -> CommandBus:
     """A bus with all handlers.
 
     Args:
         parts: that it stands on.
         waiter: for decisions that lean on read models: these are brought to where the log is.
         credentials: of people.
+        touches: counts the agents that people touch one by one.
     """
 
     async def catch_up(names: Collection[str]) -> None:
@@ -191,6 +200,7 @@ def build_bus(parts: Parts, waiter: PositionWaiter, credentials: CredentialStore
         keystore=Keystore(parts.pool, parts.master_keys),
         credentials=credentials,
         issuer=sso.issuer if (sso := sso_terms(parts.settings)) is not None else None,
+        touches=touches,
     )
 
 

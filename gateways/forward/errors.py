@@ -1,5 +1,7 @@
 """What can keep an event from its destination. All of it is tried again, for ever."""
 
+from gateways.forward.envelope import Outgoing
+
 
 class ForwardError(Exception):
     """Events could not be delivered."""
@@ -28,6 +30,11 @@ class NotTakenError(ForwardError):
     """The destination answers, and does not take the event."""
 
     code = "destination_refuses"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None, event: Outgoing | None = None) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.event = event
+        """Which; None where it may be any of those that were sent together."""
 
 
 class EventRefusedError(NotTakenError):

@@ -101,9 +101,11 @@ class NatsChannel:
         client = self._client
         if client is None:
             raise RuntimeError("It is not open.")
+        sent: Outgoing | None = None
         try:
             stream = client.jetstream(timeout=ACKNOWLEDGE_S) if self._to.jetstream else None
             for event in events:
+                sent = event
                 body = event.body if len(event.body) <= client.max_payload else event.without_data()
                 headers = {"Content-Type": SINGLE, "Nats-Msg-Id": event.id}
                 if stream is not None:
@@ -114,10 +116,12 @@ class NatsChannel:
                 await client.flush(int(ACKNOWLEDGE_S))
         except nats.js.errors.NoStreamResponseError as error:
             raise NotTakenError(
-                f"No JetStream stream listens at {self._to.subject}: make one, or do without (jetstream: false)."
+                f"No JetStream stream listens at {self._to.subject}: make one, or do without (jetstream: false).",
+                event=sent,
             ) from error
         except nats.js.errors.APIError as error:
-            raise NotTakenError(f"The stream does not take it: {error.description or error.code}.") from error
+            said = f"The stream does not take it: {error.description or error.code}."
+            raise NotTakenError(said, event=sent) from error
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise UnreachableError(f"The connection to NATS broke: {_said(error)}") from error
 

@@ -186,16 +186,13 @@ class Sender:
         """
         try:
             await channel.send(events)
-        except EventRefusedError:
-            if len(events) == 1:
-                self._stuck_on = events[0]
+        except NotTakenError as error:
+            self._stuck_on = error.event or (events[0] if len(events) == 1 else None)
+            if self._stuck_on is not None or not isinstance(error, EventRefusedError):
                 raise
             middle = len(events) // 2
             await self._hand_over(channel, events[:middle])
             return await self._hand_over(channel, events[middle:])
-        except NotTakenError:
-            self._stuck_on = events[0]
-            raise
         self._handed_over.append((events[-1].position, len(events)))
         if await channel.settled() is not None:
             return False

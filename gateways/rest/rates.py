@@ -15,6 +15,9 @@ import structlog
 
 SPENT = "fleetlog:spent"
 FAILED = "fleetlog:failed"
+"""Wrong API keys and session tokens."""
+AGENTS_FAILED = "fleetlog:agents-failed"
+"""Wrong enrollment tokens, and check-ins that prove nothing."""
 SYNC_S = 0.5
 KEPT_S = 60
 """Valkey forgets a key that did not come for so long."""

@@ -13,8 +13,16 @@ from gateways.bench.result import BenchOptions
 from gateways.cli.platform import BENCHES
 
 SCALE = 0.01
-RATES = {"append", "append-one", "chain", "project", "rebuild"}
-EVENTS = {"append": 1_000, "append-one": 256, "chain": 2_000, "project": 2_000, "rebuild": 5_000, "query": 20_000}
+RATES = {"append", "append-one", "chain", "forward", "project", "rebuild"}
+EVENTS = {
+    "append": 1_000,
+    "append-one": 256,
+    "chain": 2_000,
+    "forward": 200,
+    "project": 2_000,
+    "rebuild": 5_000,
+    "query": 20_000,
+}
 
 
 async def measured(name: str, url: str) -> dict[str, Any]:
@@ -47,6 +55,9 @@ async def test_a_bench_says_what_it_measured(postgres_url: str, name: str) -> No
         assert found["value"] == max(found["extra"][f"{what}_p95_ms"] for what in ("agents", "queue", "timeline"))
     if name == "chain":
         assert found["extra"]["verified"] == 6 * EVENTS[name]
+    if name == "forward":
+        kinds = ("webhook", "syslog", "nats")
+        assert set(found["extra"]) == {f"{one}{what}_per_s" for one in kinds for what in ("", "_limit")}
     if name == "rebuild":
         assert set(found["extra"]) == {f"{one}_events_per_s" for one in (*rebuild.REBUILT, "replay")}
 

@@ -247,3 +247,33 @@ class EventLogConformance:
         found = {one.position: one.originator_id for one in await log.read(limit=2_000)}
         assert found == {position: change.originator_id for position, change in told.items()}
         assert len(found) == 1_000
+
+    async def test_waiting_beyond_a_position(self, log: EventLog) -> None:
+        """It ends once something comes, at once where it has come already, and with the position itself in vain."""
+        assert await log.wait_beyond(0, 0.01) == 0
+        [first] = await log.append([created()], metadata())
+        assert await log.wait_beyond(0, 20) >= first
+        waiting = [asyncio.create_task(log.wait_beyond(first, 20)) for _ in range(3)]
+        changes = [created(str(number)) for number in range(50)]
+        appends = [asyncio.create_task(log.append([change], metadata())) for change in changes]
+        for told in await asyncio.gather(*waiting):
+            # Up to there everything can be read, whatever else is on its way.
+            assert told > first
+            before = places(await log.read(after=first, upto=told))
+            await asyncio.gather(*appends)
+            assert places(await log.read(after=first, upto=told)) == before != []
+        head = await log.head()
+        assert await log.wait_beyond(head, 0.01) == head
+        assert await log.wait_beyond(head + 10, 0.01) == head + 10
+
+    async def test_waiting_beyond_a_position_that_comes_in_bulk(self, log: EventLog) -> None:
+        """Who waits sees each chunk whole, and comes to the end of it."""
+        at, seen = 0, list[Recorded]()
+        bulk = asyncio.create_task(log.append_bulk((created(str(number)) for number in range(4_500)), metadata()))
+        async with asyncio.timeout(60):
+            while not bulk.done() or at < await bulk:
+                upto = await log.wait_beyond(at, 0.2)
+                while page := await log.read(after=at, upto=upto, limit=1_000):
+                    seen += page
+                    at = page[-1].position
+        assert len(seen) == len({one.originator_id for one in seen}) == 4_500

@@ -56,6 +56,7 @@ from gateways.rest.parts import ApiParts, People, Readiness, Service
 from gateways.rest.problems import MEDIA_TYPE, Problem
 from gateways.rest.route import API, JSON, Route
 from gateways.rest.routes import ROUTES
+from gateways.rest.touches import TouchCounts
 from gateways.settings import Settings
 from gateways.status import Glances, collect
 from projections.catalog import INLINE
@@ -350,7 +351,15 @@ async def composed(
     credentials = CredentialStore(Keystore(pool, KEYS, CREDENTIALS), hasher)
     reads = RolloutReader(pool.connection, catch_up)
     issuer = sso.issuer if sso is not None else None
-    bus = make_bus(log, in_flight, reads, keystore=Keystore(pool, KEYS), credentials=credentials, issuer=issuer)
+    bus = make_bus(
+        log,
+        in_flight,
+        reads,
+        keystore=Keystore(pool, KEYS),
+        credentials=credentials,
+        issuer=issuer,
+        touches=TouchCounts(),
+    )
 
     async def postgres() -> dict[str, Any]:
         return {"position": await log.head()}

@@ -39,6 +39,7 @@ OWN = {
     "/session/passkeys/{passkey_id}/remove",
     "/session/sso",
     "/session/sso/answer",
+    "/session/sso/logout",
     "/session/sso/offer",
     "/sessions",
     "/sessions/revoke",
