@@ -404,12 +404,14 @@ def errors() -> Iterator[str]:
     yield ""
     yield "A code never changes: match on it, not on the words beside it. Where a status is given, the API answers with"
     yield "it, in a problem document (RFC 9457); the command line shows `code: words` and ends with exit code 2."
-    found: dict[str, dict[str, type[BaseException]]] = {}
-    for error in _subclasses(Exception):
+    # Those that have one code are one to whoever meets it: all that they say of it stands there, in an order that has
+    # nothing to do with which of them was imported first.
+    found: dict[str, dict[str, list[type[Any]]]] = {}
+    for error in sorted(set(_subclasses(Exception)), key=lambda one: (one.__module__, one.__qualname__)):
         named = vars(error).get("code")
         package = error.__module__.partition(".")[0]
         if isinstance(named, str) and package in {one.__name__ for one in PACKAGES}:
-            found.setdefault(package, {})[named] = error
+            found.setdefault(package, {}).setdefault(named, []).append(error)
     titles = {
         "domain": "Rules of the fleet",
         "command_bus": "Log and command bus",
@@ -423,10 +425,14 @@ def errors() -> Iterator[str]:
         yield from table(
             ("code", "status", "meaning"),
             (
-                [code(named), str(getattr(error, "status", "")), cell(own_doc(error))]
-                for named, error in sorted(found[package].items())
+                [code(named), _united(str(getattr(one, "status", "")) for one in same), _united(map(own_doc, same))]
+                for named, same in sorted(found[package].items())
             ),
         )
+
+
+def _united(told: Iterable[str]) -> str:
+    return cell(" ".join(dict.fromkeys(one for one in told if one)))
 
 
 def _subclasses(of: type[Any]) -> Iterator[type[Any]]:

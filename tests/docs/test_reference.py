@@ -83,3 +83,11 @@ def test_decisions_that_code_refers_to_exist() -> None:
             if file.suffix in (".py", ".sql"):
                 for name in re.findall(r"docs/decisions/[\w-]+\.md", file.read_text()):
                     assert (ROOT / name).is_file(), f"{file}: {name}"
+
+
+def test_the_errors_do_not_depend_on_what_was_imported_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several that have one code each is told of, in whatever order they came to be."""
+    page = generate.page("errors.md")
+    found = list(generate._subclasses(Exception))
+    monkeypatch.setattr(generate, "_subclasses", lambda _: iter(found[::-1]))
+    assert generate.page("errors.md") == page
