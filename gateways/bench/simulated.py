@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
+import nats.errors
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -18,7 +19,8 @@ from domain.agents import Agent, AgentEnrolled, Platform
 from domain.event import Metadata
 from domain.ids import AgentId, ClientId, SiteId
 from gateways.agents.patience import PatientClient
-from schema import wire
+from schema import trust, wire
+from schema.server_keys import CountingKey, ServerKeysRefusedError, following, verified
 
 VERSION = "simulated"
 Answer = Callable[["SimulatedAgent", wire.DeliveryBody], list[wire.Accepted]]
@@ -65,7 +67,7 @@ class SimulatedAgent:
 
     Args:
         identity: who it is.
-        server_key: checks what it is sent.
+        server_key: checks what it is sent, until the server says which key takes over.
         answer: what it says to a delivery; without it, every order is accepted and remembered.
     """
 
@@ -85,7 +87,9 @@ class SimulatedAgent:
         self.errors: list[Exception] = []
         self.closed = asyncio.Event()
         self.changed = asyncio.Condition()
-        self._server_key = Ed25519PublicKey.from_public_bytes(server_key)
+        self.server_keys = [CountingKey(server_key)]
+        """Of the server, that count."""
+        self._hearing: set[asyncio.Task[None]] = set()
         self._answer = answer or type(self).accept
 
     async def connect(self, urls: Sequence[str], *, reconnect: bool = False) -> None:
@@ -123,7 +127,16 @@ class SimulatedAgent:
         return bytes(reply.data)
 
     async def hello(self, timeout_s: float = 10.0) -> wire.UplinkReply:
-        return await self.ask(wire.Hello(agent_version=self.version, sent_at=datetime.now(UTC)), timeout_s)
+        """Say that it is there, and follow the server's keys."""
+        known = [key.public_key for key in self.server_keys]
+        hello = wire.Hello(agent_version=self.version, sent_at=datetime.now(UTC), server_keys=known)
+        reply = await self.ask(hello, timeout_s)
+        if isinstance(reply, wire.HelloReply) and reply.server_keys is not None:
+            try:
+                self.server_keys = following(self.server_keys, reply.server_keys)
+            except ServerKeysRefusedError as error:
+                self.errors.append(error)
+        return reply
 
     async def finish(self, order: wire.Order, outcome: str = "succeeded") -> wire.UplinkReply:
         now = datetime.now(UTC)
@@ -172,6 +185,8 @@ class SimulatedAgent:
             return wire.encode(wire.Acknowledged(detail="not_running"))
         if isinstance(request, wire.Probe):
             return wire.encode(wire.ProbeReply(who=self.who))
+        if not self._knows(request.key):
+            return self._unknown_key(request)
         if isinstance(request, wire.CancelRequest):
             self._verify(request.signature, wire.CANCEL_CONTEXT + request.body)
             command_ids = wire.decode_cancel_body(request.body).command_ids
@@ -190,8 +205,36 @@ class SimulatedAgent:
             return wire.encode(wire.Refused(code="wrong_agent"))
         return wire.encode(wire.DeliveryReply(orders=self._answer(self, body)))
 
+    def _knows(self, name: bytes) -> bool:
+        return not name or any(trust.key_name(key.public_key) == name for key in self.server_keys)
+
+    def _unknown_key(self, request: wire.Delivery | wire.CancelRequest) -> bytes:
+        """Take nothing for now, and hear of the key next, as the real agent does."""
+        self.on_unknown_key()
+        if isinstance(request, wire.CancelRequest):
+            return wire.encode(wire.Refused(code=wire.UNKNOWN_KEY))
+        orders = wire.decode_delivery_body(request.body).orders
+        busy = [
+            wire.Accepted(command_id=one.command_id, attempt=one.attempt, status="busy", code=wire.UNKNOWN_KEY)
+            for one in orders
+        ]
+        return wire.encode(wire.DeliveryReply(orders=busy))
+
+    def on_unknown_key(self) -> None:
+        """Say hello soon; to be overridden by an agent that says hello in a way of its own."""
+        asking = asyncio.get_running_loop().create_task(self._hear())
+        self._hearing.add(asking)
+        asking.add_done_callback(self._hearing.discard)
+
+    async def _hear(self) -> None:
+        try:
+            await self.hello()
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            self.errors.append(error)  # the next delivery has it asked again
+
     def _verify(self, signature: bytes, data: bytes) -> None:
-        self._server_key.verify(signature, data)
+        if not any(verified(key.public_key, signature, data) for key in self.server_keys):
+            raise InvalidSignature
 
     def reply_to(self, data: bytes) -> bytes:
         """`take`, with a refusal of what was not signed by the server."""

@@ -187,6 +187,10 @@ class SimulatedMachine(LightAgent):
         self.online.set()
         await self.greet()
 
+    def on_unknown_key(self) -> None:
+        """See `SimulatedAgent`."""
+        self._world.spawn(self.greet())
+
     async def greet(self) -> None:
         """Say hello until it is heard, or the connection ends."""
         while self.online.is_set():
