@@ -82,7 +82,7 @@ class TouchCounts:
             self._away = True
             return own
         self._away = False
-        return max(int(answer), own)
+        return int(answer)
 
     def _touched_here(self, who: str, agent_id: UUID) -> int:
         now, agents = self._seconds(), self._own.setdefault(who, OrderedDict())
