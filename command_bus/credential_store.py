@@ -6,12 +6,14 @@ from uuid import UUID
 
 import msgspec
 
-from command_bus.event_log import EventLog
+from command_bus.event_log import EventLog, Selection
 from command_bus.keystore import Keystore, OnExit, Unreadable
 from command_bus.passwords import PasswordHasher
 from command_bus.repository import load_many
+from domain.erasures import SubjectErased
 from domain.errors import NoMasterKeyError
-from domain.logins import Login
+from domain.logins import Login, login_stream
+from domain.personal import SubjectKind
 
 _PASSWORD, _TOTP, _RECOVERY = b"p", b"t", b"r"
 """What a value is stands in front of it, sealed with it."""
@@ -92,6 +94,8 @@ class CredentialStore:
 async def sweep_credentials(log: EventLog, keystore: Keystore, age: timedelta) -> int:
     """Drop values that no login names: of requests that came to nothing, or whose process died before it cleaned up.
 
+    Those of a user who is erased go too, whatever their login names.
+
     Args:
         log: says which values count.
         keystore: of the values.
@@ -102,7 +106,18 @@ async def sweep_credentials(log: EventLog, keystore: Keystore, age: timedelta) -
     """
     kept = await keystore.older_than(age)
     logins = await load_many(log, Login, sorted({login_id for _, login_id in kept}))
-    gone = [value_id for value_id, login_id in kept if value_id not in logins[login_id].values]
+    erased = await _erased_logins(log) if kept else frozenset()
+    gone = [one for one, login_id in kept if login_id in erased or one not in logins[login_id].values]
     if gone:
         await keystore.drop(gone)
     return len(gone)
+
+
+async def _erased_logins(log: EventLog) -> frozenset[UUID]:
+    found: set[UUID] = set()
+    after = 0
+    while page := await log.read(Selection(types=(SubjectErased.__name__,)), after=after, tolerant=True):
+        users = (one.event for one in page if isinstance(one.event, SubjectErased))
+        found.update(login_stream(event.subject) for event in users if event.kind is SubjectKind.USER)
+        after = page[-1].position
+    return frozenset(found)

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from domain.event import Change, Metadata, Recorded
+from domain.personal import SubjectKind
 from schema.archive import Row
 
 ATOMIC_EVENTS = 2_500
@@ -212,6 +213,9 @@ class EventLog(Protocol):
 
     async def withheld(self, rows: Sequence[Row]) -> frozenset[int]:
         """Which rows, by their index, hold in the clear what was erased: they are from before there was sealing."""
+
+    async def in_clear(self, kind: SubjectKind, subject: UUID) -> int:
+        """How many events hold something of an agent or a user unsealed, from before there was sealing."""
 
     async def names_key(self) -> bytes:
         """What the names of people are hashed with, so that nobody tells from a stream's id whose name it is of."""

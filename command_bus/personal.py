@@ -12,21 +12,31 @@ import asyncio
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from domain.event import Change, Metadata
 from domain.ids import derived_id
-from domain.personal import KEY_BYTES
-from domain.sealed import Marked, erased_by, marked_changes, marked_rows, opened, sealed, to_seal, withheld
+from domain.personal import KEY_BYTES, SubjectKind, in_clear
+from domain.sealed import BY_TOPIC, Marked, erased_by, marked_changes, marked_rows, opened, sealed, to_seal, withheld
 from schema import personal_keys
 from schema.archive import Row
 from schema.arrays import uuids
+from schema.reading import COLUMNS
 
 NAMES = derived_id("personal-key", "names")
 """Its row is of nobody: it keeps what names are hashed with."""
 LOT_EVENTS = 100
 """As many as are packed at a time: see command_bus/overlap.py."""
+PAGE = 1000
+_ROWS: LiteralString = f"SELECT {COLUMNS} FROM fleetlog.events"  # noqa: S608 - column names of our own
+_ORDERED: LiteralString = "notification_id > %(after)s ORDER BY notification_id LIMIT %(limit)s"
+_OF: dict[SubjectKind, LiteralString] = {
+    SubjectKind.AGENT: f"{_ROWS} WHERE agent_id = %(agent_id)s AND topic = ANY(%(topics)s::text[]) AND {_ORDERED}",
+    # Each type by its index, or all of the log would be read for the first few.
+    SubjectKind.USER: "SELECT one.* FROM unnest(%(topics)s::text[]) AS each (topic) CROSS JOIN LATERAL"  # noqa: S608 - as above
+    f" ({_ROWS} WHERE events.topic = each.topic AND {_ORDERED}) AS one ORDER BY notification_id LIMIT %(limit)s",
+}
 Fetch = Callable[[str, dict[str, Any]], Awaitable[list[tuple[Any, ...]]]]
 Items = Sequence[tuple[Sequence[Change], Metadata]]
 
@@ -71,15 +81,28 @@ class PersonalData:
                 lot = asyncio.run_coroutine_threadsafe(self.sealed(lot), loop).result()
             yield from lot
 
-    async def opened(self, rows: Sequence[Row]) -> list[Row]:
+    async def opened(self, rows: list[Row]) -> list[Row]:
         """Rows with what is sealed opened, and what was erased shown as that."""
         marked = marked_rows(rows)
-        return opened(rows, marked, await self._keys(marked)) if marked else list(rows)
+        return opened(rows, marked, await self._keys(marked)) if marked else rows
 
     async def withheld(self, rows: Sequence[Row]) -> frozenset[int]:
         """Which rows, by their index, hold in the clear what was erased."""
         marked = marked_rows(rows)
         return withheld(marked, await self._keys(marked)) if marked else frozenset()
+
+    async def in_clear(self, kind: SubjectKind, subject: UUID) -> int:
+        """How many events hold something of a subject unsealed.
+
+        The archive is not asked: what moves there are streams of commands and rollouts, which hold nothing personal.
+        """
+        topics = [topic for topic, personal in BY_TOPIC.items() if personal.of is kind]
+        asked = {"topics": topics, "agent_id": subject, "limit": PAGE}
+        found, after = 0, 0
+        while rows := await self._fetch(_OF[kind], asked | {"after": after}):
+            found += sum(one.subject == subject and in_clear(one.body, one.personal) for one in marked_rows(rows))
+            after = rows[-1][0]
+        return found
 
     async def names_key(self) -> bytes:
         """The fleet's own, made when it is first asked for."""

@@ -25,6 +25,7 @@ from command_bus.recorder import LogDatastore, LogRecorder
 from command_bus.tail import Tail
 from domain.codec import decode, decode_or_keep
 from domain.event import Change, Metadata, Recorded
+from domain.personal import SubjectKind
 from domain.sealed import erased_by, to_seal
 from schema import archived
 from schema.archive import ArchiveDamagedError, Row
@@ -233,11 +234,15 @@ class PostgresEventLog:
 
     async def open_rows(self, rows: Sequence[Row]) -> list[Row]:
         """See `EventLog.open_rows`."""
-        return await self._personal.opened(rows)
+        return await self._personal.opened(list(rows))
 
     async def withheld(self, rows: Sequence[Row]) -> frozenset[int]:
         """See `EventLog.withheld`."""
         return await self._personal.withheld(rows)
+
+    async def in_clear(self, kind: SubjectKind, subject: UUID) -> int:
+        """See `EventLog.in_clear`."""
+        return await self._personal.in_clear(kind, subject)
 
     async def names_key(self) -> bytes:
         """See `EventLog.names_key`."""

@@ -92,7 +92,7 @@ def make_bus(
     login = LoginHandlers(log, fresh_id, credentials)
     field = FieldHandlers(log)
     identity = IdentityHandlers(log, issuer)
-    erasure = ErasureHandlers(log)
+    erasure = ErasureHandlers(log, credentials)
     bus = CommandBus(
         log,
         {

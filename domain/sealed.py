@@ -13,8 +13,13 @@ from domain.erasures import SubjectErased
 from domain.event import Change, Event
 from domain.personal import Personal, cover, in_clear, seal, unseal
 
-PERSONAL: dict[str, Personal] = {name: kind.personal for name, kind in EVENTS.items() if kind.personal is not None}
-"""By the type's name."""
+BY_TOPIC: dict[str, Personal] = {
+    f"{name}/{version}": kind.personal
+    for name, kind in EVENTS.items()
+    if kind.personal is not None
+    for version in range(1, kind.schema_version + 1)
+}
+"""By the topic, in each version that there was."""
 TO_SEAL: dict[type[Event], Personal | None] = {kind: kind.personal for kind in EVENTS.values() if kind.personal}
 TO_SEAL[SubjectErased] = None
 """The types that an append has to look at; it is one look for each event, and all others go by."""
@@ -71,7 +76,7 @@ def sealed(
     for one in marked:
         change = result[one.index]
         seal(one.body, one.personal, keys[one.subject], (change.originator_id, change.originator_version), nonce)
-        result[one.index] = structs.replace(change, event=msgspec.convert(one.body, type(change.event), strict=False))
+        result[one.index] = structs.replace(change, event=msgspec.convert(one.body, type(change.event)))
     return result
 
 
@@ -82,9 +87,9 @@ def erased_by(changes: Iterable[Change]) -> tuple[UUID, ...]:
 
 def marked_rows(rows: Sequence[AnyRow]) -> list[Marked]:
     """Which rows have personal fields, and whose. One that cannot be read is left as it is."""
-    table, found = PERSONAL, []
+    table, found = BY_TOPIC, []
     for index, row in enumerate(rows):
-        personal = table.get(row[3].partition("/")[0])
+        personal = table.get(row[3])
         if personal is None:
             continue
         try:
@@ -109,7 +114,7 @@ def opened(rows: Sequence[AnyRow], marked: Iterable[Marked], keys: Keys) -> list
 
 def covered(topic: str, state: bytes) -> bytes:
     """An event's body with `SEALED` where something is sealed: for those who have no keys."""
-    personal = PERSONAL.get(topic.partition("/")[0])
+    personal = BY_TOPIC.get(topic)
     if personal is None:
         return state
     body = _decode(state)

@@ -1,12 +1,16 @@
 """A retired machine and a disabled user are erased: on record, once, for good, and the chain still holds."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from command_bus.credential_store import sweep_credentials
+from command_bus.keystore import CREDENTIALS, Keystore
+from command_bus.master_keys import NO_KEYS
 from command_bus.postgres import app_conninfo
 from domain.names import Name
 from domain.personal import ERASED
@@ -139,6 +143,8 @@ async def test_a_user_is_erased(api: Api, postgres_url: str) -> None:
     taken = await http.post("/users", json={"name": NAME.upper()})
     assert (taken.status_code, taken.json()["code"]) == (409, "name_taken")
     await http.post(f"/users/{person.user_id}/disable", json={})
+    kept = credentials(postgres_url)
+    assert len(kept) == 3
     done = await http.post(f"/users/{person.user_id}/erase", json={})
     assert done.status_code == 200, done.text
     shown = (await http.get(f"/users/{person.user_id}", params={"wait_position": done.json()["position"]})).json()
@@ -151,6 +157,17 @@ async def test_a_user_is_erased(api: Api, postgres_url: str) -> None:
         found = await asyncio.to_thread(verify, app_conninfo(postgres_url), name)
         assert found.ok, found.differences
     assert (await http.post("/users", json={"name": NAME})).status_code == 201
+    assert credentials(postgres_url) == []
+    # As if the process had died before it dropped them.
+    with psycopg.connect(postgres_url, autocommit=True) as admin, admin.cursor() as cursor:
+        cursor.executemany("INSERT INTO fleetlog.credential_values VALUES (%s, %s, %s, %s, %s, %s)", kept)
+    assert await sweep_credentials(api.log, Keystore(api.pool, NO_KEYS, CREDENTIALS), timedelta(0)) == 3
+    assert credentials(postgres_url) == []
+
+
+def credentials(url: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT * FROM fleetlog.credential_values").fetchall()
 
 
 async def test_names_claimed_before_go_on_working(api: Api, postgres_url: str) -> None:
