@@ -175,7 +175,8 @@ def events() -> Iterator[str]:
     yield ""
     yield "Every type that the log can hold, with the fields of its newest version. Beside them each recorded event has"
     yield "its position, its stream and version, the time, the actor, and the ids of the correlation and of its cause."
-    yield "`schema/events/` holds the frozen JSON Schema of every version."
+    yield "`schema/events/` holds the frozen JSON Schema of every version. What is personal is sealed in the log, and"
+    yield "opened where it is shown, until it is [erased](../how-to/erase-personal-data.md)."
     by_module: dict[str, list[type[Event]]] = {}
     for event in EVENTS.values():
         by_module.setdefault(event.__module__.rpartition(".")[2].replace("rollout_events", "rollouts"), []).append(
@@ -194,6 +195,11 @@ def events() -> Iterator[str]:
             yield f"### `{event.__name__}`"
             yield ""
             yield f"Version {event.schema_version}. {own_doc(event)}".strip()
+            if event.personal is not None:
+                names = ", ".join(f"`{name}`" for name in event.personal.fields)
+                only = " where `{}` is `{}`".format(*event.personal.only) if event.personal.only else ""
+                yield ""
+                yield f"Personal, and sealed for the {event.personal.of}{only}: {names}."
             yield from fields(own) if own.get("properties") else ["", "No fields.", ""]
     yield ""
     yield "## Shapes inside of them"
