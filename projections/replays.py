@@ -223,6 +223,8 @@ def _take(connection: Connection, name: str, position: int, life: timedelta) -> 
         for slot in range(1, len(PAST) + 1):
             # Somebody may read to the end what was dropped already.
             if slot not in used and connection.execute(_SQL["hold"], {"slot": slot}).fetchone() == (True,):
+                # Whoever appends has committed: an erasure is seen by all that we read, or later than this row says.
+                connection.execute("SELECT fleetlog.lock_events()")
                 arguments = {"slot": slot, "name": name, "position": position, "digest": DIGEST, "life": life}
                 connection.execute(_SQL["add"], arguments)
                 return slot
