@@ -9,7 +9,6 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from command_bus.handlers.housekeeping import Housekeeping
@@ -44,7 +43,7 @@ class Machine(SimulatedAgent):
         self.asked = 0
 
     async def come(self, fleet: Fleet) -> None:
-        self.client = Client()
+        self.client = self.new_client()
         self.closed.clear()
         await self.connect(fleet.nats.urls)
         self.here = True

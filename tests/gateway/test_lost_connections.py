@@ -1,16 +1,19 @@
-"""A gateway's own connection to NATS that ends in a way of its own: it is made anew."""
+"""Connections to NATS that end in a way of their own: a gateway makes another, a simulated agent knows that it has."""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 from nats.aio.client import Client
 
+from domain.ids import AgentId
 from gateways.agents import connection
 from gateways.agents.keys import Key
+from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity
 from tests.faults.proxies import Loop, Proxy, tcp
 
 MUCH = b"x" * 65536
@@ -66,4 +69,28 @@ async def test_a_connection_that_stands_still_is_given_up(nats_url: str, monkeyp
         for proxy in proxies:
             proxy.use("open")
             proxy.close()
+        loop.stop()
+
+
+async def test_a_simulated_agent_knows_that_its_connection_has_ended(nats_url: str) -> None:
+    """Also with much unsaid, which nobody can be sent any more."""
+    loop = Loop()
+    proxy = Proxy(loop, tcp(lambda: urlsplit(nats_url).port or 0), nats=True)
+    identity = SimulatedIdentity(AgentId(uuid4()), os.urandom(32))
+    agent = SimulatedAgent(identity, Key(os.urandom(32)).public)
+    speaking: list[asyncio.Task[None]] = []
+    try:
+        async with asyncio.timeout(20):
+            await agent.connect([f"nats://127.0.0.1:{proxy.port}"])
+            proxy.use("stalled")
+            speaking = [asyncio.create_task(agent.client.publish("somewhere", MUCH)) for _ in range(400)]
+            await asyncio.sleep(0.3)
+            proxy.reset()
+            await agent.closed.wait()
+    finally:
+        for task in speaking:
+            task.cancel()
+        await asyncio.gather(*speaking, return_exceptions=True)
+        await agent.close()
+        proxy.close()
         loop.stop()
