@@ -97,7 +97,7 @@ def why_left_out(target: Target, order: Order, one: Candidate) -> str | None:
 
 
 def _excluded(exclude: Selector, one: Candidate) -> bool:
-    if one.machine_type in exclude.machine_types:
+    if exclude.machine_types and one.machine_type in exclude.machine_types:
         return True
     return bool(exclude.filter) and parsed(exclude.filter).holds(one.facts) is True
 

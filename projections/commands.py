@@ -125,7 +125,7 @@ class Commands(Projection):
         if state is not None:
             cells["state"] = state
             if type(event) in ENDINGS:
-                cells["ended_at"] = recorded.recorded_at
+                cells |= {"ended_at": recorded.recorded_at, "ended_as": state}
         batch["commands"].update(recorded.originator_id, **cells)
 
     @staticmethod
@@ -145,6 +145,7 @@ class Commands(Projection):
             "lane": event.lane,
             "priority": event.priority,
             "state": CommandState.QUEUED,
+            "ended_as": "",
             "attempt": 1,
             "queued_at": recorded.recorded_at,
             "not_before": event.not_before,
@@ -226,10 +227,12 @@ async def list_commands(
     query.tenants("client_id", client_ids, agent="agent_id")
     if agent_id is not None:
         query.where("agent_id = %s", agent_id)
-    if len(states) == 1:
-        query.where("state = %s", states[0].value)
+    if len(states) == 1 and states[0].terminal:
+        query.where("ended_as = %s", states[0].value)
     elif states:
         query.where("state = ANY(%s)", [state.value for state in states])
+        if not any(state.terminal for state in states):
+            query.where("ended_as = ''")
     if client_id is not None:
         query.where("client_id = %s", client_id)
     if script_id is not None:

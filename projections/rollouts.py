@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from domain.commands import (
     ENDINGS,
+    OUTCOMES,
     CommandCancelled,
     CommandCancelRequested,
     CommandDelivered,
@@ -60,6 +61,8 @@ WAITING = "waiting"
 SKIPPED = "skipped"
 STATES: tuple[str, ...] = (WAITING, *(state.value for state in CommandState), SKIPPED)
 """What an agent's part of a rollout can be in."""
+FINAL = frozenset({SKIPPED, *(state.value for state in OUTCOMES)})
+"""Those of them that never change."""
 MAX_OUTCOMES = 200
 _encode = msgspec.json.Encoder().encode
 
@@ -219,6 +222,7 @@ def _listed(batch: Batch, rollout_id: UUID, entries: Sequence[Entry]) -> None:
             round=entry.round,
             latest=True,
             state=WAITING,
+            ended_as="",
             cancel_requested=False,
             exit_code=None,
             stdout_sha256=None,
@@ -263,7 +267,7 @@ def _changed(  # noqa: C901, PLR0911, PLR0912 - a table of cases
         case RolloutAdvanced(skipped=skipped):
             for skip in skipped:
                 skipped_id = command_id(rollout_id, skip.agent_id, skip.round)
-                batch["rollout_commands"].update(skipped_id, state=SKIPPED, detail=skip.reason)
+                batch["rollout_commands"].update(skipped_id, state=SKIPPED, ended_as=SKIPPED, detail=skip.reason)
             return {}
         case RolloutRetried(entries=entries):
             for entry in entries:
@@ -296,9 +300,10 @@ def _moved(event: Event, at: datetime) -> Cells:
     """What an event of its command does to an agent's part."""
     if isinstance(event, CommandCancelRequested):
         return {"cancel_requested": True}
-    cells: Cells = {"state": state_after(event)}
+    state = state_after(event)
+    cells: Cells = {"state": state}
     if type(event) in ENDINGS:
-        cells["ended_at"] = at
+        cells |= {"ended_at": at, "ended_as": state}
     match event:
         case CommandSucceeded(result=result) | CommandFailed(result=result) | CommandTimedOut(result=result):
             cells |= {"exit_code": result.exit_code, "stdout_sha256": result.stdout.sha256 or None}
@@ -431,7 +436,7 @@ async def list_members(
     query = Query(_SQL["members"])
     query.where("rollout_id = %s AND latest", rollout_id)
     if len(states) == 1:
-        query.where("state = %s", states[0])
+        query.where("ended_as = %s" if states[0] in FINAL else "ended_as = '' AND state = %s", states[0])
     elif states:
         query.where("state = ANY(%s)", list(states))
     if wave is not None:

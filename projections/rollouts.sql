@@ -36,6 +36,7 @@ CREATE TABLE rollout_commands (
     round integer NOT NULL,
     latest boolean NOT NULL, -- false once its agent was given another: each agent has one row that is
     state text NOT NULL, -- waiting, skipped, or the command's
+    ended_as text NOT NULL, -- its state once that is final, before that nothing
     cancel_requested boolean NOT NULL,
     exit_code bigint,
     stdout_sha256 text,
@@ -43,13 +44,15 @@ CREATE TABLE rollout_commands (
     ended_at timestamptz,
     PRIMARY KEY (command_id)
 );
+-- Until it ends, what changes of a row is in no index, and a bulk changes all rows of a page at once: half of each page is
+-- left for the next versions of its rows, and such a change writes no index.
+ALTER TABLE rollout_commands SET (fillfactor = 50);
 
 -- name: indexes
 CREATE INDEX rollouts_position_idx ON rollouts (position);
 CREATE INDEX rollouts_state_idx ON rollouts (state, position);
-CREATE INDEX rollout_commands_counts_idx ON rollout_commands (rollout_id, latest, wave, state);
-CREATE INDEX rollout_commands_agents_idx ON rollout_commands (rollout_id, agent_id) WHERE latest;
-CREATE INDEX rollout_commands_state_idx ON rollout_commands (rollout_id, state, agent_id) WHERE latest;
+CREATE INDEX rollout_commands_agents_idx ON rollout_commands (rollout_id, agent_id);
+CREATE INDEX rollout_commands_ended_idx ON rollout_commands (rollout_id, ended_as, agent_id) INCLUDE (wave, latest);
 
 -- name: select
 SELECT rollout_id, position, name, state, client_ids, target, command, targeted, excluded, waves, wave_sizes, limits,
@@ -57,7 +60,13 @@ SELECT rollout_id, position, name, state, client_ids, target, command, targeted,
 FROM rollouts
 
 -- name: counts
-SELECT wave, state, count(*) FROM rollout_commands WHERE rollout_id = %(rollout_id)s AND latest GROUP BY wave, state
+-- Of those that have ended only the index is read.
+SELECT wave, state, count(*) FROM (
+    SELECT wave, ended_as AS state FROM rollout_commands
+    WHERE rollout_id = %(rollout_id)s AND latest AND ended_as > ''
+    UNION ALL
+    SELECT wave, state FROM rollout_commands WHERE rollout_id = %(rollout_id)s AND latest AND ended_as = ''
+) AS parts GROUP BY wave, state
 
 -- name: recent
 SELECT count(*) FROM rollout_commands
@@ -105,7 +114,8 @@ SELECT coalesce(sum(total) FILTER (WHERE state = ANY(%(terminal)s)), 0)::bigint,
     coalesce(sum(total) FILTER (WHERE state = ANY(%(failed)s)), 0)::bigint,
     coalesce(sum(total) FILTER (WHERE state = 'timed_out'), 0)::bigint
 FROM (
-    SELECT state, count(*) AS total FROM rollout_commands WHERE rollout_id = %(rollout_id)s GROUP BY state
+    SELECT ended_as AS state, count(*) AS total FROM rollout_commands
+    WHERE rollout_id = %(rollout_id)s AND ended_as > '' GROUP BY ended_as
 ) AS counted
 
 -- name: unanswered
@@ -113,7 +123,7 @@ FROM (
 SELECT count(*) FROM rollout_commands AS part
 JOIN commands USING (command_id)
 JOIN agents ON agents.agent_id = part.agent_id
-WHERE part.rollout_id = %(rollout_id)s AND part.latest AND part.state IN ('queued', 'delivered', 'running')
+WHERE part.rollout_id = %(rollout_id)s AND part.latest AND part.ended_as = '' AND part.state <> 'waiting'
     AND CASE WHEN part.state = 'queued'
         THEN agents.online AND greatest(commands.queued_at, commands.not_before, agents.connected_at) <= %(since)s
             -- Whoever waits for its hours owes no answer.
@@ -124,13 +134,20 @@ WHERE part.rollout_id = %(rollout_id)s AND part.latest AND part.state IN ('queue
 
 -- name: failed
 SELECT agent_id, round FROM rollout_commands
-WHERE rollout_id = %(rollout_id)s AND latest AND state = ANY(%(failed)s)
+WHERE rollout_id = %(rollout_id)s AND latest AND ended_as = ANY(%(failed)s)
 
 -- name: to_take_back
-SELECT command_id, agent_id FROM rollout_commands
-WHERE latest AND state = 'queued' AND NOT cancel_requested
-    AND rollout_id IN (SELECT rollout_id FROM rollouts WHERE state = 'aborted')
-ORDER BY rollout_id, agent_id
+-- By the queues: what an old rollout has left there is little, however many agents it was for. Mostly no rollout is one
+-- that was aborted, and this is asked all the time: so in this order and no other, whatever the tables' sizes were when it
+-- was planned.
+WITH aborted AS MATERIALIZED (SELECT rollout_id, correlation_id FROM rollouts WHERE state = 'aborted')
+SELECT left_over.command_id, left_over.agent_id FROM aborted CROSS JOIN LATERAL (
+    SELECT command_id, agent_id FROM pending
+    WHERE pending.correlation_id = aborted.correlation_id AND pending.state = 'queued' AND NOT pending.cancel_requested
+        AND aborted.rollout_id =
+            (SELECT part.rollout_id FROM rollout_commands AS part WHERE part.command_id = pending.command_id)
+    LIMIT %(limit)s
+) AS left_over
 LIMIT %(limit)s
 
 -- name: unknown

@@ -22,6 +22,7 @@ from command_bus.postgres import open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
 from domain.ids import AgentId
+from projections.catalog import INLINE
 from projections.rollout_reads import RolloutReader
 from schema.wire import EnrollRequest
 from tests.command_bus.rolling import Rolling
@@ -64,7 +65,7 @@ def in_flight() -> InFlightSet:
 
 @pytest.fixture
 async def log(postgres_url: str) -> AsyncIterator[PostgresEventLog]:
-    log = PostgresEventLog(postgres_url, name="test")
+    log = PostgresEventLog(postgres_url, inline=INLINE, name="test")
     await log.start()
     yield log
     await log.stop()

@@ -16,6 +16,7 @@ from projections.catalog import ALL_PROJECTIONS, FOLLOWING, names
 from projections.paging import fold_page
 from projections.projection import tables_of
 from projections.rebuild import rebuild
+from projections.rollouts import FINAL
 from projections.verify import verify
 from tests.projections.database import Rows, forget_everything, head, positions, record, rows_of
 from tests.projections.histories import Fleet
@@ -55,15 +56,19 @@ def test_rebuilt_rows_are_those_folded_bit_by_bit(postgres_url: str, seed: int, 
     open_commands = sorted(command.stream_id for command in fleet.commands if not command.state.terminal)
     assert [row[0] for row in folded["pending"]] == open_commands
     assert_rollouts_add_up(folded, fleet)
-    assert {row[0]: row[12] for row in folded["commands"]} == {c.stream_id: c.state.value for c in fleet.commands}
+    assert {row[0]: row[13] or row[12] for row in folded["commands"]} == {
+        c.stream_id: c.state.value for c in fleet.commands
+    }
 
 
 def assert_rollouts_add_up(folded: Rows, fleet: Fleet) -> None:
     """Each agent of a rollout is counted once, in the state that its last command is in."""
     states = {command.stream_id: command.state.value for command in fleet.commands}
     counted = {rollout.stream_id: Counter[str]() for rollout in fleet.rollouts}
-    for command_id, rollout_id, *_, latest, state, _cancel, _exit, _sha, _why, _ended in folded["rollout_commands"]:
+    for row in folded["rollout_commands"]:
+        command_id, rollout_id, *_, latest, state, ended_as, _cancel, _exit, _sha, _why, _ended = row
         assert states.get(command_id, state) == state
+        assert ended_as == (state if state in FINAL else "")
         if latest:
             counted[rollout_id][state] += 1
     for rollout in fleet.rollouts:

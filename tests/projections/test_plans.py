@@ -61,12 +61,13 @@ INSERT INTO read.agents
         CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, 1, now(), 1, n
     FROM generate_series(0, 19999) AS n;
 INSERT INTO read.commands (command_id, agent_id, client_id, site_id, position, kind, script_id, script_revision, spec,
-        retry, lane, priority, state, attempt, queued_at, expires_at, requester, reason, correlation_id,
+        retry, lane, priority, state, ended_as, attempt, queued_at, expires_at, requester, reason, correlation_id,
         cancel_requested, ending, version)
     SELECT pg_temp.id(n), pg_temp.id(n % 20000), pg_temp.id(n % 100), pg_temp.id(n % 1000), n, 'ping',
         CASE WHEN n % 2 = 0 THEN pg_temp.id(n % 300) END, 1, '{}', '{}', 'default', 5,
-        CASE WHEN n % 100 = 0 THEN 'failed' ELSE 'succeeded' END, 1, now(), now(), '', '', pg_temp.id(n), false, '', 1
-    FROM generate_series(0, 59999) AS n;
+        state, state, 1, now(), now(), '', '', pg_temp.id(n), false, '', 1
+    FROM generate_series(0, 59999) AS n,
+        LATERAL (SELECT CASE WHEN n % 100 = 0 THEN 'failed' ELSE 'succeeded' END) AS of (state);
 INSERT INTO read.pending (command_id, agent_id, client_id, lane, priority, position, state, attempt, not_before,
         expires_at, cancel_requested, cancel_position, queued_at, correlation_id, spec, version, hours)
     SELECT pg_temp.id(n), pg_temp.id(n % 20000), pg_temp.id(n % 100), 'default', n % 10, n,
@@ -82,9 +83,10 @@ INSERT INTO read.rollouts (rollout_id, position, name, state, client_ids, target
         pg_temp.id(n), now(), 1
     FROM generate_series(0, 2999) AS n;
 INSERT INTO read.rollout_commands (command_id, rollout_id, agent_id, client_id, site_id, wave, round, latest, state,
-        cancel_requested, detail)
+        ended_as, cancel_requested, detail)
     SELECT pg_temp.id(n), pg_temp.id(n % 3000), pg_temp.id(n % 20000), pg_temp.id(7), pg_temp.id(70), n % 3, 1, true,
-        CASE WHEN n % 7 = 0 THEN 'queued' ELSE 'succeeded' END, false, ''
+        CASE WHEN n % 7 = 0 THEN 'queued' ELSE 'succeeded' END, CASE WHEN n % 7 = 0 THEN '' ELSE 'succeeded' END,
+        false, ''
     FROM generate_series(0, 59999) AS n;
 INSERT INTO read.scripts
     SELECT pg_temp.id(n), 'x' || n, 'x' || n, '', false, 1, 'sh', '[]', now(), now(), 1
@@ -152,9 +154,11 @@ PAGED: dict[str, Query] = {
     "commands of a client": lambda c: commands.list_commands(c, client_ids=None, client_id=CLIENT),
     "commands of a script": lambda c: commands.list_commands(c, client_ids=None, script_id=AGENT),
     "commands failed": lambda c: commands.list_commands(c, client_ids=None, states=[CommandState.FAILED]),
+    "commands queued": lambda c: commands.list_commands(c, client_ids=None, states=[CommandState.QUEUED]),
     "rollouts": lambda c: rollouts.list_rollouts(c, client_ids=None),
     "rollouts running": lambda c: rollouts.list_rollouts(c, client_ids=None, state=RolloutState.RUNNING),
     "agents of a rollout": lambda c: rollouts.list_members(c, CLIENT, states=["queued"]),
+    "agents of a rollout that failed": lambda c: rollouts.list_members(c, CLIENT, states=["failed"]),
     "tokens": lambda c: tokens.list_tokens(c, client_ids=None),
     "api keys": lambda c: api_keys.list_api_keys(c, client_ids=None),
     "api keys of a user": lambda c: api_keys.list_api_keys(c, client_ids=None, owner_id=AGENT),
