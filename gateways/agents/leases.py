@@ -35,7 +35,7 @@ HTTP = "http"
 LONGEST_LEASE_S = 3600.0
 """The most that may be configured."""
 
-# 0050_take_leases.sql argues why it is as it is.
+# 0050_take_leases.sql argues why it is as it is, 0060_lease_takes.sql how those left behind are found.
 _TAKE = """
 SELECT * FROM fleetlog.take_leases(
     %(agent_ids)s::uuid[], %(gateway)s, %(lease_s)s, %(longest_s)s, %(again)s, %(only_wanted)s, %(now)s, %(window)s,
@@ -56,12 +56,7 @@ UPDATE fleetlog.leases AS l SET expires_at = '-infinity', command_ids = coalesce
 ), '{}')
 WHERE agent_id = %(agent_id)s AND gateway = %(gateway)s
 """
-_LEFT_BEHIND = """
-SELECT agent_id FROM fleetlog.leases
-WHERE command_ids <> '{}' AND expires_at > '-infinity'
-    AND (expires_at <= clock_timestamp() OR expires_at > clock_timestamp() + make_interval(secs => %(longest_s)s))
-LIMIT %(limit)s
-"""
+_LEFT_BEHIND = "SELECT agent_id FROM fleetlog.left_behind(%(longest_s)s, %(limit)s)"
 
 
 class Handover(msgspec.Struct, frozen=True):

@@ -120,9 +120,11 @@ def _load(connection: psycopg.Connection[Any], archive: Archive, expected: Manif
     connection.execute("DELETE FROM fleetlog.chain_key")
     connection.execute("DELETE FROM fleetlog.leases")
     connection.execute("DELETE FROM fleetlog.personal_keys")
+    connection.execute("DELETE FROM fleetlog.lease_takes")
     stored = {table.name: table for table in manifest.tables}
     for table in (stored[name] for name in KEPT if name in stored):
         _load_one(connection, table.name, table.columns, archive.pieces(table), table.rows)
+    connection.execute("SELECT fleetlog.note_leases()")
     (head,) = connection.execute("SELECT coalesce(max(notification_id), 0) FROM fleetlog.events").fetchone() or (0,)
     if head != manifest.head:
         raise DamagedBackupError(f"The log ends at {head}, and the backup says {manifest.head}.")

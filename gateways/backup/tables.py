@@ -38,6 +38,7 @@ before what it needs."""
 LEFT = (
     "processes",
     "presence",
+    "lease_takes",
     "output_uploads",
     "key_uses",
     "sessions",
@@ -46,5 +47,6 @@ LEFT = (
     "sso_flows",
     "replays",
 )
-"""Who runs and who was heard of, as of then; when keys were used; uploads under way, which agents send again; who was
-logged in, who does so again; and replays, which are made anew from the log."""
+"""Who runs and who was heard of, as of then; where to look for leases that were left, which is noted anew; when keys
+were used; uploads under way, which agents send again; who was logged in, who does so again; and replays, which are made
+anew from the log."""
