@@ -31,12 +31,14 @@ MAX_BODY_BYTES = wire.MAX_MESSAGE_BYTES - 4096
 _decode_spec = msgspec.json.Decoder(Spec).decode
 
 
-class Prepared(msgspec.Struct, frozen=True):
-    """What an order is made of."""
+class Prepared(msgspec.Struct):
+    """What an order is made of: one for all commands that say the same, where no secret is in it."""
 
     spec: Spec
     secrets: Opened | Missing | None = None
     """Where it names any."""
+    work: bytes | None = None
+    """What its agents are to do, once that was put into words for one of them."""
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -79,15 +81,19 @@ class Orders:
         specs = await self._specs(rows)
         wants = [Want(row, data) for row in rows if (data := _data(specs.get(row.command_id))) and data.secrets]
         self._note_plain(specs.keys() - {want.row.command_id for want in wants})
-        if not wants:
-            return {command_id: Prepared(spec) for command_id, spec in specs.items()}
-        opened = await self._secrets.open(wants)
         naming = {want.row.command_id for want in wants}
-        return {
-            command_id: Prepared(spec, opened.get(command_id))
+        shared: dict[int, Prepared] = {}
+        prepared = {
+            command_id: shared.setdefault(id(spec), Prepared(spec))
             for command_id, spec in specs.items()
-            if command_id in opened or command_id not in naming
+            if command_id not in naming
         }
+        if wants:
+            opened = await self._secrets.open(wants)
+            prepared |= {
+                command_id: Prepared(specs[command_id], opened[command_id]) for command_id in naming & opened.keys()
+            }
+        return prepared
 
     def names_no_secret(self, command_id: UUID) -> bool:
         """Whether this is known of a command: what it names is in its spec, and that never changes."""
@@ -100,9 +106,13 @@ class Orders:
 
     async def _specs(self, rows: Sequence[PendingRow]) -> dict[UUID, Spec]:
         specs: dict[UUID, Spec] = {}
+        decoded: dict[bytes, Spec] = {}
         for row in rows:
             try:
-                specs[row.command_id] = _decode_spec(row.spec)
+                spec = decoded.get(row.spec)
+                if spec is None:
+                    spec = decoded[row.spec] = _decode_spec(row.spec)
+                specs[row.command_id] = spec
             except msgspec.MsgspecError as error:
                 _log.error("spec_unreadable", command_id=str(row.command_id), error=str(error))
         wanted = {(spec.script_id, spec.revision) for spec in specs.values() if isinstance(spec, RunScript)}
@@ -189,6 +199,8 @@ class Orders:
 
     def _work(self, row: PendingRow, prepared: Prepared) -> bytes | tuple[str, str]:
         """What the agent is to do; or the code of why it is told nothing, and that in words."""
+        if prepared.work is not None:
+            return prepared.work
         spec, secrets = prepared.spec, prepared.secrets
         if isinstance(secrets, Missing):
             return UNAVAILABLE, f"Not sent: {secrets.why}"
@@ -208,7 +220,8 @@ class Orders:
             values = {**spec.data.given, **(secrets.values if secrets is not None else {})}
             plain = _filled(plain, shell, values)
         if secrets is None:
-            return wire.encode(plain)
+            prepared.work = wire.encode(plain)
+            return prepared.work
         # In the clear it would lie in the broker's memory, and in whatever listens there.
         inner = wire.encode(
             wire.SecretWork(work=plain, secrets=sorted(set(secrets.values.values())), hidden_args=hidden_args)
