@@ -104,7 +104,7 @@ INSERT INTO read.api_keys
 INSERT INTO fleetlog.key_uses SELECT pg_temp.id(n), now() FROM generate_series(0, 9999) AS n;
 INSERT INTO read.users
     SELECT pg_temp.id(n), CASE WHEN n % 2 = 0 THEN 'person' ELSE 'service' END, 'u' || n, 'u' || n, '', false, '[]',
-        now(), '', 1
+        '[]', now(), '', 1
     FROM generate_series(0, 4999) AS n;
 INSERT INTO read.approvals
     SELECT pg_temp.id(n), CASE WHEN n % 2 = 0 THEN 'waiting' ELSE 'granted' END, 'StartRollout', '{}', '', 1, 'key:y',
