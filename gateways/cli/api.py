@@ -91,10 +91,11 @@ class Api:
         """One resource, or one page."""
         return _json(self._send("GET", path, query=query))
 
-    def items(self, path: str, *, at_most: int | None = None, **query: Any) -> Iterator[dict[str, Any]]:
-        """The items of a list, page by page as they are asked for."""
+    def items(
+        self, path: str, *, at_most: int | None = None, cursor: str | None = None, **query: Any
+    ) -> Iterator[dict[str, Any]]:
+        """The items of a list, page by page as they are asked for; from a cursor on, where one is given."""
         left = at_most
-        cursor: str | None = None
         while left is None or left > 0:
             page = self.get(path, **query, cursor=cursor, limit=PAGE if left is None else min(PAGE, left))
             yield from page["items"]

@@ -80,11 +80,13 @@ def timeline(
     if not follow:
         session.out.rows(STORY, story, empty="Nothing is on record of it.")
         return
-    if agent is None and correlation is None:
-        raise BadValueError("--follow goes with an agent or --correlation.")
     after = story[-1]["position"] if story else 0
-    query = {name: subject[name] for name in ("agent_id", "correlation_id")}
-    for event in itertools.chain(story, _live(session, after, query)):
+    if agent is not None or correlation is not None:
+        query = {name: subject[name] for name in ("agent_id", "correlation_id")}
+        following = _live(session, after, query)
+    else:
+        following = _asked_again(session, after, subject)
+    for event in itertools.chain(story, following):
         _line(session, event)
 
 
@@ -173,6 +175,27 @@ def _live(session: Session, after: int | None, query: Row) -> Iterator[Row]:
                 data: Any = event.json() if event.data else None
                 if isinstance(data, dict) and "position" in data:
                     yield data
+        except UnreachableError as error:
+            if not told:
+                session.out.note(f"{error.detail} Waiting for the connection; nothing will be missed ...")
+            told = True
+        time.sleep(RECONNECT_S)
+
+
+def _asked_again(session: Session, after: int, subject: Row) -> Iterator[Row]:
+    """What comes to the story of a command, a script, a user or a rollout, each event once.
+
+    Of which streams it is made is found anew each time: a rollout gets commands, a user keys, and what these come to
+    belongs to it, though none of them was there when it was begun to be followed.
+    """
+    told = False
+    while True:
+        try:
+            # No cursor is 0: of a story that has not begun yet, all of it is new.
+            for event in session.api.items("/timeline", cursor=str(after) if after else None, **subject):
+                told = False
+                after = event["position"]
+                yield event
         except UnreachableError as error:
             if not told:
                 session.out.note(f"{error.detail} Waiting for the connection; nothing will be missed ...")

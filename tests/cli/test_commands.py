@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from tests.cli.terminal import Terminal
-from tests.rest.harness import Fleet
+from tests.rest.harness import Fleet, made
 
 
 async def _queued(terminal: Terminal, *what: str) -> str:
@@ -139,6 +139,31 @@ async def test_timeline_and_events(terminal: Terminal, fleet: Fleet, tmp_path: P
     assert [line["stream_id"] for line in lines] == [command] * len(lines)
     assert len(lines) == len(await terminal.json("events", "--stream", command))
     assert await terminal.refused("events", "--export", "/nowhere/log.ndjson") == "bad_value"
+
+
+async def test_a_story_is_followed_into_what_begins_later(terminal: Terminal, fleet: Fleet) -> None:
+    """A user's key that was made meanwhile, and what is done with it: each event once, in order."""
+    agent_id = await fleet.agent("web-07")
+    grants = [{"role": "operator", "everything": True}]
+    user = await made(fleet.http, "/users", {"name": "Ada", "grants": grants})
+    follower = await terminal.start("timeline", "--user", "Ada", "--follow", "--json")
+    assert follower.stdout is not None
+    seen = []
+    async with asyncio.timeout(30):
+        seen.append(json.loads(await follower.stdout.readline())["type"])
+        ada = fleet.api.client(await fleet.api.key_that_may(owner_id=user["id"]))
+        queued = [(await made(ada, "/commands", {"agent_id": agent_id, "spec": {"kind": "ping"}}))["id"] for _ in "ab"]
+        told: list[str] = []
+        while len(told) < len(queued):
+            event = json.loads(await follower.stdout.readline())
+            seen.append(event["type"])
+            if event["type"] == "CommandQueued":
+                told.append(event["stream_id"])
+        assert told == queued
+        follower.send_signal(signal.SIGINT)
+        await follower.communicate()
+    assert follower.returncode == 130
+    assert seen.count("UserCreated") == 1
 
 
 async def test_follow_shows_what_happens(terminal: Terminal, fleet: Fleet) -> None:
