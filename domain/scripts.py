@@ -70,6 +70,18 @@ def check_call(args: tuple[str, ...], env: dict[str, str], timeout_s: int, run_a
         raise InvalidValueError("run_as: name a user, or leave it out to run as the agent does.")
 
 
+def clean_folder(folder: str) -> str:
+    """A folder's path as it is kept: without slashes at its ends, or spaces around its parts.
+
+    Raises:
+        InvalidValueError: a part is empty or cannot be shown, or the whole is longer than 200 characters.
+    """
+    if not folder.strip(" /"):
+        return ""
+    parts = [clean_name(part, what="folder") for part in folder.strip(" /").split("/")]
+    return clean_name("/".join(parts), what="folder")
+
+
 class ScriptCreated(Event, frozen=True, kw_only=True):
     name: str
     description: str = ""
@@ -87,6 +99,11 @@ class ScriptRevised(Event, frozen=True, kw_only=True):
     """Of the body, in hex."""
 
 
+class ScriptFiled(Event, frozen=True, kw_only=True):
+    folder: str
+    """Of folders within folders, as ``Backup/Linux``; empty where it lies in none."""
+
+
 class ScriptArchived(Event, frozen=True, kw_only=True):
     pass
 
@@ -100,6 +117,7 @@ class Script(Aggregate):
         super().__init__(stream_id)
         self.name = ""
         self.description = ""
+        self.folder = ""
         self.archived = False
         self.revisions: list[Revision] = []
 
@@ -115,6 +133,11 @@ class Script(Aggregate):
             raise ScriptArchivedError
         digest = hashlib.sha256(content.body.encode()).hexdigest()
         return self.decide(ScriptRevised(revision=len(self.revisions) + 1, content=content, sha256=digest))
+
+    def file(self, folder: str) -> list[Change]:
+        """Lay it into a folder; nothing happens to one that lies there."""
+        cleaned = clean_folder(folder)
+        return [] if cleaned == self.folder else [self.decide(ScriptFiled(folder=cleaned))]
 
     def archive(self) -> Change:
         if self.archived:
@@ -145,6 +168,8 @@ class Script(Aggregate):
             case ScriptCreated() | ScriptRenamed():
                 self.name = event.name
                 self.description = event.description
+            case ScriptFiled():
+                self.folder = event.folder
             case ScriptRevised():
                 self.revisions.append(event.content)
             case ScriptArchived():

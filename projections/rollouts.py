@@ -131,6 +131,8 @@ class OutcomeRow(msgspec.Struct, frozen=True):
     """One of their commands."""
     tail: str | None
     """The end of what it printed."""
+    error_tail: str | None
+    """The end of what it printed as errors."""
 
 
 class SiteRow(msgspec.Struct, frozen=True):
@@ -403,6 +405,14 @@ async def count_states(connection: Connection, rollout_id: UUID) -> dict[int, di
     counts: dict[int, dict[str, int]] = {}
     for wave, state, total in await read_all(connection, "counts", {"rollout_id": rollout_id}):
         counts.setdefault(wave, {})[state] = total
+    return counts
+
+
+async def count_states_of(connection: Connection, rollout_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+    """How many agents of each of some rollouts are in each state. Whether they may be seen is judged before."""
+    counts: dict[UUID, dict[str, int]] = {}
+    for rollout_id, state, total in await read_all(connection, "counts_of", {"rollout_ids": list(rollout_ids)}):
+        counts.setdefault(rollout_id, {})[state] = total
     return counts
 
 

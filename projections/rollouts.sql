@@ -68,6 +68,10 @@ SELECT wave, state, count(*) FROM (
     SELECT wave, state FROM rollout_commands WHERE rollout_id = %(rollout_id)s AND latest AND ended_as = ''
 ) AS parts GROUP BY wave, state
 
+-- name: counts_of
+SELECT rollout_id, state, count(*) FROM rollout_commands
+WHERE rollout_id = ANY(%(rollout_ids)s) AND latest GROUP BY rollout_id, state
+
 -- name: recent
 SELECT count(*) FROM rollout_commands
 WHERE rollout_id = %(rollout_id)s AND latest AND ended_at > %(since)s AND ended_at <= %(until)s
@@ -88,8 +92,8 @@ SELECT agent_id, (SELECT name FROM agents WHERE agents.agent_id = rollout_comman
 FROM rollout_commands
 
 -- name: outcomes
-SELECT state, exit_code, stdout_sha256, total, example,
-    (SELECT result #>> '{stdout,tail}' FROM commands WHERE %(by_output)s AND commands.command_id = grouped.example)
+SELECT grouped.state, grouped.exit_code, stdout_sha256, total, example, result #>> '{stdout,tail}',
+    result #>> '{stderr,tail}'
 FROM (
     SELECT state, exit_code, stdout_sha256, count(*) AS total, min(command_id::text)::uuid AS example
     FROM (
@@ -103,7 +107,8 @@ FROM (
     ORDER BY total DESC, state, exit_code NULLS LAST, stdout_sha256 NULLS LAST
     LIMIT %(limit)s
 ) AS grouped
-ORDER BY total DESC, state, exit_code NULLS LAST, stdout_sha256 NULLS LAST
+LEFT JOIN commands ON %(by_output)s AND commands.command_id = grouped.example
+ORDER BY total DESC, grouped.state, grouped.exit_code NULLS LAST, stdout_sha256 NULLS LAST
 
 -- name: running
 SELECT rollout_id FROM rollouts

@@ -16,6 +16,7 @@ from domain.scripts import (
     Revision,
     ScriptArchived,
     ScriptCreated,
+    ScriptFiled,
     ScriptRenamed,
     ScriptRestored,
     ScriptRevised,
@@ -33,6 +34,7 @@ class ScriptRow(msgspec.Struct, frozen=True):
     script_id: UUID
     name: str
     description: str
+    folder: str
     archived: bool
     latest_revision: int
     """0 while there is none."""
@@ -46,8 +48,8 @@ class ScriptRow(msgspec.Struct, frozen=True):
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         cells = list(row)
-        cells[5] = None if row[5] is None else Shell(row[5])
-        cells[6] = tuple(Platform(name) for name in row[6])
+        cells[6] = None if row[6] is None else Shell(row[6])
+        cells[7] = tuple(Platform(name) for name in row[7])
         return cls(*cells)
 
 
@@ -71,6 +73,7 @@ class Scripts(Projection):
     folds: ClassVar[tuple[type[Event], ...]] = (
         ScriptCreated,
         ScriptRenamed,
+        ScriptFiled,
         ScriptRevised,
         ScriptArchived,
         ScriptRestored,
@@ -87,6 +90,7 @@ class Scripts(Projection):
                     name=name,
                     sort_key=name.casefold(),
                     description=description,
+                    folder="",
                     archived=False,
                     latest_revision=0,
                     shell=None,
@@ -96,6 +100,8 @@ class Scripts(Projection):
                 )
             case ScriptRenamed(name=name, description=description):
                 scripts.update(key, name=name, sort_key=name.casefold(), description=description, **seen)
+            case ScriptFiled(folder=folder):
+                scripts.update(key, folder=folder, **seen)
             case ScriptRevised(revision=number, content=content, sha256=sha256):
                 batch["revisions"].insert(
                     (key, number), content=_encode(content), sha256=sha256, author=recorded.actor, created_at=at

@@ -4,6 +4,7 @@ CREATE TABLE scripts (
     name text NOT NULL,
     sort_key text COLLATE "C" NOT NULL,
     description text NOT NULL,
+    folder text NOT NULL, -- empty where it lies in none
     archived boolean NOT NULL,
     latest_revision integer NOT NULL,
     shell text,
@@ -27,7 +28,7 @@ CREATE TABLE revisions (
 CREATE INDEX scripts_name_idx ON scripts (sort_key, script_id);
 
 -- name: select
-SELECT script_id, name, description, archived, latest_revision, shell, platforms, created_at, changed_at, version
+SELECT script_id, name, description, folder, archived, latest_revision, shell, platforms, created_at, changed_at, version
 FROM scripts
 
 -- name: select_revisions

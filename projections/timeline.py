@@ -1,5 +1,6 @@
 """Each event as one plain English line, for an administrator who reads a machine's story."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +44,7 @@ from domain.personal import ERASED, SEALED
 SHOWN_CHARACTERS = 80
 SHOWN_GRANTS = 3
 MINUTE_S = 60
+_WORD = re.compile(r"[A-Z][a-z0-9]*")
 
 _LINES: dict[type[Event], Callable[[Any], str]] = {}
 
@@ -90,6 +92,11 @@ def _part(event: extracts.HistoryExtracted) -> str:
 
 def _words(name: str) -> str:
     return str(name).replace("_", " ")
+
+
+def _asked(intent: str) -> str:
+    """Say what was asked for in words: queue command."""
+    return shown(" ".join(_WORD.findall(intent)).lower()) or "do something"
 
 
 def _spec(spec: Spec) -> str:
@@ -228,6 +235,9 @@ _LINES |= {
     ),
     scripts.ScriptCreated: lambda event: f"Script {shown(event.name)!r} created.",
     scripts.ScriptRenamed: lambda event: f"Script renamed to {shown(event.name)!r}.",
+    scripts.ScriptFiled: lambda event: (
+        f"Script laid into folder {shown(event.folder)!r}." if event.folder else "Script taken out of its folder."
+    ),
     scripts.ScriptRevised: lambda event: (
         f"Script revision {event.revision} recorded ({event.content.shell}, {len(event.content.body.encode())} bytes)."
     ),
@@ -293,7 +303,9 @@ _LINES |= {
     roles.RoleCreated: lambda event: f"Role {shown(event.name)!r} made, with {len(event.permissions)} permissions.",
     roles.RoleChanged: lambda event: f"Role {shown(event.name)!r} now has {len(event.permissions)} permissions.",
     roles.RoleRetired: lambda event: f"Role retired{_because(event.reason)}.",
-    approvals.ApprovalRequested: lambda event: f"{event.intent} waits for another person: {shown(event.why)}.",
+    approvals.ApprovalRequested: lambda event: (
+        f"Request to {_asked(event.intent)} waits for another person: {shown(event.why)}."
+    ),
     approvals.ApprovalGranted: lambda event: f"Request approved, and done{_because(event.reason)}.",
     approvals.ApprovalRefused: lambda event: f"Request refused{_because(event.reason)}.",
     approvals.ApprovalWithdrawn: lambda event: f"Request withdrawn{_because(event.reason)}.",
@@ -322,7 +334,9 @@ _LINES |= {
     destinations.DestinationRemoved: lambda event: f"Forwarding ended{_because(event.reason)}.",
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
-    idempotency.IntentAccepted: lambda event: f"Request {shown(event.intent)} accepted under a key of its own.",
+    idempotency.IntentAccepted: lambda event: (
+        f"Request accepted to {_asked(event.intent)}; sent again, it is done once."
+    ),
     extracts.HistoryExtracted: lambda event: f"A part of the history was taken out as {event.format}: {_part(event)}.",
     logins.PasswordSet: lambda event: (
         f"Password set{', to be changed at the next login' if event.must_change else ''}."

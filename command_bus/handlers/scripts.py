@@ -56,6 +56,7 @@ class ScriptHandlers:
     async def create(self, intent: CreateScript, _caller: Caller, _stack: AsyncExitStack) -> Decision:
         script = Script(self._new_id())
         changes = [script.create(intent.name, intent.description), script.revise(intent.content.to_domain())]
+        changes += script.file(intent.folder)
         changes += await rename_claim(self._log, "script", None, "", script.name, script.stream_id)
         return _decided(script, changes)
 
@@ -65,10 +66,13 @@ class ScriptHandlers:
 
     async def rename(self, intent: RenameScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
         script = await self._script(intent.script_id, caller)
+        changes = [] if intent.folder is None else script.file(intent.folder)
+        if intent.folder is not None and intent.name is None and intent.description is None:
+            return _decided(script, changes)
         before = script.name
         name = script.name if intent.name is None else intent.name
         description = script.description if intent.description is None else intent.description
-        changes = [script.rename(name, description)]
+        changes.append(script.rename(name, description))
         changes += await rename_claim(self._log, "script", None, before, script.name, script.stream_id)
         return _decided(script, changes)
 

@@ -18,6 +18,11 @@ Env = Annotated[dict[str, str], Field(max_length=MAX_ENV)]
 RunAs = Annotated[str | None, Field(max_length=256, description="A user of the machine; null runs as the agent does.")]
 
 
+Folder = Annotated[
+    str, Field(max_length=200, description="Where it lies, as `Backup/Linux`; empty where it lies in no folder.")
+]
+
+
 class ScriptContent(BaseModel):
     """One revision: code, and how to run it."""
 
@@ -51,6 +56,7 @@ class CreateScript(Intent):
 
     name: str = Field(max_length=200, description="Unique among scripts, regardless of case.")
     description: str = Field(default="", max_length=10_000)
+    folder: Folder = ""
     content: ScriptContent
 
 
@@ -65,7 +71,7 @@ class ReviseScript(Intent):
 
 
 class RenameScript(Intent):
-    """Give a script another name or description."""
+    """Give a script another name, description or folder."""
 
     needs: ClassVar[Permission] = Permission.SCRIPTS_MANAGE
     fleet_wide: ClassVar[bool] = True
@@ -73,6 +79,7 @@ class RenameScript(Intent):
     script_id: UUID
     name: str | None = Field(default=None, max_length=200, description="Left out, it stays.")
     description: str | None = Field(default=None, max_length=10_000, description="Left out, it stays.")
+    folder: Folder | None = Field(default=None, description="Left out, it stays; empty takes it out of its folder.")
 
 
 class ArchiveScript(Intent):

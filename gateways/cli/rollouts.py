@@ -113,8 +113,7 @@ def show(
     if session.out.as_json:
         return
     for item in outcomes:
-        printed = f", printed {_last_line(item['tail'])!r}" if item["tail"] else ""
-        session.out.plain(f"{item['agents']} agents: ", f"{_ending(item)}{printed}")
+        session.out.plain(f"{item['agents']} agents: ", f"{_ending(item)}{_said(item)}")
 
 
 def outcomes(
@@ -214,6 +213,13 @@ def _show_sites(session: Session, items: Iterable[Row]) -> None:
 def _ending(item: Row) -> str:
     code = f" with exit code {item['exit_code']}" if item["exit_code"] is not None else ""
     return f"{item['state'].replace('_', ' ')}{code}"
+
+
+def _said(item: Row) -> str:
+    """What it printed last: of what failed, as an error if it did, since the reason is there."""
+    if item["state"] != "succeeded" and item["error_tail"]:
+        return f", said {_last_line(item['error_tail'])!r}"
+    return f", printed {_last_line(item['tail'])!r}" if item["tail"] else ""
 
 
 def _last_line(text: str) -> str:

@@ -34,6 +34,7 @@ RunAs = Annotated[str | None, typer.Option("--run-as", help="A user of the machi
 
 COLUMNS = (
     Column("name", lambda script: script["name"]),
+    Column("folder", lambda script: script["folder"]),
     Column("revision", lambda script: script["revision"]),
     Column("shell", lambda script: script["shell"]),
     Column("archived", lambda script: script["archived"]),
@@ -62,6 +63,7 @@ def show_script(
             ("name", found["name"]),
             ("id", found["id"]),
             ("description", found["description"]),
+            ("folder", found["folder"]),
             ("archived", "yes" if found["archived"] else ""),
             ("revision", f"{shown['revision']} of {found['revision']}"),
             ("added", moment(shown.get("created_at"))),
@@ -86,6 +88,7 @@ def add_script(
     file: FileArgument,
     name: Annotated[str | None, typer.Option("--name", help="The file's name, if left out.")] = None,
     description: Annotated[str, typer.Option("--description", help="What it does.")] = "",
+    folder: Annotated[str, typer.Option("--folder", help="Where it lies, as Backup/Linux.")] = "",
     shell: Shell = None,
     arg: Args = None,
     env: Env = None,
@@ -98,7 +101,8 @@ def add_script(
     called = name or (file.stem if str(file) != "-" else "")
     if not called:
         raise BadValueError("Code from standard input needs a name: --name NAME.")
-    answer = session.api.post("/scripts", {"name": called, "description": description, "content": content})
+    body = {"name": called, "description": description, "folder": folder, "content": content}
+    answer = session.api.post("/scripts", body)
     session.out.done(f"Script {called} added: {answer['id']}", answer)
 
 
@@ -120,6 +124,18 @@ def revise_script(
                        platform, run_as)  # fmt: skip
     answer = session.api.post(f"/scripts/{found['id']}/revisions", {"content": content})
     session.out.done(f"{found['name']} is at revision {answer['revision']}.", answer)
+
+
+@command(app, "move")
+def move_script(
+    session: Session,
+    script: ScriptArgument,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="As Backup/Linux; '' takes it out of its folder.")],
+) -> None:
+    """Lay a script into a folder."""
+    found = finding.script(session.api, script)
+    answer = session.api.patch(f"/scripts/{found['id']}", {"folder": folder})
+    session.out.done(f"{found['name']} is where you wanted it.", answer)
 
 
 @command(app, "archive")

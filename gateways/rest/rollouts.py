@@ -61,7 +61,9 @@ from projections.rollouts import (
     STATES,
     MemberRow,
     OutcomeRow,
+    RolloutRow,
     SiteRow,
+    count_states_of,
     get_rollout,
     list_members,
     list_outcomes,
@@ -163,6 +165,7 @@ class RolloutModel(Model):
     started_at: AwareDatetime
     ended_at: AwareDatetime | None
     version: int
+    counts: CountsModel | None = Field(description="Null in a list that did not ask for them.")
 
 
 class RolloutWithCountsModel(RolloutModel):
@@ -214,6 +217,9 @@ class OutcomeModel(Model):
     agents: int
     example: UUID = Field(description="One of their commands.")
     tail: str | None = Field(description="The end of what it printed.")
+    error_tail: str | None = Field(
+        description="The end of what it printed as errors: of the example; what the others printed there may differ."
+    )
 
 
 class OutcomesModel(Model):
@@ -251,6 +257,7 @@ class PlanAnswer(Model):
 class RolloutsQuery(PageQuery):
     state: RolloutState | None = None
     client_id: UUID | None = Field(default=None, description="Only those that reach agents of this client.")
+    counts: bool = Field(default=False, description="Say of each how many agents are in which state.")
 
 
 class OutcomesQuery(ReadQuery):
@@ -291,7 +298,13 @@ async def list_rollouts(call: Call) -> Response:
             cursor=query.cursor,
             limit=query.limit,
         )
-    return page_of(page, rollout_document)
+        counts = await count_states_of(connection, [row.rollout_id for row in page.items]) if query.counts else None
+
+    def document(row: RolloutRow) -> dict[str, Any]:
+        told = None if counts is None else all_counts(counts.get(row.rollout_id, {}))
+        return rollout_document(row) | {"counts": told}
+
+    return page_of(page, document)
 
 
 async def show(call: Call) -> Response:

@@ -26,6 +26,7 @@ class ScriptModel(Model):
     id: UUID
     name: str
     description: str
+    folder: str = Field(description="Where it lies, as `Backup/Linux`; empty where it lies in no folder.")
     archived: bool
     revision: int = Field(description="The newest.")
     shell: Shell | None = Field(description="Of the newest revision.")
@@ -67,6 +68,7 @@ def script_document(row: ScriptRow) -> dict[str, Any]:
         "id": row.script_id,
         "name": row.name,
         "description": row.description,
+        "folder": row.folder,
         "archived": row.archived,
         "revision": row.latest_revision,
         "shell": row.shell,

@@ -17,6 +17,7 @@ async def test_what_happens_shows_as_it_happens_and_why_it_did(tab: Tab, fleet: 
     await expect(page.get_by_role("heading", name="Nothing of that kind has happened")).to_be_visible()
     command_id = await fleet.command(agent_id)
     await expect(story).to_have_count(1)
+    await expect(story.first.get_by_role("link", name="web-01")).to_have_attribute("href", f"/agents/{agent_id}")
     await fleet.http.put(f"/agents/{agent_id}/name", json={"name": "other"})
     await fleet.accept(agent_id, command_id)
     await fleet.finish(agent_id, command_id)

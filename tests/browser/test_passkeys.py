@@ -93,3 +93,31 @@ async def test_a_device_that_verified_nobody_opens_nothing(named: Tab) -> None:
     await expect(page.get_by_role("alert")).to_contain_text("no passkey")
     opened = [event["data"]["proofs"] for event in await ada.events("SessionOpened")]
     assert ["passkey"] not in opened
+
+
+async def test_the_account_keeps_passkeys_and_one_of_them_proves(named: Tab) -> None:
+    """Added and removed by the page's own buttons; in between, it answers "Is it you?" in place of a password."""
+    page = named.page
+    await authenticator(page)
+    ada = await named.logged_in(ADMINISTRATOR, path="/account")
+    passkeys = page.get_by_role("region", name="Passkeys")
+    await passkeys.get_by_role("button", name="Add one").click()
+    await passkeys.get_by_label("Name of the passkey").fill("this browser")
+    assert await named.serious_faults() == []
+    await passkeys.get_by_role("button", name="Add it").click()
+    await expect(passkeys.get_by_text("this browser")).to_be_visible()
+
+    await page.goto("/admin/keys")
+    await page.get_by_role("button", name="New key").click()
+    await page.get_by_label("Name").fill("nightly")
+    named.api.clock.ahead += timedelta(minutes=11)
+    await page.get_by_role("button", name="Make it").click()
+    await page.get_by_role("button", name="Use a passkey").click()
+    await expect(page.get_by_role("dialog", name="The key")).to_be_visible()
+    assert (await ada.events("SessionProved"))[-1]["data"]["proof"] == "passkey"
+
+    await page.goto("/account")
+    await passkeys.get_by_role("button", name="Remove").click()
+    await passkeys.get_by_role("button", name="Remove this browser: click again").click()
+    await expect(passkeys.get_by_text("this browser")).to_have_count(0)
+    assert len(await ada.events("PasskeyRemoved")) == 1

@@ -1,9 +1,14 @@
 """Rollouts: begun from the fleet, watched and steered."""
 
+import hashlib
+
 from playwright.async_api import expect
 
+from schema.wire import StreamReport
 from tests.browser.harness import Tab
+from tests.browser.machines import tell
 from tests.rest.harness import Fleet, made
+from tests.rest.test_rollouts import settle
 
 
 async def test_a_rollout_is_watched_and_ended_by_hand(tab: Tab, fleet: Fleet) -> None:
@@ -46,3 +51,30 @@ async def test_the_list_shows_how_far_each_is(tab: Tab, fleet: Fleet) -> None:
     assert await tab.serious_faults() == []
     await page.get_by_role("button", name="completed").click()
     await expect(page.get_by_role("heading", name="None is in that state")).to_be_visible()
+
+
+async def test_why_it_failed_and_who_was_left_out_are_said(tab: Tab, fleet: Fleet) -> None:
+    """Of what failed the errors are shown and not what it printed; a filter that leaves somebody out is named."""
+    agents = [await fleet.agent(name) for name in ("web-01", "web-02")]
+    for agent_id, cores in zip(agents, (4, 2), strict=True):
+        await tell(fleet, agent_id, cpu_count=cores)
+    target = {"include": {"agents": agents, "filter": "facts.cpu_count > 2"}}
+    body = {"name": "Nightly", "target": target, "spec": {"kind": "ping"}}
+    fleet.http.headers["Fleetlog-Wait-Position"] = str(await tab.api.log.head())
+    rollout = await made(fleet.http, "/rollouts", body)
+    await settle(tab.api, fleet)
+    (member,) = (await fleet.http.get(f"/rollouts/{rollout['id']}/agents")).json()["items"]
+
+    def stream(text: bytes) -> StreamReport:
+        return StreamReport(size=len(text), sha256=hashlib.sha256(text).hexdigest(), tail=text)
+
+    said = {"stdout": stream(b"copying 3 files\n"), "stderr": stream(b"first\nno space left on device\n")}
+    await fleet.finish(member["agent_id"], member["command_id"], "failed", **said)
+    await tab.logged_in(path=f"/rollouts/{rollout['id']}")
+    outcomes = tab.page.get_by_role("region", name="Outcomes")
+    await expect(outcomes.get_by_role("button", name="no space left on device")).to_be_visible()
+    await expect(outcomes).not_to_contain_text("copying")
+    await expect(
+        tab.page.get_by_text("1 left out: the filter does not hold of them (facts.cpu_count > 2)")
+    ).to_be_visible()
+    assert await tab.serious_faults() == []

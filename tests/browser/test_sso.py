@@ -1,5 +1,7 @@
 """Logging in through a provider in a real browser: there, back, and on to where one was."""
 
+from datetime import timedelta
+
 import pyotp
 from playwright.async_api import expect
 
@@ -69,3 +71,32 @@ async def test_the_page_goes_on_to_no_other_site(tab: Tab) -> None:
         await page.get_by_role("button", name="Log in").click()
         await expect(page.get_by_role("status")).to_contain_text("Ada")
         assert page.url == f"{tab.api.url}/login/sso"
+
+
+async def test_the_provider_vouches_once_more(tab: Tab, provider: RunningProvider) -> None:
+    """Who logs in there answers "Is it you?" there, too, comes back to the same page, and does it again."""
+    ada = await Person.ready(tab.api, "Ada", ADMINISTRATOR)
+    await linked(tab.api, ada.user_id, "sub-ada")
+    page = tab.page
+    await page.goto("/admin/keys")
+    await page.get_by_role("button", name="Log in with 127.0.0.1").click()
+    await page.locator("input[name=subject]").fill("sub-ada")
+    await page.get_by_role("button", name="Log in").click()
+    await page.get_by_label("Code").fill(ada.code())
+    await page.get_by_role("button", name="Log in", exact=True).click()
+    await expect(page.get_by_role("button", name="New key")).to_be_visible()
+    tab.api.clock.ahead += timedelta(minutes=11)
+
+    async def make() -> None:
+        await page.get_by_role("button", name="New key").click()
+        await page.get_by_label("Name").fill("nightly")
+        await page.get_by_role("button", name="Make it").click()
+
+    await make()
+    await page.get_by_role("button", name="Go to 127.0.0.1, and do it again afterwards").click()
+    await page.locator("input[name=subject]").fill("sub-ada")
+    assert page.url.startswith(provider.issuer)
+    await page.get_by_role("button", name="Log in").click()
+    await page.wait_for_url("**/admin/keys")
+    await make()
+    await expect(page.get_by_role("dialog", name="The key")).to_be_visible()

@@ -63,7 +63,8 @@ async def test_from_the_plan_to_the_end(api: Api, fleet: Fleet) -> None:
     assert (site["site_id"], site["client_id"], site["counts"]) == (fleet.site_id, fleet.client_id, document["counts"])
     assert site["site"]
     assert site["client"]
-    assert [one["id"] for one in (await fleet.http.get("/rollouts", params={"state": "running"})).json()["items"]]
+    (listed,) = (await fleet.http.get("/rollouts", params={"state": "running", "counts": True})).json()["items"]
+    assert (listed["id"], listed["counts"]) == (rollout_id, document["counts"])
 
     (first,) = (await fleet.http.get(f"/rollouts/{rollout_id}/agents", params={"state": "queued"})).json()["items"]
     assert first["agent"].startswith("host-")
@@ -81,14 +82,14 @@ async def test_from_the_plan_to_the_end(api: Api, fleet: Fleet) -> None:
     assert {item["agent_id"] for item in page["items"] + rest["items"]} == set(agents[1:])
     for item in page["items"] + rest["items"]:
         assert item["round"] == (2 if item["agent_id"] == first["agent_id"] else 1)
-        await fleet.finish(item["agent_id"], item["command_id"], stdout=stdout)
+        await fleet.finish(item["agent_id"], item["command_id"], stdout=stdout, stderr=stdout)
     await settle(api, fleet)
     document = await shown(fleet, rollout_id)
     assert (document["state"], document["counts"]["succeeded"]) == ("completed", 3)
     assert document["ended_per_minute"] > 0
     (outcome,) = (await fleet.http.get(f"/rollouts/{rollout_id}/outcomes")).json()["items"]
     assert (outcome["agents"], outcome["exit_code"], outcome["stdout_sha256"]) == (3, 0, stdout.sha256)
-    assert outcome["tail"] == "ok\n"
+    assert (outcome["tail"], outcome["error_tail"]) == ("ok\n", "ok\n")
     (ended,) = (await fleet.http.get(f"/rollouts/{rollout_id}/outcomes", params={"by": "exit_code"})).json()["items"]
     assert (ended["state"], ended["exit_code"], ended["stdout_sha256"], ended["tail"]) == ("succeeded", 0, None, None)
     (same,) = (await fleet.http.get(f"/rollouts/{rollout_id}/outcomes", params={"by": "output"})).json()["items"]

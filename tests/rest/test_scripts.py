@@ -1,6 +1,6 @@
 """Scripts: revisions that stay, and changes that change only what they name."""
 
-from tests.rest.harness import Api, made
+from tests.rest.harness import Api, Fleet, made
 
 CONTENT = {"shell": "sh", "body": "date"}
 
@@ -27,3 +27,26 @@ async def test_a_revision_stays_as_it_is(api: Api) -> None:
     assert bodies == ["date", "uptime"]
     refused = await http.post(f"{path}/revisions", json={"content": CONTENT})
     assert (refused.status_code, refused.json()["code"]) == (409, "script_archived")
+
+
+async def test_a_script_lies_in_a_folder(fleet: Fleet) -> None:
+    """From the start or later; its name stays; slashes at the ends do not count; a part without a name is refused."""
+    http = fleet.http
+    made_ = await made(http, "/scripts", {"name": "a", "description": "why", "folder": "/Backup/", "content": CONTENT})
+    path = f"/scripts/{made_['id']}"
+
+    async def lies() -> tuple[str, str, str]:
+        script = (await http.get(path)).json()
+        return script["name"], script["description"], script["folder"]
+
+    assert await lies() == ("a", "why", "Backup")
+    for folder in ("Backup / Linux", "Backup / Linux", ""):
+        changed = await http.patch(path, json={"folder": folder})
+        assert changed.status_code == 200, changed.text
+        http.headers["Fleetlog-Wait-Position"] = changed.headers["Fleetlog-Position"]
+        assert await lies() == ("a", "why", folder.replace(" / ", "/"))
+    refused = await http.patch(path, json={"folder": "Backup//Linux"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_value")
+    both = await http.patch(path, json={"folder": "Old", "name": "b"})
+    http.headers["Fleetlog-Wait-Position"] = both.headers["Fleetlog-Position"]
+    assert await lies() == ("b", "why", "Old")

@@ -7,8 +7,9 @@ import type { LogEvent } from "../api/stream";
 import { useEvents } from "../app/events";
 import { useTitle } from "../app/title";
 import { Button } from "../ui/Button";
-import { EventLine } from "../ui/EventLine";
+import { Actor, EventLine } from "../ui/EventLine";
 import { Fault } from "../ui/Fault";
+import { More } from "../ui/More";
 import { Causes } from "./Causes";
 import "./activity.css";
 
@@ -193,7 +194,7 @@ export default function ActivityPage() {
         )}
         {actor !== null && (
           <button type="button" className="chip" aria-pressed="true" onClick={() => show({ actor: null })}>
-            {actor} ✕
+            <Actor actor={actor} /> ✕
           </button>
         )}
       </div>
@@ -208,6 +209,7 @@ export default function ActivityPage() {
             <EventLine
               key={event.position}
               event={event}
+              whose
               more={
                 <span className="row wrap small">
                   <Link href={`/activity/${event.position}`}>Why it happened</Link>
@@ -215,7 +217,7 @@ export default function ActivityPage() {
                     All of this story
                   </button>
                   <button type="button" className="link" onClick={() => show({ actor: event.actor })}>
-                    All that {event.actor} did
+                    All that <Actor actor={event.actor} /> did
                   </button>
                   {event.agent_id && <Link href={`/agents/${event.agent_id}`}>The machine</Link>}
                 </span>
@@ -224,11 +226,7 @@ export default function ActivityPage() {
           ))}
         </ol>
       )}
-      {log.hasNextPage && (
-        <Button onClick={() => log.fetchNextPage()} busy={log.isFetchingNextPage}>
-          Earlier
-        </Button>
-      )}
+      <More of={log}>Earlier</More>
     </div>
   );
 }

@@ -3,7 +3,8 @@ import { Fragment } from "react";
 import { Link } from "wouter";
 import { api, ask } from "../api/client";
 import { useTitle } from "../app/title";
-import { EventLine } from "../ui/EventLine";
+import { Crumbs } from "../ui/Crumbs";
+import { Actor, EventLine } from "../ui/EventLine";
 import { Fault } from "../ui/Fault";
 
 const WORDS: Record<string, string> = {
@@ -27,12 +28,9 @@ export function Causes({ position }: { position: number }) {
   return (
     <div className="page">
       <header>
-        <div className="stack crumbs">
-          <p className="muted small">
-            <Link href="/activity">Activity</Link>
-          </p>
-          <h1>Why it happened</h1>
-        </div>
+        <Crumbs to="/activity" list="Activity">
+          Why it happened
+        </Crumbs>
       </header>
       <Fault error={causes.error} retry={() => causes.refetch()} />
       <ol className="causes">
@@ -41,7 +39,7 @@ export function Causes({ position }: { position: number }) {
             {because !== null && <li className="because muted small">↑ {WORDS[because] ?? because}</li>}
             <li className="card">
               <ol className="story">
-                <EventLine event={event} />
+                <EventLine event={event} whose />
               </ol>
             </li>
           </Fragment>
@@ -51,7 +49,7 @@ export function Causes({ position }: { position: number }) {
             <li className="because muted small">↑ was begun by</li>
             <li className="card">
               <p className="pad">
-                <code>{causes.data.begun_by}</code>{" "}
+                <Actor actor={causes.data.begun_by} />{" "}
                 <Link href={`/activity?story=${causes.data.correlation_id}`}>All of this story</Link>
               </p>
             </li>

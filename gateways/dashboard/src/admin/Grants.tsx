@@ -1,5 +1,6 @@
 import type { components } from "../api/schema";
-import { usePlaces, useRoles } from "./list";
+import { Choice } from "../ui/Choice";
+import { usePlaces, useRoles } from "./choices";
 
 type Given = components["schemas"]["GrantModel"];
 export type Grant = components["schemas"]["Grant"];
@@ -45,17 +46,14 @@ export function GrantFields({ role, over, none, onRole, onOver }: Props) {
   const roles = useRoles();
   return (
     <>
-      <label className="field">
-        <strong>Role</strong>
-        <select className="input" value={role} onChange={(event) => onRole(event.target.value)}>
-          {none !== undefined && <option value="">{none}</option>}
-          {roles.map((one) => (
-            <option key={one.id} value={one.id}>
-              {one.name}
-            </option>
-          ))}
-        </select>
-      </label>
+      <Choice label="Role" value={role} onChoose={onRole}>
+        {none !== undefined && <option value="">{none}</option>}
+        {roles.map((one) => (
+          <option key={one.id} value={one.id}>
+            {one.name}
+          </option>
+        ))}
+      </Choice>
       {role !== "" && <OverField over={over} label="Over" everything="everything" onOver={onOver} />}
     </>
   );
@@ -72,21 +70,18 @@ interface OverProps {
 export function OverField({ over, label, everything, onOver }: OverProps) {
   const { clients, sites, site } = usePlaces();
   return (
-    <label className="field">
-      <strong>{label}</strong>
-      <select className="input" value={over} onChange={(event) => onOver(event.target.value)}>
-        <option value="everything">{everything}</option>
-        {clients.map((one) => (
-          <option key={one.id} value={`client ${one.id}`}>
-            {one.name}
-          </option>
-        ))}
-        {sites.map((one) => (
-          <option key={one.id} value={`site ${one.id}`}>
-            {site(one.id)}
-          </option>
-        ))}
-      </select>
-    </label>
+    <Choice label={label} value={over} onChoose={onOver}>
+      <option value="everything">{everything}</option>
+      {clients.map((one) => (
+        <option key={one.id} value={`client ${one.id}`}>
+          {one.name}
+        </option>
+      ))}
+      {sites.map((one) => (
+        <option key={one.id} value={`site ${one.id}`}>
+          {site(one.id)}
+        </option>
+      ))}
+    </Choice>
   );
 }

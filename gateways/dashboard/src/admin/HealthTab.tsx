@@ -5,8 +5,8 @@ import type { components } from "../api/schema";
 import { useAttended } from "../app/attention";
 import { Fault } from "../ui/Fault";
 import { Status } from "../ui/Status";
+import { Section } from "../ui/Table";
 import { Time } from "../ui/Time";
-import { Section } from "./parts";
 
 type Platform = components["schemas"]["StatusModel"];
 

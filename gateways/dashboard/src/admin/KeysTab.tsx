@@ -1,20 +1,25 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, ask } from "../api/client";
+import { waitingSecret } from "../api/problem";
 import type { components } from "../api/schema";
 import { useMayEverywhere, useMe } from "../api/session";
 import { useChange } from "../app/change";
+import { useList } from "../app/list";
 import { Button } from "../ui/Button";
+import { Choice } from "../ui/Choice";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { FormDialog } from "../ui/FormDialog";
+import { More } from "../ui/More";
+import { Once } from "../ui/Once";
 import { Status } from "../ui/Status";
-import { SureButton } from "../ui/SureButton";
+import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
-import { toast, toastError } from "../ui/Toasts";
+import { inDays } from "./choices";
 import { GrantFields, GrantList, placed } from "./Grants";
-import { inDays, useList } from "./list";
-import { More, Once, Table, waitingSecret } from "./parts";
+import { RevokeKey } from "./RevokeKey";
 
 type Key = components["schemas"]["ApiKeyModel"];
 
@@ -23,7 +28,7 @@ export default function KeysTab() {
   const manage = useMayEverywhere()("keys.manage");
   const [making, setMaking] = useState(false);
   const [voided, setVoided] = useState(false);
-  const { pages, items, again } = useList("api-keys", ["ApiKey"], (query) =>
+  const { pages, items, again } = useList(["admin", "api-keys"], ["ApiKey"], (query) =>
     ask(api.GET("/api/v1/api-keys", { params: { query } })),
   );
   const shown = items.filter((one) => voided || !one.revoked);
@@ -70,14 +75,6 @@ export default function KeysTab() {
 }
 
 function Row({ item, manage, onDone }: { item: Key; manage: boolean; onDone: () => unknown }) {
-  const path = { key_id: item.id };
-  const revoke = useChange(
-    () => ask(api.POST("/api/v1/api-keys/{key_id}/revoke", { params: { path }, body: { reason: "" } })),
-    () => {
-      toast(`${item.name} opens nothing any more.`);
-      return onDone();
-    },
-  );
   const over = item.expires_at !== null && Date.parse(item.expires_at) < Date.now();
   return (
     <tr>
@@ -108,15 +105,7 @@ function Row({ item, manage, onDone }: { item: Key; manage: boolean; onDone: () 
             revoked
           </Status>
         ) : (
-          manage && (
-            <SureButton
-              sure="Revoke: click again"
-              busy={revoke.isPending}
-              onClick={() => revoke.mutate(undefined, { onError: toastError })}
-            >
-              Revoke
-            </SureButton>
-          )
+          manage && <RevokeKey item={item} onDone={onDone} />
         )}
       </td>
     </tr>
@@ -161,62 +150,35 @@ function NewKey({ onClose }: { onClose: () => void }) {
     );
   }
   return (
-    <Dialog
-      title="New key"
-      onClose={onClose}
-      footer={
-        <>
-          <Button onClick={onClose}>Cancel</Button>
-          <Button look="primary" type="submit" form="new-key" busy={make.isPending} disabled={owner === ""}>
-            Make it
-          </Button>
-        </>
-      }
-    >
-      <form
-        id="new-key"
-        className="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          make.mutate();
-        }}
-      >
-        <Field
-          label="Name"
-          required
-          maxLength={200}
-          hint="What it is for: nobody sees the key itself again."
-          value={name}
-          onChange={(event) => setName(event.target.value)}
-        />
-        <label className="field">
-          <strong>Owner</strong>
-          <select className="input" value={owner} onChange={(event) => setOwner(event.target.value)}>
-            {owner === "" && <option value="">Choose one</option>}
-            {(users.data?.items ?? [])
-              .filter((one) => !one.disabled)
-              .map((one) => (
-                <option key={one.id} value={one.id}>
-                  {one.name}
-                  {one.kind === "service" ? " (service account)" : ""}
-                </option>
-              ))}
-            {!everyone && me?.user_id != null && <option value={me.user_id}>{me.name ?? "yourself"}</option>}
-          </select>
-        </label>
-        <GrantFields role={role} over={over} none="all that its owner may" onRole={setRole} onOver={setOver} />
-        <label className="field">
-          <strong>Expires</strong>
-          <select className="input" value={days} onChange={(event) => setDays(event.target.value)}>
-            <option value="1">in a day</option>
-            <option value="30">in 30 days</option>
-            <option value="90">in 90 days</option>
-            <option value="365">in a year</option>
-            <option value="">never</option>
-          </select>
-        </label>
-        <Fault error={make.error} />
-      </form>
-    </Dialog>
+    <FormDialog title="New key" send="Make it" change={make} disabled={owner === ""} onClose={onClose}>
+      <Field
+        label="Name"
+        required
+        maxLength={200}
+        hint="What it is for: nobody sees the key itself again."
+        value={name}
+        onChange={(event) => setName(event.target.value)}
+      />
+      <Choice label="Owner" value={owner} onChoose={setOwner}>
+        {owner === "" && <option value="">Choose one</option>}
+        {(users.data?.items ?? [])
+          .filter((one) => !one.disabled)
+          .map((one) => (
+            <option key={one.id} value={one.id}>
+              {one.name}
+              {one.kind === "service" ? " (service account)" : ""}
+            </option>
+          ))}
+        {!everyone && me?.user_id != null && <option value={me.user_id}>{me.name ?? "yourself"}</option>}
+      </Choice>
+      <GrantFields role={role} over={over} none="all that its owner may" onRole={setRole} onOver={setOver} />
+      <Choice label="Expires" value={days} onChoose={setDays}>
+        <option value="1">in a day</option>
+        <option value="30">in 30 days</option>
+        <option value="90">in 90 days</option>
+        <option value="365">in a year</option>
+        <option value="">never</option>
+      </Choice>
+    </FormDialog>
   );
 }

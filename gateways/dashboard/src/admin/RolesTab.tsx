@@ -1,16 +1,18 @@
 import { useQuery } from "@tanstack/react-query";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
+import { useList } from "../app/list";
 import { Fault } from "../ui/Fault";
+import { More } from "../ui/More";
 import { Status } from "../ui/Status";
-import { useList } from "./list";
-import { More } from "./parts";
 
 type Role = components["schemas"]["RoleModel"];
 
 /** What each role allows, in words. */
 export default function RolesTab() {
-  const { pages, items } = useList("roles", ["Role"], (query) => ask(api.GET("/api/v1/roles", { params: { query } })));
+  const { pages, items } = useList(["admin", "roles"], ["Role"], (query) =>
+    ask(api.GET("/api/v1/roles", { params: { query } })),
+  );
   const permissions = useQuery({
     queryKey: ["permissions"],
     staleTime: Number.POSITIVE_INFINITY,

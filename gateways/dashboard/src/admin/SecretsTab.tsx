@@ -5,16 +5,18 @@ import { ProblemError } from "../api/problem";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
+import { useList } from "../app/list";
 import { Button } from "../ui/Button";
-import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { FormDialog } from "../ui/FormDialog";
+import { More } from "../ui/More";
 import { SureButton } from "../ui/SureButton";
+import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { toast, toastError } from "../ui/Toasts";
+import { usePlaces } from "./choices";
 import { OverField } from "./Grants";
-import { useList, usePlaces } from "./list";
-import { More, Table } from "./parts";
 
 type Secret = components["schemas"]["SecretModel"];
 type Scope = NonNullable<components["schemas"]["SetSecret"]["scope"]>;
@@ -25,7 +27,7 @@ type Target = Secret | "new";
 export default function SecretsTab() {
   const manage = useMay()("secrets.manage");
   const [target, setTarget] = useState<Target | null>(null);
-  const { pages, items, again } = useList("secrets", ["SecretSet", "SecretRemoved"], (query) =>
+  const { pages, items, again } = useList(["admin", "secrets"], ["SecretSet", "SecretRemoved"], (query) =>
     ask(api.GET("/api/v1/secrets", { params: { query } })),
   );
   return (
@@ -156,61 +158,44 @@ function SetSecret({ target, onDone, onClose }: { target: Target; onDone: () => 
   );
   const wrong = (field: string) => (set.error instanceof ProblemError ? set.error.field(field) : undefined);
   return (
-    <Dialog
+    <FormDialog
       title={target === "new" ? "New secret" : `Another value of ${target.name}`}
+      send="Set it"
+      change={set}
       onClose={onClose}
-      footer={
-        <>
-          <Button onClick={onClose}>Cancel</Button>
-          <Button look="primary" type="submit" form="set-secret" busy={set.isPending}>
-            Set it
-          </Button>
-        </>
-      }
     >
-      <form
-        id="set-secret"
-        className="stack"
-        autoComplete="off"
-        onSubmit={(event) => {
-          event.preventDefault();
-          set.mutate();
-        }}
-      >
-        {target === "new" ? (
+      {target === "new" ? (
+        <>
+          <Field
+            label="Name"
+            required
+            wrong={wrong("name")}
+            value={name}
+            onChange={(event) => setName(event.target.value)}
+          />
+          <OverField label="Holds for" everything="the whole fleet" over={over} onOver={setOver} />
+        </>
+      ) : (
+        <p>
+          It goes on holding for: <Where item={target} />
+        </p>
+      )}
+      <Field
+        label="Value"
+        type="password"
+        autoComplete="new-password"
+        required
+        wrong={wrong("value")}
+        hint={
           <>
-            <Field
-              label="Name"
-              required
-              wrong={wrong("name")}
-              value={name}
-              onChange={(event) => setName(event.target.value)}
-            />
-            <OverField label="Holds for" everything="the whole fleet" over={over} onOver={setOver} />
+            It is kept sealed, and masked where a command prints it. One of several lines, such as a private key:{" "}
+            <code>fleetlog secrets set NAME --file FILE</code>
           </>
-        ) : (
-          <p>
-            It goes on holding for: <Where item={target} />
-          </p>
-        )}
-        <Field
-          label="Value"
-          type="password"
-          autoComplete="new-password"
-          required
-          wrong={wrong("value")}
-          hint={
-            <>
-              It is kept sealed, and masked where a command prints it. One of several lines, such as a private key:{" "}
-              <code>fleetlog secrets set NAME --file FILE</code>
-            </>
-          }
-          value={value}
-          onChange={(event) => setValue(event.target.value)}
-        />
-        <Field label="Note" maxLength={200} value={note} onChange={(event) => setNote(event.target.value)} />
-        <Fault error={set.error} />
-      </form>
-    </Dialog>
+        }
+        value={value}
+        onChange={(event) => setValue(event.target.value)}
+      />
+      <Field label="Note" maxLength={200} value={note} onChange={(event) => setNote(event.target.value)} />
+    </FormDialog>
   );
 }

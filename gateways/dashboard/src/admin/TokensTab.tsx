@@ -3,16 +3,21 @@ import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
+import { useList } from "../app/list";
 import { Button } from "../ui/Button";
+import { Choice } from "../ui/Choice";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { FormDialog } from "../ui/FormDialog";
+import { More } from "../ui/More";
+import { Once } from "../ui/Once";
 import { Status } from "../ui/Status";
 import { SureButton } from "../ui/SureButton";
+import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { toast, toastError } from "../ui/Toasts";
-import { inDays, useList, usePlaces } from "./list";
-import { More, Once, Table } from "./parts";
+import { inDays, usePlaces } from "./choices";
 
 type Token = components["schemas"]["TokenModel"];
 
@@ -21,7 +26,7 @@ export default function TokensTab() {
   const manage = useMay()("enrollment.manage");
   const [making, setMaking] = useState(false);
   const [past, setPast] = useState(false);
-  const { pages, items, again } = useList("tokens", ["EnrollmentToken", "AgentEnrolled"], (query) =>
+  const { pages, items, again } = useList(["admin", "tokens"], ["EnrollmentToken", "AgentEnrolled"], (query) =>
     ask(api.GET("/api/v1/enrollment-tokens", { params: { query } })),
   );
   const shown = items.filter((one) => past || state(one) === "open");
@@ -143,58 +148,31 @@ function NewToken({ onClose }: { onClose: () => void }) {
     );
   }
   return (
-    <Dialog
-      title="New token"
-      onClose={onClose}
-      footer={
-        <>
-          <Button onClick={onClose}>Cancel</Button>
-          <Button look="primary" type="submit" form="new-token" busy={make.isPending} disabled={target === ""}>
-            Make it
-          </Button>
-        </>
-      }
-    >
-      <form
-        id="new-token"
-        className="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          make.mutate();
-        }}
-      >
-        <label className="field">
-          <strong>Site</strong>
-          <select className="input" value={target} onChange={(event) => setChosen(event.target.value)}>
-            {sites.length === 0 && <option value="">There is no site yet</option>}
-            {sites.map((one) => (
-              <option key={one.id} value={one.id}>
-                {site(one.id)}
-              </option>
-            ))}
-          </select>
-        </label>
-        <Field
-          label="For how many machines"
-          type="number"
-          min={1}
-          max={1000000}
-          required
-          value={uses}
-          onChange={(event) => setUses(event.target.value)}
-        />
-        <label className="field">
-          <strong>Expires</strong>
-          <select className="input" value={days} onChange={(event) => setDays(event.target.value)}>
-            <option value="1">in a day</option>
-            <option value="7">in a week</option>
-            <option value="30">in 30 days</option>
-            <option value="365">in a year</option>
-          </select>
-        </label>
-        <Field label="Note" maxLength={200} value={note} onChange={(event) => setNote(event.target.value)} />
-        <Fault error={make.error} />
-      </form>
-    </Dialog>
+    <FormDialog title="New token" send="Make it" change={make} disabled={target === ""} onClose={onClose}>
+      <Choice label="Site" value={target} onChoose={setChosen}>
+        {sites.length === 0 && <option value="">There is no site yet</option>}
+        {sites.map((one) => (
+          <option key={one.id} value={one.id}>
+            {site(one.id)}
+          </option>
+        ))}
+      </Choice>
+      <Field
+        label="For how many machines"
+        type="number"
+        min={1}
+        max={1000000}
+        required
+        value={uses}
+        onChange={(event) => setUses(event.target.value)}
+      />
+      <Choice label="Expires" value={days} onChoose={setDays}>
+        <option value="1">in a day</option>
+        <option value="7">in a week</option>
+        <option value="30">in 30 days</option>
+        <option value="365">in a year</option>
+      </Choice>
+      <Field label="Note" maxLength={200} value={note} onChange={(event) => setNote(event.target.value)} />
+    </FormDialog>
   );
 }

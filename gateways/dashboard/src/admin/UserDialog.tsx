@@ -5,11 +5,11 @@ import { useChange } from "../app/change";
 import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
+import { Once } from "../ui/Once";
 import { SureButton } from "../ui/SureButton";
 import { toast } from "../ui/Toasts";
+import { usePlaces } from "./choices";
 import { type Grant, GrantFields, placed } from "./Grants";
-import { usePlaces } from "./list";
-import { Once } from "./parts";
 import type { User } from "./UsersTab";
 
 interface Props {

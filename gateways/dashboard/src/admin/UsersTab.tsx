@@ -3,14 +3,17 @@ import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMayEverywhere } from "../api/session";
 import { useChange } from "../app/change";
+import { useList } from "../app/list";
 import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { FormDialog } from "../ui/FormDialog";
+import { More } from "../ui/More";
+import { Once } from "../ui/Once";
 import { Status } from "../ui/Status";
+import { Table } from "../ui/Table";
 import { GrantFields, GrantList, placed } from "./Grants";
-import { useList } from "./list";
-import { More, Once, Table } from "./parts";
 import { UserDialog } from "./UserDialog";
 
 export type User = components["schemas"]["UserModel"];
@@ -20,7 +23,7 @@ export default function UsersTab() {
   const manage = useMayEverywhere()("users.manage");
   const [adding, setAdding] = useState(false);
   const [opened, setOpened] = useState<string | null>(null);
-  const { pages, items, again } = useList("users", ["User"], (query) =>
+  const { pages, items, again } = useList(["admin", "users"], ["User"], (query) =>
     ask(api.GET("/api/v1/users", { params: { query } })),
   );
   const open = items.find((one) => one.id === opened);
@@ -128,44 +131,23 @@ function NewUser({ onClose }: { onClose: () => void }) {
     );
   }
   return (
-    <Dialog
-      title="Add somebody"
-      onClose={onClose}
-      footer={
-        <>
-          <Button onClick={onClose}>Cancel</Button>
-          <Button look="primary" type="submit" form="new-user" busy={add.isPending}>
-            Add
-          </Button>
-        </>
-      }
-    >
-      <form
-        id="new-user"
-        className="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          add.mutate();
-        }}
-      >
-        <label className="field">
-          <strong>Kind</strong>
-          <select
-            className="input"
-            value={kind}
-            onChange={(event) => setKind(event.target.value === "service" ? "service" : "person")}
-          >
-            <option value="person">a person, who logs in</option>
-            <option value="service">a service account, whose keys programs call with</option>
-          </select>
-        </label>
-        <Field label="Name" required maxLength={200} value={name} onChange={(event) => setName(event.target.value)} />
-        {kind === "person" && (
-          <Field label="Email" type="email" value={email} onChange={(event) => setEmail(event.target.value)} />
-        )}
-        <GrantFields role={role} over={over} none="none yet: may do nothing" onRole={setRole} onOver={setOver} />
-        <Fault error={add.error} />
-      </form>
-    </Dialog>
+    <FormDialog title="Add somebody" send="Add" change={add} onClose={onClose}>
+      <label className="field">
+        <strong>Kind</strong>
+        <select
+          className="input"
+          value={kind}
+          onChange={(event) => setKind(event.target.value === "service" ? "service" : "person")}
+        >
+          <option value="person">a person, who logs in</option>
+          <option value="service">a service account, whose keys programs call with</option>
+        </select>
+      </label>
+      <Field label="Name" required maxLength={200} value={name} onChange={(event) => setName(event.target.value)} />
+      {kind === "person" && (
+        <Field label="Email" type="email" value={email} onChange={(event) => setEmail(event.target.value)} />
+      )}
+      <GrantFields role={role} over={over} none="none yet: may do nothing" onRole={setRole} onOver={setOver} />
+    </FormDialog>
   );
 }

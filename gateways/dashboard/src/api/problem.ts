@@ -34,6 +34,11 @@ export function isProblem(error: unknown, ...codes: string[]): error is ProblemE
   return error instanceof ProblemError && (codes.length === 0 || codes.includes(error.code));
 }
 
+/** The key of a request that waits for another person: whoever asked for it is shown it at once. */
+export function waitingSecret(error: unknown): string | null {
+  return isProblem(error, "approval_awaited") ? (error.problem.secret ?? null) : null;
+}
+
 /** One line for a person, whatever was thrown. */
 export function sentence(error: unknown): string {
   if (error instanceof ProblemError && error.problem.errors?.length) {

@@ -15,6 +15,7 @@ import { Palette, usePalette } from "./Palette";
 import { Proof } from "./Proof";
 import { ENTRIES, hasUse, PAGES } from "./pages";
 import { type Theme, useTheme } from "./theme";
+import { useWaiting } from "./waiting";
 
 const THEMES: Record<Theme, [Theme, string]> = {
   system: ["light", "◐ System"],
@@ -70,6 +71,7 @@ export function Shell() {
 function Entries() {
   const [location] = useLocation();
   const may = useMay();
+  const waiting = useWaiting();
   return (
     <ul className="entries">
       {ENTRIES.filter((entry) => hasUse(entry, may)).map((entry) => {
@@ -82,6 +84,15 @@ function Entries() {
                 {entry.icon}
               </span>
               {entry.label}
+              {entry.path === "/approvals" && waiting !== null && (
+                <>
+                  {" "}
+                  <span className="badge">
+                    {waiting}
+                    <span className="hidden-text"> wait for you</span>
+                  </span>
+                </>
+              )}
             </Link>
           </li>
         );
@@ -106,9 +117,10 @@ function Person() {
   const [next, name] = THEMES[theme];
   return (
     <div className="person">
-      <span className="clip" title={me?.actor}>
-        {me?.name ?? me?.actor ?? ""}
-      </span>
+      <Link href="/account" className="clip account-link" title="Your account">
+        <span aria-hidden="true">☺</span> <span className="name">{me?.name ?? me?.actor ?? ""}</span>
+        <span className="hidden-text">: your account</span>
+      </Link>
       <Button look="plain tiny" onClick={() => setTheme(next)} title="Light, dark, or as your system is">
         {name}
       </Button>

@@ -32,6 +32,8 @@ export const PAGES: readonly Page[] = [
   { path: "/rollouts/:id", component: lazy(() => import("../rollouts/RolloutPage")) },
   { path: "/activity/:position?", component: lazy(() => import("../activity/ActivityPage")) },
   { path: "/admin/:tab?", component: lazy(() => import("../admin/AdminPage")) },
+  { path: "/approvals", component: lazy(() => import("../approvals/ApprovalsPage")) },
+  { path: "/account", component: lazy(() => import("../account/AccountPage")) },
   { path: "/add", component: lazy(() => import("../start/AddPage")) },
 ];
 
@@ -49,6 +51,7 @@ export const ENTRIES: readonly Entry[] = [
   { path: "/rollouts", label: "Rollouts", icon: "≫", needs: "rollouts.see" },
   { path: "/scripts", label: "Scripts", icon: "❯", needs: "scripts.see" },
   { path: "/activity", label: "Activity", icon: "≡", needs: "events.see" },
+  { path: "/approvals", label: "Approvals", icon: "✓", needs: "approvals.see" },
   {
     path: "/admin",
     label: "Admin",

@@ -7,6 +7,8 @@ import { Button } from "../ui/Button";
 import { Copy } from "../ui/Copy";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { NewPassword } from "./NewPassword";
+import { RecoveryCodes } from "./RecoveryCodes";
 
 /** What a person sees to before they may do anything else: a password of their own, and a second factor. */
 export function PutInOrder({ session }: { session: Session }) {
@@ -17,68 +19,23 @@ export function PutInOrder({ session }: { session: Session }) {
     <main className="centred">
       <div className="card stack">
         {codes !== null ? (
-          <RecoveryCodes codes={codes.codes} onKept={() => changed(codes.csrf)} />
+          <>
+            <h1>Keep these codes</h1>
+            <RecoveryCodes codes={codes.codes} onKept={() => changed(codes.csrf)} />
+          </>
         ) : session.pending.includes("password") ? (
-          <NewPassword onDone={changed} steps={session.pending.length} />
+          <NewPassword current="The password you were given" onDone={changed}>
+            <h1>Choose your own password</h1>
+            <p className="muted">
+              Somebody else knows the one that you were given.{" "}
+              {session.pending.length > 1 && "After this comes your second factor."}
+            </p>
+          </NewPassword>
         ) : (
           <SecondFactor onDone={(shown, csrf) => setCodes({ codes: shown, csrf })} />
         )}
       </div>
     </main>
-  );
-}
-
-function NewPassword({ onDone, steps }: { onDone: (csrf: string | null) => Promise<void>; steps: number }) {
-  const [current, setCurrent] = useState("");
-  const [first, setFirst] = useState("");
-  const [again, setAgain] = useState("");
-  const change = useMutation({
-    mutationFn: () => ask(api.POST("/api/v1/session/password", { body: { current, new: first } })),
-    onSuccess: (begun) => onDone(begun.csrf_token),
-  });
-  const differs = again !== "" && again !== first;
-  const submit = (event: FormEvent): void => {
-    event.preventDefault();
-    if (again === first) change.mutate();
-  };
-  return (
-    <form className="stack" onSubmit={submit}>
-      <h1>Choose your own password</h1>
-      <p className="muted">
-        Somebody else knows the one that you were given. {steps > 1 && "After this comes your second factor."}
-      </p>
-      <Field
-        label="The password you were given"
-        type="password"
-        autoComplete="current-password"
-        required
-        value={current}
-        onChange={(event) => setCurrent(event.target.value)}
-      />
-      <Field
-        label="New password"
-        hint="12 characters or more. A few words in a row are easy to keep in mind."
-        type="password"
-        autoComplete="new-password"
-        required
-        minLength={12}
-        value={first}
-        onChange={(event) => setFirst(event.target.value)}
-      />
-      <Field
-        label="New password, once more"
-        type="password"
-        autoComplete="new-password"
-        required
-        wrong={differs ? "The two differ." : undefined}
-        value={again}
-        onChange={(event) => setAgain(event.target.value)}
-      />
-      <Fault error={change.error} />
-      <Button look="primary" type="submit" busy={change.isPending} disabled={differs}>
-        Change password
-      </Button>
-    </form>
   );
 }
 
@@ -137,20 +94,4 @@ function SecondFactor({ onDone }: { onDone: (codes: string[], csrf: string | nul
 function asImage(svg: string): string {
   const named = svg.includes("xmlns=") ? svg : svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ');
   return `data:image/svg+xml,${encodeURIComponent(named)}`;
-}
-
-function RecoveryCodes({ codes, onKept }: { codes: string[]; onKept: () => void }) {
-  return (
-    <>
-      <h1>Keep these codes</h1>
-      <p className="muted">
-        Each lets you in once, on the day that your device is lost. They are shown now and never again.
-      </p>
-      <pre className="codes">{codes.join("\n")}</pre>
-      <Copy text={codes.join(" ")} label="the recovery codes" />
-      <Button look="primary" onClick={onKept}>
-        I have kept them
-      </Button>
-    </>
-  );
 }

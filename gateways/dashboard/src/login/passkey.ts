@@ -20,3 +20,19 @@ export async function signWithPasskey(options: Record<string, unknown>): Promise
   if (!(credential instanceof PublicKeyCredential)) throw new Error("The device gave no passkey.");
   return credential.toJSON() as unknown as Record<string, unknown>;
 }
+
+/** Have the person's device make a passkey.
+ *
+ * @param options as the server gives them.
+ * @throws Error where the person, or the device, would not.
+ */
+export async function makePasskey(options: Record<string, unknown>): Promise<Record<string, unknown>> {
+  const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(
+    options as unknown as PublicKeyCredentialCreationOptionsJSON,
+  );
+  const credential = await navigator.credentials.create({ publicKey }).catch((error: unknown) => {
+    throw new Error("The device made no passkey. It may have one of yours already.", { cause: error });
+  });
+  if (!(credential instanceof PublicKeyCredential)) throw new Error("The device made no passkey.");
+  return credential.toJSON() as unknown as Record<string, unknown>;
+}

@@ -11,9 +11,11 @@ import { useChange } from "../app/change";
 import { useTitle } from "../app/title";
 import { What } from "../run/What";
 import { Button } from "../ui/Button";
+import { Crumbs } from "../ui/Crumbs";
 import { Fault } from "../ui/Fault";
 import { type CommandState, CommandStatus } from "../ui/Status";
 import { SureButton } from "../ui/SureButton";
+import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { CountsBar, CountsLine, RolloutStatus } from "./counts";
 import "./rollouts.css";
@@ -93,12 +95,9 @@ export default function RolloutPage() {
   return (
     <div className="page">
       <header>
-        <div className="stack crumbs">
-          <p className="muted small">
-            <Link href="/rollouts">Rollouts</Link>
-          </p>
-          <h1>{shown?.name ?? "…"}</h1>
-        </div>
+        <Crumbs to="/rollouts" list="Rollouts">
+          {shown?.name ?? "…"}
+        </Crumbs>
         {shown && <RolloutStatus state={shown.state} />}
         <div className="grow" />
         {going && may("rollouts.steer") && (
@@ -147,11 +146,7 @@ export default function RolloutPage() {
               )}
             </div>
             <What spec={shown.order.spec} />
-            {Object.entries(shown.excluded).map(([reason, count]) => (
-              <span key={reason} className="muted small">
-                {NUMBER.format(count)} left out: {reason.replaceAll("_", " ")}
-              </span>
-            ))}
+            <LeftOut rollout={shown} />
           </section>
           {shown.waves.length > 1 && (
             <section className="card" aria-label="Waves">
@@ -188,6 +183,39 @@ export default function RolloutPage() {
   );
 }
 
+const LEFT_OUT: Record<string, string> = {
+  excluded: "left out by the target itself",
+  other_platform: "it does not run on their platform",
+  offline: "they are offline",
+  online: "they are online",
+  filter_not_met: "the filter does not hold of them",
+  filter_unknown: "their facts do not say whether the filter holds",
+  timezone_unknown: "they do not say which time it is there",
+  unresolved_placeholder: "a placeholder stands for nothing there",
+};
+
+/** Who the target includes and who got no place, and why. */
+function LeftOut({ rollout }: { rollout: Rollout }) {
+  const reasons = Object.entries(rollout.excluded);
+  if (reasons.length === 0) return null;
+  const { filter } = rollout.target.include;
+  return (
+    <ul className="plain-list muted small">
+      {reasons.map(([reason, count]) => (
+        <li key={reason}>
+          {NUMBER.format(count)} left out: {LEFT_OUT[reason] ?? reason.replaceAll("_", " ")}
+          {filter && reason.startsWith("filter") && (
+            <>
+              {" "}
+              (<code>{filter}</code>)
+            </>
+          )}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 interface PartProps {
   rollout: Rollout;
   onOpen: (commandId: string) => void;
@@ -214,33 +242,34 @@ function Outcomes({ rollout, onOpen }: PartProps) {
         <h2>What came of it</h2>
         <span className="muted small">those alike together</span>
       </header>
-      <div className="scroll-x">
-        <table className="table">
-          <thead>
-            <tr>
-              <th>Machines</th>
-              <th>Ending</th>
-              <th>Exit code</th>
-              <th>Printed</th>
-            </tr>
-          </thead>
-          <tbody>
-            {items.map((one) => (
-              <tr key={one.example}>
-                <td>{NUMBER.format(one.agents)}</td>
-                <td>{one.state && <CommandStatus state={one.state} />}</td>
-                <td>{one.exit_code ?? <span className="muted">none</span>}</td>
-                <td>
-                  <button type="button" className="link" onClick={() => onOpen(one.example)}>
-                    {one.tail ? <code className="clip tail">{one.tail.trim().split("\n").at(-1)}</code> : "nothing"}
-                  </button>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table title="Outcomes" heads={["Machines", "Ending", "Exit code", "Said last"]}>
+        {items.map((one) => (
+          <tr key={one.example}>
+            <td>{NUMBER.format(one.agents)}</td>
+            <td>{one.state && <CommandStatus state={one.state} />}</td>
+            <td>{one.exit_code ?? <span className="muted">none</span>}</td>
+            <td>
+              <button type="button" className="link" onClick={() => onOpen(one.example)}>
+                <Said outcome={one} />
+              </button>
+            </td>
+          </tr>
+        ))}
+      </Table>
     </section>
+  );
+}
+
+/** What was said last. Of what did not succeed the reason is among the errors, where there are any. */
+function Said({ outcome }: { outcome: components["schemas"]["OutcomeModel"] }) {
+  const error = outcome.state === "succeeded" ? "" : (outcome.error_tail ?? "").trim();
+  const line = (error || (outcome.tail ?? "").trim()).split("\n").at(-1);
+  if (!line) return <>nothing</>;
+  return (
+    <code className="clip tail">
+      {error && <span className="hidden-text">Error: </span>}
+      {line}
+    </code>
   );
 }
 

@@ -1,20 +1,20 @@
-import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { Link } from "wouter";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useAttended } from "../app/attention";
-import { useAfterEvents, usePolling } from "../app/events";
+import { useList } from "../app/list";
 import { useTitle } from "../app/title";
-import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { More } from "../ui/More";
+import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { CountsBar, RolloutStatus } from "./counts";
 import "./rollouts.css";
 
-type Page = components["schemas"]["PageOf_RolloutModel_"];
 type Rollout = components["schemas"]["RolloutModel"];
 type State = Rollout["state"];
+const GOING_MS = 3_000;
 
 const STATES: readonly State[] = ["running", "paused", "completed", "aborted"];
 const NUMBER = new Intl.NumberFormat("en");
@@ -22,23 +22,22 @@ const NUMBER = new Intl.NumberFormat("en");
 /** What was asked of many machines at once, and how far each is. */
 export default function RolloutsPage() {
   useTitle("Rollouts");
-  const client = useQueryClient();
   const [state, setState] = useState<State | null>(null);
-  const rollouts = useInfiniteQuery({
-    queryKey: ["rollouts", "list", state],
-    refetchInterval: usePolling(),
-    initialPageParam: null as string | null,
-    getNextPageParam: (page: Page) => page.next,
-    queryFn: ({ pageParam }) => {
-      const query = { limit: 25, ...(state ? { state } : {}), ...(pageParam === null ? {} : { cursor: pageParam }) };
-      return ask(api.GET("/api/v1/rollouts", { params: { query } }));
-    },
-  });
-  useAfterEvents(
-    (event) => event.type.startsWith("Rollout"),
-    () => void client.invalidateQueries({ queryKey: ["rollouts", "list"] }),
+  const { pages, items } = useList(
+    ["rollouts", "list", state],
+    ["Rollout"],
+    (query) =>
+      ask(api.GET("/api/v1/rollouts", { params: { query: { ...query, counts: true, ...(state ? { state } : {}) } } })),
+    25,
   );
-  const all = rollouts.data?.pages.flatMap((page) => page.items) ?? [];
+  const going = items.some(isGoing);
+  const there = useAttended();
+  // Its commands go on without an event of the rollout's own.
+  useEffect(() => {
+    if (!going || !there) return;
+    const timer = setInterval(() => void pages.refetch(), GOING_MS);
+    return () => clearInterval(timer);
+  }, [going, there, pages.refetch]);
   return (
     <div className="page">
       <header>
@@ -57,8 +56,8 @@ export default function RolloutsPage() {
           </button>
         ))}
       </div>
-      <Fault error={rollouts.error} retry={() => rollouts.refetch()} />
-      {rollouts.isSuccess && all.length === 0 ? (
+      <Fault error={pages.error} retry={() => pages.refetch()} />
+      {pages.isSuccess && items.length === 0 ? (
         <div className="empty">
           <h2>{state === null ? "There is no rollout yet" : "None is in that state"}</h2>
           <p>
@@ -67,60 +66,36 @@ export default function RolloutsPage() {
           </p>
         </div>
       ) : (
-        <div className="card scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>State</th>
-                <th>Progress</th>
-                <th>Machines</th>
-                <th>Started</th>
+        <div className="card">
+          <Table title="Rollouts" heads={["Name", "State", "Progress", "Machines", "Started"]}>
+            {items.map((one) => (
+              <tr key={one.id}>
+                <th scope="row">
+                  <Link href={`/rollouts/${one.id}`} className="strong">
+                    {one.name}
+                  </Link>
+                  {one.detail && <div className="muted small">{one.detail}</div>}
+                </th>
+                <td>
+                  <RolloutStatus state={one.state} />
+                </td>
+                <td>{one.counts && <CountsBar counts={one.counts} />}</td>
+                <td>{NUMBER.format(one.targeted)}</td>
+                <td>
+                  <Time at={one.started_at} />
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {all.map((one) => (
-                <tr key={one.id}>
-                  <td>
-                    <Link href={`/rollouts/${one.id}`} className="strong">
-                      {one.name}
-                    </Link>
-                    {one.detail && <div className="muted small">{one.detail}</div>}
-                  </td>
-                  <td>
-                    <RolloutStatus state={one.state} />
-                  </td>
-                  <td>
-                    <Progress rollout={one} />
-                  </td>
-                  <td>{NUMBER.format(one.targeted)}</td>
-                  <td>
-                    <Time at={one.started_at} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+            ))}
+          </Table>
         </div>
       )}
-      {rollouts.hasNextPage && (
-        <Button onClick={() => rollouts.fetchNextPage()} busy={rollouts.isFetchingNextPage}>
-          Earlier
-        </Button>
-      )}
+      <More of={pages}>Earlier</More>
     </div>
   );
 }
 
-/** How far one is: asked for by itself, and never again once it has ended. */
-function Progress({ rollout }: { rollout: Rollout }) {
-  const there = useAttended();
-  const over = rollout.state === "completed";
-  const detail = useQuery({
-    queryKey: ["rollouts", "progress", rollout.id, rollout.version],
-    staleTime: over ? Number.POSITIVE_INFINITY : 2_000,
-    refetchInterval: over || !there ? false : 3_000,
-    queryFn: () => ask(api.GET("/api/v1/rollouts/{rollout_id}", { params: { path: { rollout_id: rollout.id } } })),
-  });
-  return detail.data === undefined ? <div className="bar" /> : <CountsBar counts={detail.data.counts} />;
+/** Of an aborted one, what runs goes on to its end. */
+function isGoing({ state, counts }: Rollout): boolean {
+  if (state !== "aborted") return state !== "completed";
+  return counts !== null && counts.queued + counts.delivered + counts.running > 0;
 }

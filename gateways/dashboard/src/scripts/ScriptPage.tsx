@@ -9,6 +9,7 @@ import { useChange } from "../app/change";
 import { useAfterEvents } from "../app/events";
 import { useTitle } from "../app/title";
 import { Button } from "../ui/Button";
+import { Crumbs } from "../ui/Crumbs";
 import { Fault } from "../ui/Fault";
 import { Time } from "../ui/Time";
 import { toast } from "../ui/Toasts";
@@ -90,12 +91,9 @@ export default function ScriptPage() {
   return (
     <div className="page">
       <header>
-        <div className="stack crumbs">
-          <p className="muted small">
-            <Link href="/scripts">Scripts</Link>
-          </p>
-          <h1>{shown?.name ?? "…"}</h1>
-        </div>
+        <Crumbs to="/scripts" list="Scripts">
+          {shown?.name ?? "…"}
+        </Crumbs>
         <div className="grow" />
         {shown?.archived && <span className="chip">archived</span>}
         {shown && may("scripts.manage") && (

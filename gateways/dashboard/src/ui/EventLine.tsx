@@ -1,4 +1,6 @@
-import { type ReactNode, useState } from "react";
+import { Fragment, type ReactNode, useState } from "react";
+import { Link } from "wouter";
+import { type Named, pageOf, useNames } from "../api/names";
 import type { components } from "../api/schema";
 import { Time } from "./Time";
 
@@ -11,29 +13,51 @@ const TONES: [RegExp, string][] = [
   [/Started|Delivered|Advanced/, "busy"],
 ];
 
+const ID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
+
 interface Props {
   event: LogEvent;
   /** Shows a command; without it commands are not linked. */
   onOpen?: (commandId: string) => void;
+  /** Says to what it happened, where that is not what the page is about. */
+  whose?: boolean;
   /** What more leads on from here, shown with the event itself. */
   more?: ReactNode;
 }
 
 /** What happened, in a sentence; who did it, when, and the event itself on demand. */
-export function EventLine({ event, onOpen, more }: Props) {
+export function EventLine({ event, onOpen, whose = false, more }: Props) {
   const [raw, setRaw] = useState(false);
   const tone = TONES.find(([pattern]) => pattern.test(event.type))?.[1] ?? "off";
   const command = event.type.startsWith("Command") && onOpen !== undefined;
+  const about = event.text.match(ID) ?? [];
+  const actorId = event.actor.split(":")[1];
+  const names = useNames([
+    ...about,
+    ...(actorId === undefined ? [] : [actorId]),
+    ...(whose ? [event.stream_id, ...(event.agent_id ? [event.agent_id] : [])] : []),
+  ]);
+  const of = whose
+    ? (names.get(event.stream_id) ?? (event.agent_id ? names.get(event.agent_id) : undefined))
+    : undefined;
+  const said = <Sentence text={event.text} names={names} />;
+  const who = actor(event.actor, names);
   return (
     <li className="event">
       <span className={`event-dot ${tone}`} aria-hidden="true" />
-      <div className="grow">
+      <div className="grow breakable">
+        {of !== undefined && (
+          <>
+            <Called one={of} />
+            {" · "}
+          </>
+        )}
         {command ? (
           <button type="button" className="link" onClick={() => onOpen(event.stream_id)}>
-            {event.text}
+            {said}
           </button>
         ) : (
-          <span>{event.text}</span>
+          <span>{said}</span>
         )}
         {raw && more}
         {raw && (
@@ -43,7 +67,7 @@ export function EventLine({ event, onOpen, more }: Props) {
         )}
       </div>
       <span className="muted small nowrap event-actor clip" title={event.actor}>
-        {actor(event.actor)}
+        {who}
       </span>
       <Time at={event.recorded_at} />
       <button
@@ -59,8 +83,44 @@ export function EventLine({ event, onOpen, more }: Props) {
   );
 }
 
-/** "user 3f2a…": who it was, short; the whole is on hover. */
-function actor(name: string): string {
+function Called({ one }: { one: Named }) {
+  const page = pageOf(one);
+  return page === undefined ? (
+    <strong>{one.name}</strong>
+  ) : (
+    <Link href={page} className="strong">
+      {one.name}
+    </Link>
+  );
+}
+
+/** What the server says of it, with names in place of the ids that have one. */
+function Sentence({ text, names }: { text: string; names: ReadonlyMap<string, Named> }) {
+  const ids = text.match(ID) ?? [];
+  return text.split(ID).map((part, index) => {
+    const id = ids[index];
+    return (
+      // biome-ignore lint/suspicious/noArrayIndexKey: a sentence stays as it is
+      <Fragment key={index}>
+        {part}
+        {id !== undefined && <span title={id}>{names.get(id)?.name ?? id}</span>}
+      </Fragment>
+    );
+  });
+}
+
+/** "Ada", "key backup", "agent web-01": who it was; where that has no name, the end of its id. */
+function actor(name: string, names: ReadonlyMap<string, Named>): string {
   const [kind, id] = name.split(":");
-  return id === undefined ? name : `${kind} …${id.slice(-6)}`;
+  if (id === undefined) return name;
+  const called = names.get(id)?.name;
+  if (called === undefined) return `${kind} …${id.slice(-6)}`;
+  return kind === "user" ? called : `${kind} ${called}`;
+}
+
+/** Who it was. */
+export function Actor({ actor: name }: { actor: string }) {
+  const id = name.split(":")[1];
+  const names = useNames(id === undefined ? [] : [id]);
+  return <span title={name}>{actor(name, names)}</span>;
 }

@@ -1,41 +1,6 @@
-import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { api, ask } from "../api/client";
 import { useMay, useMayEverywhere } from "../api/session";
-import { useAfterEvents, usePolling } from "../app/events";
-
-export const PAGE = 200;
-
-interface Page<Item> {
-  items: Item[];
-  next: string | null;
-}
-
-/** A list that comes in pages, as it is just now.
- *
- * @param name of what it lists, as its query is called.
- * @param events are of a type that begins like one of these where the list may have changed.
- * @param read asks for one page.
- */
-export function useList<Item>(
-  name: string,
-  events: readonly string[],
-  read: (query: { limit: number; cursor?: string }) => Promise<Page<Item>>,
-) {
-  const client = useQueryClient();
-  const again = () => client.invalidateQueries({ queryKey: ["admin", name] });
-  const pages = useInfiniteQuery({
-    queryKey: ["admin", name],
-    refetchInterval: usePolling(),
-    initialPageParam: null as string | null,
-    getNextPageParam: (page: Page<Item>) => page.next,
-    queryFn: ({ pageParam }) => read({ limit: PAGE, ...(pageParam === null ? {} : { cursor: pageParam }) }),
-  });
-  useAfterEvents(
-    (event) => events.some((one) => event.type.startsWith(one)),
-    () => void again(),
-  );
-  return { pages, again, items: pages.data?.pages.flatMap((page) => page.items) ?? [] };
-}
 
 /** Clients and sites, as far as the person sees them, and what they are called. */
 export function usePlaces() {
