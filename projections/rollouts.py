@@ -361,6 +361,7 @@ async def list_rollouts(
     client_ids: Tenants,
     state: RolloutState | None = None,
     client_id: UUID | None = None,
+    script_id: UUID | None = None,
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[RolloutRow]:
@@ -371,6 +372,7 @@ async def list_rollouts(
         client_ids: the tenants that the caller sees.
         state: only in this state.
         client_id: only those that reach agents of this client.
+        script_id: only those that run this script.
         cursor: of the page before.
         limit: at most so many.
     """
@@ -380,6 +382,8 @@ async def list_rollouts(
         query.where("state = %s", state.value)
     if client_id is not None:
         query.where("client_ids @> %s", Jsonb([str(client_id)]))
+    if script_id is not None:
+        query.where("convert_from(command, 'UTF8')::jsonb #>> '{spec,script_id}' = %s", str(script_id))
     return await query.page(
         connection, RolloutRow.from_row, BY_POSITION, cursor=cursor, limit=limit, key=lambda row: (row.position,)
     )

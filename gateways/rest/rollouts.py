@@ -257,6 +257,7 @@ class PlanAnswer(Model):
 class RolloutsQuery(PageQuery):
     state: RolloutState | None = None
     client_id: UUID | None = Field(default=None, description="Only those that reach agents of this client.")
+    script_id: UUID | None = Field(default=None, description="Only those that run this script.")
     counts: bool = Field(default=False, description="Say of each how many agents are in which state.")
 
 
@@ -295,6 +296,7 @@ async def list_rollouts(call: Call) -> Response:
             client_ids=call.tenants,
             state=query.state,
             client_id=query.client_id,
+            script_id=query.script_id,
             cursor=query.cursor,
             limit=query.limit,
         )

@@ -78,3 +78,50 @@ async def test_why_it_failed_and_who_was_left_out_are_said(tab: Tab, fleet: Flee
         tab.page.get_by_text("1 left out: the filter does not hold of them (facts.cpu_count > 2)")
     ).to_be_visible()
     assert await tab.serious_faults() == []
+
+
+async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> None:
+    """Waves, limits, guard and hours are what the rollout has; placeholders are completed; what is wrong is named."""
+    for name in ("web-01", "web-02"):
+        await fleet.agent(name)
+    await tab.logged_in()
+    page = tab.page
+    for name in ("web-01", "web-02"):
+        await page.get_by_label(f"Select {name}").click()
+    await page.get_by_role("button", name="Run").click()
+    await expect(page.get_by_text("0 online now, 2 get it when they return")).to_be_visible()
+    line = page.get_by_label("Line", exact=True)
+    await line.press_sequentially("echo {{agent.ho")
+    await expect(page.get_by_role("option", name="agent.hostname")).to_be_visible()
+    assert await tab.serious_faults() == []
+    await line.press("Enter")
+    await expect(line).to_have_value("echo {{agent.hostname}}")
+    await line.press_sequentially(" {{")
+    await line.press("Escape")
+    await expect(page.get_by_role("option")).to_have_count(0)
+    await line.fill("echo {{agent.hostname}}")
+    await page.get_by_text("How it goes").click()
+    await page.get_by_label("Waves").fill("some, 50%")
+    await page.get_by_label("At most at a time").fill("7")
+    await page.get_by_label("At most a minute").fill("30")
+    await page.get_by_label("Stop if more percent fail than").fill("20")
+    await page.get_by_label("and then").select_option(label="abort")
+    await page.get_by_label("Only from").fill("22:00")
+    await page.get_by_label("to", exact=True).fill("04:00")
+    await page.get_by_label("Saturday").check()
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="Queue for 2").click()
+    await expect(page.get_by_role("alert")).to_contain_text("some is neither a number")
+    await page.get_by_label("Waves").fill("1, 50%")
+    await page.get_by_label("Between waves").select_option(label="it waits for you")
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    await page.get_by_role("button", name="Queue for 2").click()
+    await expect(page.get_by_role("region", name="Progress")).to_be_visible()
+    (kept,) = (await fleet.http.get("/rollouts")).json()["items"]
+    assert kept["limits"] == {"in_flight": 7, "per_minute": 30}
+    assert (kept["guard"]["max_failed_percent"], kept["guard"]["action"]) == (20, "abort")
+    assert sum(kept["wave_sizes"]) == 2
+    hours = kept["order"]["hours"]
+    assert (hours["begins"], hours["ends"], hours["days"]) == ("22:00", "04:00", ["sat"])
+    assert kept["order"]["spec"]["line"] == "echo {{agent.hostname}}"

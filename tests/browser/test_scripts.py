@@ -1,11 +1,13 @@
 """Scripts: written, revised and compared."""
 
 import re
+from pathlib import Path
 
 from playwright.async_api import expect
 
 from tests.browser.harness import Tab
-from tests.rest.harness import Fleet
+from tests.browser.machines import come
+from tests.rest.harness import Fleet, made
 
 
 async def test_a_script_is_written_revised_and_compared(tab: Tab, fleet: Fleet) -> None:
@@ -48,3 +50,54 @@ async def test_a_script_is_written_revised_and_compared(tab: Tab, fleet: Fleet) 
     assert await tab.serious_faults() == []
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
+
+
+async def test_a_script_is_exported_imported_filed_and_tried(tab: Tab, fleet: Fleet, tmp_path: Path) -> None:
+    """A file holds all of it, and makes the same script again; one machine tries it; its page says who ran it."""
+    agent_id = await fleet.agent("web-01")
+    await come(fleet, agent_id)
+    content = {"shell": "bash", "body": "date", "args": ["-u", "now"], "env": {"TZ": "UTC"}, "timeout_s": 17}
+    first = await made(fleet.http, "/scripts", {"name": "clock", "description": "says when", "content": content})
+    await tab.logged_in(path=f"/scripts/{first['id']}")
+    page = tab.page
+    await page.get_by_role("button", name="Name and folder").click()
+    await page.get_by_label("Folder").fill("Time")
+    await page.get_by_label("Name").fill("old clock")
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("In Time")).to_be_visible()
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="Export").click()
+    held = tmp_path / (await download.value).suggested_filename
+    await (await download.value).save_as(held)
+    assert held.name == "old clock.json"
+
+    await page.goto("/scripts/new")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    await page.get_by_label("From a file…").set_input_files(broken)
+    await expect(page.get_by_role("alert")).to_contain_text("its format is not")
+    await page.get_by_label("From a file…").set_input_files(held)
+    await expect(page.get_by_label("Environment", exact=True)).to_have_value("TZ=UTC")
+    await page.get_by_label("Name").fill("clock again")
+    await page.get_by_role("button", name="Add it").click()
+    await expect(page.get_by_role("heading", name="clock again")).to_be_visible()
+    fleet.http.headers["Fleetlog-Wait-Position"] = str(await tab.api.log.head())
+    scripts = {one["name"]: one for one in (await fleet.http.get("/scripts")).json()["items"]}
+    again = scripts["clock again"]
+    assert (again["folder"], again["description"]) == ("Time", "says when")
+    kept = (await fleet.http.get(f"/scripts/{again['id']}/revisions/1")).json()
+    assert {name: kept[name] for name in content} == content
+
+    await expect(page.get_by_text("Nothing has run it yet")).to_be_visible()
+    await page.get_by_role("button", name="Try it").click()
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="web-01").click()
+    await page.get_by_role("button", name="Run", exact=True).click()
+    await page.get_by_role("button", name="Close", exact=True).last.click()
+    used = page.get_by_role("region", name="Used by")
+    await expect(used.get_by_role("button", name="web-01")).to_be_visible()
+    assert (await fleet.http.get("/rollouts", params={"script_id": again["id"]})).json()["items"] == []
+    rollout = {"name": "everywhere", "target": {"include": {"agents": [agent_id]}}}
+    await made(fleet.http, "/rollouts", rollout | {"spec": {"kind": "run_script", "script_id": again["id"]}})
+    await expect(used.get_by_role("link", name="everywhere")).to_be_visible()

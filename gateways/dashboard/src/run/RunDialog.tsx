@@ -1,21 +1,23 @@
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { type SyntheticEvent, useState } from "react";
 import { useLocation } from "wouter";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { Button } from "../ui/Button";
+import { Choice } from "../ui/Choice";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
 import { toast } from "../ui/Toasts";
 import { CommandView } from "./CommandView";
+import { RunAs, type Shell, ShellChoice, TimeLimit, variables } from "./how";
+import { PlaceholderArea } from "./PlaceholderArea";
+import { Reach } from "./Reach";
+import { NO_TERMS, TermsFields, termsOf } from "./terms";
 
-type Shell = components["schemas"]["Shell"];
 type Spec = components["schemas"]["QueueCommand"]["spec"];
-
-const SHELLS: readonly Shell[] = ["sh", "bash", "python", "powershell", "cmd"];
 
 interface Props {
   /** Of whom, by their ids. */
@@ -41,9 +43,15 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
   const [timeout, setTimeout] = useState("");
   const [runAs, setRunAs] = useState("");
   const [reason, setReason] = useState("");
+  const [env, setEnv] = useState("");
+  const [terms, setTerms] = useState(NO_TERMS);
   const one = agents.length === 1 ? agents[0] : undefined;
   const spec = (): Spec => {
-    const more = { ...(timeout ? { timeout_s: Number(timeout) } : {}), ...(runAs ? { run_as: runAs } : {}) };
+    const more = {
+      ...(timeout ? { timeout_s: Number(timeout) } : {}),
+      ...(runAs ? { run_as: runAs } : {}),
+      ...(env.trim() ? { env: variables(env) } : {}),
+    };
     if (kind === "run_shell") return { kind, shell, line, ...more };
     const given = args.split("\n").filter((text) => text !== "");
     return { kind, script_id: scriptId, ...(given.length > 0 ? { args: given } : {}), ...more };
@@ -54,7 +62,7 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
         return ask(api.POST("/api/v1/commands", { body: { agent_id: one, spec: spec(), reason } }));
       }
       const title = kind === "run_shell" ? line.slice(0, 100) : (chosen?.name ?? "script");
-      const body = { name: title, target: { include: { agents } }, spec: spec(), reason };
+      const body = { name: title, target: { include: { agents } }, spec: spec(), reason, ...termsOf(terms) };
       return ask(api.POST("/api/v1/rollouts", { body }));
     },
     (answer) => {
@@ -73,7 +81,7 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
   });
   const chosen = scripts.data?.items.find((found) => found.id === scriptId);
   const ready = kind === "run_shell" ? line.trim() !== "" : scriptId !== "";
-  const submit = (event: FormEvent): void => {
+  const send = (event: SyntheticEvent): void => {
     event.preventDefault();
     if (ready) queue.mutate();
   };
@@ -114,7 +122,7 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
         </>
       }
     >
-      <form id="run" className="stack" onSubmit={submit}>
+      <form id="run" className="stack" onSubmit={send}>
         <div className="tabs" role="tablist">
           {may("commands.shell") && (
             <button type="button" role="tab" aria-selected={kind === "run_shell"} onClick={() => setKind("run_shell")}>
@@ -134,78 +142,60 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
         </div>
         {kind === "run_shell" ? (
           <>
-            <label className="field">
-              <strong>Shell</strong>
-              <select className="input" value={shell} onChange={(event) => setShell(event.target.value as Shell)}>
-                {SHELLS.map((each) => (
-                  <option key={each}>{each}</option>
-                ))}
-              </select>
-            </label>
-            <label className="field">
-              <strong>Line</strong>
-              <textarea
-                className="input"
-                rows={4}
-                spellCheck={false}
-                required
-                placeholder="uname -a; uptime"
-                value={line}
-                onChange={(event) => setLine(event.target.value)}
-                onKeyDown={(event) => {
-                  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
-                }}
-              />
-            </label>
+            <ShellChoice shell={shell} onShell={setShell} />
+            <PlaceholderArea
+              label="Line"
+              rows={4}
+              required
+              placeholder="uname -a; uptime"
+              value={line}
+              onText={setLine}
+              onSend={send}
+            />
           </>
         ) : (
           <>
-            <label className="field">
-              <strong>Script</strong>
-              <select className="input" required value={scriptId} onChange={(event) => setScriptId(event.target.value)}>
-                <option value="">Choose one</option>
-                {scripts.data?.items.map((each) => (
-                  <option key={each.id} value={each.id}>
-                    {each.name} (revision {each.revision})
-                  </option>
-                ))}
-              </select>
-              {scripts.data?.items.length === 0 && (
-                <span className="hint">There is no script yet; add one under Scripts.</span>
-              )}
-            </label>
+            <Choice
+              label="Script"
+              required
+              value={scriptId}
+              onChoose={setScriptId}
+              hint={scripts.data?.items.length === 0 ? "There is no script yet; add one under Scripts." : undefined}
+            >
+              <option value="">Choose one</option>
+              {scripts.data?.items.map((each) => (
+                <option key={each.id} value={each.id}>
+                  {each.name} (revision {each.revision})
+                </option>
+              ))}
+            </Choice>
             {chosen?.description && <p className="muted">{chosen.description}</p>}
-            <label className="field">
-              <strong>Arguments</strong>
-              <textarea
-                className="input"
-                rows={2}
-                spellCheck={false}
-                placeholder={
-                  "One a line. Left empty, those of the script.\n{{ agent.name }} stands for the machine's name."
-                }
-                value={args}
-                onChange={(event) => setArgs(event.target.value)}
-              />
-            </label>
+            <PlaceholderArea
+              label="Arguments"
+              rows={2}
+              placeholder={
+                "One a line. Left empty, those of the script.\n{{agent.name}} stands for the machine's name."
+              }
+              value={args}
+              onText={setArgs}
+              onSend={send}
+            />
           </>
         )}
+        {one === undefined && <TermsFields terms={terms} onTerms={setTerms} />}
         <details>
-          <summary>More: time limit, account, reason</summary>
+          <summary>More: environment, time limit, account, reason</summary>
           <div className="stack pad">
-            <Field
-              label="Time limit in seconds"
-              type="number"
-              min={1}
-              value={timeout}
-              onChange={(event) => setTimeout(event.target.value)}
+            <PlaceholderArea
+              label="Environment"
+              rows={2}
+              placeholder={"NAME=value, one a line; a secret as PASSWORD={{secret.NAME}}"}
+              value={env}
+              onText={setEnv}
+              onSend={send}
             />
-            <Field
-              label="Run as"
-              hint="An account of the machine; empty means the agent's own."
-              value={runAs}
-              onChange={(event) => setRunAs(event.target.value)}
-            />
+            <TimeLimit value={timeout} onValue={setTimeout} />
+            <RunAs value={runAs} onValue={setRunAs} />
             <Field
               label="Why"
               hint="Shown in the story of the command."
@@ -218,55 +208,5 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
         <Fault error={queue.error} />
       </form>
     </Dialog>
-  );
-}
-
-/** How many get it now, and how many later. */
-function Reach({ agents }: { agents: string[] }) {
-  const may = useMay();
-  const one = agents.length === 1 ? agents[0] : undefined;
-  const agent = useQuery({
-    queryKey: ["agent", one],
-    enabled: one !== undefined,
-    queryFn: () => ask(api.GET("/api/v1/agents/{agent_id}", { params: { path: { agent_id: one ?? "" } } })),
-  });
-  const plan = useQuery({
-    queryKey: ["reach", agents],
-    enabled: one === undefined && may("rollouts.start"),
-    queryFn: async () => {
-      const count = async (online: boolean | undefined): Promise<number> => {
-        const include = online === undefined ? { agents } : { agents, online };
-        const body = { name: "reach", target: { include }, spec: { kind: "ping" as const } };
-        try {
-          return (await ask(api.POST("/api/v1/rollouts/plan", { body }))).targeted;
-        } catch (error) {
-          if (error instanceof Error && "code" in error && error.code === "rollout_empty") return 0;
-          throw error;
-        }
-      };
-      const [all, now] = await Promise.all([count(undefined), count(true)]);
-      return { all, now };
-    },
-  });
-  if (one !== undefined) {
-    if (agent.data === undefined) return null;
-    return (
-      <span className="muted">
-        {agent.data.online ? "Online: it begins at once." : "Offline: it waits, and runs when the machine returns."}
-      </span>
-    );
-  }
-  if (plan.isError) {
-    // So many ask for a fresh proof, for the plan as for the rollout: that is asked for at the click.
-    return <span className="muted">Those that are off get it when they return.</span>;
-  }
-  if (plan.data === undefined)
-    return <span className="muted">{plan.isFetching ? "Counting who is online…" : null}</span>;
-  const left = agents.length - plan.data.all;
-  return (
-    <span className="muted">
-      {plan.data.now} online now, {plan.data.all - plan.data.now} get it when they return
-      {left > 0 && `; ${left} left out (suspended, retired, or not yours)`}.
-    </span>
   );
 }

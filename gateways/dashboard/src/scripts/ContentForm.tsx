@@ -1,26 +1,28 @@
 import { lazy, Suspense } from "react";
 import type { components } from "../api/schema";
-import { Field } from "../ui/Field";
+import { RunAs, ShellChoice, TimeLimit } from "../run/how";
+import { PlaceholderArea } from "../run/PlaceholderArea";
 import "./scripts.css";
 
 export type Content = components["schemas"]["ScriptContent"];
-type Shell = components["schemas"]["Shell"];
 type Platform = components["schemas"]["Platform"];
 
 const Editor = lazy(() => import("../ui/Editor"));
-const SHELLS: readonly Shell[] = ["sh", "bash", "python", "powershell", "cmd"];
 const PLATFORMS: readonly Platform[] = ["linux", "windows", "macos"];
 const DEFAULT_TIMEOUT_S = 300;
 
 interface Props {
   content: Content;
   onContent: (content: Content) => void;
+  /** Its environment as lines: what is half typed is no variable yet. */
+  env: string;
+  onEnv: (env: string) => void;
   /** What belongs above the settings beside the code. */
   children?: React.ReactNode;
 }
 
 /** Code and how it is run. */
-export function ContentForm({ content, onContent, children }: Props) {
+export function ContentForm({ content, onContent, env, onEnv, children }: Props) {
   const platforms = content.platforms ?? [];
   return (
     <div className="split">
@@ -34,32 +36,15 @@ export function ContentForm({ content, onContent, children }: Props) {
       </Suspense>
       <div className="stack">
         {children}
-        <label className="field">
-          <strong>Shell</strong>
-          <select
-            className="input"
-            value={content.shell}
-            onChange={(event) => onContent({ ...content, shell: event.target.value as Shell })}
-          >
-            {SHELLS.map((one) => (
-              <option key={one}>{one}</option>
-            ))}
-          </select>
-        </label>
-        <label className="field">
-          <strong>Arguments</strong>
-          <textarea
-            className="input"
-            rows={3}
-            spellCheck={false}
-            placeholder="One a line"
-            value={(content.args ?? []).join("\n")}
-            onChange={(event) => {
-              const args = event.target.value === "" ? [] : event.target.value.split("\n");
-              onContent({ ...content, args });
-            }}
-          />
-        </label>
+        <ShellChoice shell={content.shell} onShell={(shell) => onContent({ ...content, shell })} />
+        <PlaceholderArea
+          label="Arguments"
+          rows={3}
+          placeholder="One a line"
+          value={(content.args ?? []).join("\n")}
+          onText={(text) => onContent({ ...content, args: text === "" ? [] : text.split("\n") })}
+        />
+        <PlaceholderArea label="Environment" rows={2} placeholder="NAME=value, one a line" value={env} onText={onEnv} />
         <fieldset className="row wrap">
           <legend>
             <strong>Platforms</strong> <span className="muted">none means all</span>
@@ -80,19 +65,11 @@ export function ContentForm({ content, onContent, children }: Props) {
             </label>
           ))}
         </fieldset>
-        <Field
-          label="Time limit in seconds"
-          type="number"
-          min={1}
+        <TimeLimit
           value={content.timeout_s ?? DEFAULT_TIMEOUT_S}
-          onChange={(event) => onContent({ ...content, timeout_s: Number(event.target.value) })}
+          onValue={(value) => onContent({ ...content, timeout_s: Number(value) })}
         />
-        <Field
-          label="Run as"
-          hint="An account of the machine; empty means the agent's own."
-          value={content.run_as ?? ""}
-          onChange={(event) => onContent({ ...content, run_as: event.target.value || null })}
-        />
+        <RunAs value={content.run_as ?? ""} onValue={(value) => onContent({ ...content, run_as: value || null })} />
       </div>
     </div>
   );

@@ -8,18 +8,23 @@ import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { useAfterEvents } from "../app/events";
 import { useTitle } from "../app/title";
+import { variableLines, variables } from "../run/how";
 import { Button } from "../ui/Button";
 import { Crumbs } from "../ui/Crumbs";
 import { Fault } from "../ui/Fault";
 import { Time } from "../ui/Time";
 import { toast } from "../ui/Toasts";
 import { type Content, ContentForm } from "./ContentForm";
+import { Folder } from "./Folder";
+import { type Kept, saveCode, saveWhole } from "./files";
+import { UsedBy } from "./UsedBy";
 import "./scripts.css";
 
 type Revision = components["schemas"]["RevisionModel"];
 type Page = components["schemas"]["PageOf_RevisionModel_"];
 
 const Diff = lazy(async () => ({ default: (await import("../ui/Editor")).Diff }));
+const TestRun = lazy(() => import("../run/TestRun"));
 const Editor = lazy(() => import("../ui/Editor"));
 
 /** One script: its newest code to go on from, and every revision that ever was. */
@@ -29,6 +34,8 @@ export default function ScriptPage() {
   const may = useMay();
   const path = { script_id: id };
   const [draft, setDraft] = useState<Content | null>(null);
+  const [env, setEnv] = useState("");
+  const [trying, setTrying] = useState(false);
   const [base, setBase] = useState<number | null>(null);
   const [read, setRead] = useState<number | null>(null);
   const script = useQuery({
@@ -53,12 +60,15 @@ export default function ScriptPage() {
   const all = revisions.data?.pages.flatMap((page) => page.items) ?? [];
   const newest = all[0];
   const save = useChange(
-    () => {
+    async () => {
       if (draft === null) throw new Error("There is nothing to save.");
       // Only if nobody has added another revision since this one was begun.
       const header = base === null ? {} : { "If-Match": `"${base}"` };
       return ask(
-        api.POST("/api/v1/scripts/{script_id}/revisions", { params: { path, header }, body: { content: draft } }),
+        api.POST("/api/v1/scripts/{script_id}/revisions", {
+          params: { path, header },
+          body: { content: { ...draft, env: variables(env) } },
+        }),
       );
     },
     async (answer) => {
@@ -87,6 +97,8 @@ export default function ScriptPage() {
   }
   const shown = script.data;
   const one = all.find((revision) => revision.revision === read);
+  const kept: Kept | undefined = shown &&
+    newest && { name: shown.name, description: shown.description, folder: shown.folder, content: contentOf(newest) };
   const before = one && all.find((revision) => revision.revision === one.revision - 1);
   return (
     <div className="page">
@@ -96,6 +108,10 @@ export default function ScriptPage() {
         </Crumbs>
         <div className="grow" />
         {shown?.archived && <span className="chip">archived</span>}
+        {newest && may("commands.queue") && may("commands.script") && !shown?.archived && (
+          <Button onClick={() => setTrying(true)}>Try it…</Button>
+        )}
+        {kept && <Export kept={kept} />}
         {shown && may("scripts.manage") && (
           <Button busy={archive.isPending} onClick={() => archive.mutate(shown.archived ? "restore" : "archive")}>
             {shown.archived ? "Restore" : "Archive"}
@@ -106,6 +122,7 @@ export default function ScriptPage() {
             look="primary"
             onClick={() => {
               setDraft(contentOf(newest));
+              setEnv(variableLines(newest.env));
               setBase(shown?.version ?? null);
               setRead(null);
             }}
@@ -115,9 +132,10 @@ export default function ScriptPage() {
         )}
       </header>
       {shown?.description && <p className="muted">{shown.description}</p>}
+      {shown && <Folder script={shown} />}
       <Fault error={script.error ?? revisions.error ?? save.error ?? archive.error} />
       {draft !== null ? (
-        <ContentForm content={draft} onContent={setDraft}>
+        <ContentForm content={draft} onContent={setDraft} env={env} onEnv={setEnv}>
           <div className="row">
             <Button look="primary" busy={save.isPending} onClick={() => save.mutate()}>
               Save as revision {(newest?.revision ?? 0) + 1}
@@ -136,36 +154,57 @@ export default function ScriptPage() {
               <Diff before={before.body} after={one.body} language={one.shell} />
             )}
           </Suspense>
-          <section className="card" aria-label="Revisions">
-            <h2>Revisions</h2>
-            <ul className="revisions">
-              {all.map((revision) => (
-                <li key={revision.revision}>
-                  <button
-                    type="button"
-                    className="chip"
-                    aria-pressed={read === revision.revision}
-                    onClick={() => setRead(read === revision.revision ? null : revision.revision)}
-                  >
-                    {revision.revision}
-                  </button>
-                  <span className="grow muted small">
-                    {revision.shell}, {revision.body.split("\n").length} lines
-                  </span>
-                  <Time at={revision.created_at} />
-                </li>
-              ))}
-            </ul>
-            {revisions.hasNextPage && (
-              <Button look="plain tiny" onClick={() => revisions.fetchNextPage()} busy={revisions.isFetchingNextPage}>
-                Earlier
-              </Button>
-            )}
-            <p className="muted small">Choose one to see what it changed.</p>
-          </section>
+          <div className="stack">
+            <section className="card" aria-label="Revisions">
+              <h2>Revisions</h2>
+              <ul className="revisions">
+                {all.map((revision) => (
+                  <li key={revision.revision}>
+                    <button
+                      type="button"
+                      className="chip"
+                      aria-pressed={read === revision.revision}
+                      onClick={() => setRead(read === revision.revision ? null : revision.revision)}
+                    >
+                      {revision.revision}
+                    </button>
+                    <span className="grow muted small">
+                      {revision.shell}, {revision.body.split("\n").length} lines
+                    </span>
+                    <Time at={revision.created_at} />
+                  </li>
+                ))}
+              </ul>
+              {revisions.hasNextPage && (
+                <Button look="plain tiny" onClick={() => revisions.fetchNextPage()} busy={revisions.isFetchingNextPage}>
+                  Earlier
+                </Button>
+              )}
+              <p className="muted small">Choose one to see what it changed.</p>
+            </section>
+            <UsedBy scriptId={id} />
+          </div>
         </div>
       )}
+      {trying && (
+        <Suspense>
+          <TestRun script={id} onClose={() => setTrying(false)} />
+        </Suspense>
+      )}
     </div>
+  );
+}
+
+function Export({ kept }: { kept: Kept }) {
+  return (
+    <>
+      <Button onClick={() => saveWhole(kept)} title="With its arguments, environment and limits, as JSON">
+        Export
+      </Button>
+      <Button onClick={() => saveCode(kept)} title="The newest code alone">
+        Code
+      </Button>
+    </>
   );
 }
 
