@@ -46,6 +46,7 @@ class Permission(enum.StrEnum):
     USERS_MANAGE = "users.manage", "Add, change, disable and enable users and service accounts, and grant them roles."
     ROLES_MANAGE = "roles.manage", "Make, change and retire roles."
     PLATFORM_SEE = "platform.see", "See how Fleetlog's own servers, processes and read models fare."
+    PLATFORM_BROWSE = "platform.browse", "Read the rows of the read models, of everybody, as they are kept."
     APPROVALS_SEE = "approvals.see", "See requests that wait for another person, and take back one's own."
     APPROVALS_DECIDE = "approvals.decide", "Approve and refuse what others ask for, where one might do it as well."
     PERSONAL_ERASE = "personal.erase", "Erase for good what is personal about retired machines and disabled users."

@@ -138,7 +138,7 @@ BUILT_IN: dict[Role, Terms] = {
     Role.OPERATOR: Terms(_SEEN_BY_ALL | _WORK),
     # It runs what others have written and looked over, on a few machines at a time.
     Role.HELPDESK: Terms(_SEEN_BY_ALL | _HELP, Limits(max_agents=HELPDESK_AGENTS)),
-    Role.AUDITOR: Terms(_SEEN_BY_ALL | {P.PEOPLE_SEE}),
+    Role.AUDITOR: Terms(_SEEN_BY_ALL | {P.PEOPLE_SEE, P.PLATFORM_BROWSE}),
     Role.READ_ONLY: Terms(_SEEN_BY_ALL),
 }
 BUILT_IN_IDS: dict[RoleId, Role] = {role.id: role for role in Role}

@@ -15,6 +15,7 @@ from gateways.rest import (
     fields,
     names,
     passkeys,
+    read_models,
     roles,
     rollouts,
     scripts,
@@ -53,4 +54,5 @@ ROUTES: tuple[Route, ...] = (
     *fields.ROUTES,
     *destinations.ROUTES,
     *status.ROUTES,
+    *read_models.ROUTES,
 )

@@ -1,5 +1,7 @@
 """Admin: how Fleetlog itself fares, and who may do what in it."""
 
+from typing import Any
+
 from playwright.async_api import expect
 
 from tests.browser.harness import Tab
@@ -226,3 +228,69 @@ async def test_who_sees_one_client_sees_its_secrets_alone(tab: Tab, fleet: Fleet
     await expect(tab.page.get_by_role("row", name="ours")).to_be_visible()
     await expect(tab.page.get_by_role("row", name="theirs")).to_have_count(0)
     await expect(tab.page.get_by_role("button", name="New secret")).to_have_count(0)
+
+
+async def test_a_role_is_made_changed_and_retired(tab: Tab, api: Api) -> None:
+    """What is ticked is what it allows, with its limits; a change holds; built-in ones are left alone."""
+    await tab.logged_in(path="/admin/roles")
+    page = tab.page
+    await expect(page.locator("details", has_text="helpdesk")).to_be_visible()
+    await page.get_by_role("button", name="New role").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Name").fill("night shift")
+    await dialog.get_by_label("agents.see").check()
+    await dialog.get_by_label("commands.shell").first.check()
+    await dialog.get_by_label("Another person approves each use of commands.shell").check()
+    await dialog.get_by_label("At most so many machines in one action").fill("12")
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Make it").click()
+    card = page.locator("details", has_text="night shift")
+    await card.locator("summary").click()
+    await expect(card).to_contain_text("No action on more than 12 machines.")
+    await page.get_by_role("button", name="Change night shift").click()
+    await dialog.get_by_label("agents.edit").check()
+    await dialog.get_by_label("At most so many machines in one action").fill("")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(card).to_contain_text("3 permissions")
+
+    async def kept() -> Any:
+        http = api.client(**{"Fleetlog-Wait-Position": str(await api.log.head())})
+        roles = (await http.get("/roles")).json()["items"]
+        return next(one for one in roles if one["name"] == "night shift")
+
+    role = await kept()
+    assert role["permissions"] == ["agents.edit", "agents.see", "commands.shell"]
+    assert role["limits"] == {"max_agents": None, "approval_above": None, "approval_for": ["commands.shell"]}
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+    await card.get_by_role("button", name="Retire").click()
+    await card.get_by_role("button", name="Retire: it allows nothing any more").click()
+    await expect(card).to_contain_text("retired: allows nothing")
+    assert (await kept())["retired"] is True
+
+
+async def test_read_models_are_read_row_by_row(tab: Tab, fleet: Fleet) -> None:
+    """By table and by column; what is wrong of a filter is said; who has no permission has no tab."""
+    for name in ("web-01", "web-02"):
+        await fleet.agent(name)
+    await tab.logged_in({"role": "auditor", "everything": True}, path="/admin/browse")
+    page = tab.page
+    await page.get_by_label("Table", exact=True).select_option(value="agents")
+    rows = page.get_by_role("group", name="agents, as a table").get_by_role("row")
+    await expect(rows).to_have_count(3)
+    assert await tab.serious_faults() == []
+    await page.get_by_label("Column").select_option(label="name")
+    await page.get_by_label("is", exact=True).fill("web-02")
+    await page.get_by_role("button", name="Filter", exact=True).click()
+    await expect(rows).to_have_count(2)
+    await page.get_by_label("Column").select_option(label="agent_id")
+    await page.get_by_label("is", exact=True).fill("nonsense")
+    await page.get_by_role("button", name="Filter", exact=True).click()
+    await expect(page.get_by_role("alert")).to_contain_text("nonsense")
+    await page.get_by_role("button", name="agent_id=nonsense").click()
+    await expect(rows).to_have_count(2)
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+    await tab.logged_in({"role": "operator", "everything": True}, name="Bob", path="/admin/health")
+    await expect(page.get_by_role("link", name="System health")).to_be_visible()
+    await expect(page.get_by_role("link", name="Read models")).to_have_count(0)

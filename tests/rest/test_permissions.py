@@ -17,7 +17,8 @@ from gateways.rest.route import Route
 from gateways.rest.routes import ROUTES
 from tests.rest.harness import Api, Fleet, made, sse
 
-PEOPLE = ("/users", "/roles", "/api-keys")
+PEOPLE = ("/users", "/roles", "/api-keys", "/read-models")
+"""What administrators and auditors alone see."""
 OWN = {
     "/me",
     "/permissions",

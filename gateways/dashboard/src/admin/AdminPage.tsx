@@ -39,6 +39,13 @@ const TABS: readonly Tab[] = [
   { name: "keys", label: "API keys", needs: "people.see", component: lazy(() => import("./KeysTab")) },
   { name: "tokens", label: "Enrollment", needs: "enrollment.see", component: lazy(() => import("./TokensTab")) },
   { name: "secrets", label: "Secrets", needs: "secrets.see", component: lazy(() => import("./SecretsTab")) },
+  {
+    name: "browse",
+    label: "Read models",
+    needs: "platform.browse",
+    everywhere: true,
+    component: lazy(() => import("./BrowseTab")),
+  },
 ];
 
 /** On a phone there are more tabs than room. */

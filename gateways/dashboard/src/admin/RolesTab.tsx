@@ -1,16 +1,25 @@
 import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
+import { useMayEverywhere } from "../api/session";
+import { useChange } from "../app/change";
 import { useList } from "../app/list";
+import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { More } from "../ui/More";
 import { Status } from "../ui/Status";
+import { SureButton } from "../ui/SureButton";
+import { toastError } from "../ui/Toasts";
+import { RoleDialog } from "./RoleDialog";
 
 type Role = components["schemas"]["RoleModel"];
 
 /** What each role allows, in words. */
 export default function RolesTab() {
-  const { pages, items } = useList(["admin", "roles"], ["Role"], (query) =>
+  const manage = useMayEverywhere()("roles.manage");
+  const [changed, setChanged] = useState<Role | "new" | null>(null);
+  const { pages, items, again } = useList(["admin", "roles"], ["Role"], (query) =>
     ask(api.GET("/api/v1/roles", { params: { query } })),
   );
   const permissions = useQuery({
@@ -21,22 +30,56 @@ export default function RolesTab() {
   const about = new Map<string, string>(permissions.data?.items.map((one) => [one.name, one.about]));
   return (
     <>
-      <p className="muted">
-        A role is a named set of permissions, given over everything, over clients or over sites. A change of one holds
-        at once. Make your own with <code>fleetlog roles add</code>.
-      </p>
+      <div className="row wrap">
+        <p className="muted grow">
+          A role is a named set of permissions, given over everything, over clients or over sites. A change of one holds
+          at once.
+        </p>
+        {manage && (
+          <Button look="primary" onClick={() => setChanged("new")}>
+            New role
+          </Button>
+        )}
+      </div>
       <Fault error={pages.error ?? permissions.error} retry={() => pages.refetch()} />
       <div className="stack">
         {items.map((one) => (
-          <RoleCard key={one.id} role={one} about={about} />
+          <RoleCard
+            key={one.id}
+            role={one}
+            about={about}
+            onChange={manage && !one.built_in && !one.retired ? () => setChanged(one) : undefined}
+            onDone={again}
+          />
         ))}
       </div>
       <More of={pages} />
+      {changed !== null && (
+        <RoleDialog
+          {...(changed === "new" ? {} : { role: changed })}
+          about={about}
+          onDone={again}
+          onClose={() => setChanged(null)}
+        />
+      )}
     </>
   );
 }
 
-function RoleCard({ role, about }: { role: Role; about: ReadonlyMap<string, string> }) {
+interface CardProps {
+  role: Role;
+  about: ReadonlyMap<string, string>;
+  /** Of one that may be changed. */
+  onChange: (() => void) | undefined;
+  onDone: () => unknown;
+}
+
+function RoleCard({ role, about, onChange, onDone }: CardProps) {
+  const path = { role_id: role.id };
+  const retire = useChange(
+    () => ask(api.POST("/api/v1/roles/{role_id}/retire", { params: { path }, body: { reason: "" } })),
+    onDone,
+  );
   const all = about.size > 0 && role.permissions.length === about.size;
   return (
     <details className="card role">
@@ -56,6 +99,20 @@ function RoleCard({ role, about }: { role: Role; about: ReadonlyMap<string, stri
           </Status>
         )}
       </summary>
+      {onChange !== undefined && (
+        <div className="row pad">
+          <Button onClick={onChange} aria-label={`Change ${role.name}`}>
+            Change
+          </Button>
+          <SureButton
+            sure="Retire: it allows nothing any more"
+            busy={retire.isPending}
+            onClick={() => retire.mutate(undefined, { onError: toastError })}
+          >
+            Retire
+          </SureButton>
+        </div>
+      )}
       <Limits limits={role.limits} />
       <dl className="permissions">
         {role.permissions.map((one) => (

@@ -57,6 +57,6 @@ export const ENTRIES: readonly Entry[] = [
     label: "Admin",
     icon: "⚙",
     needs: "platform.see",
-    or: ["people.see", "enrollment.see", "secrets.see"],
+    or: ["people.see", "enrollment.see", "secrets.see", "platform.browse"],
   },
 ];

@@ -1,40 +1,33 @@
-import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "wouter";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
-import { useAfterEvents, usePolling } from "../app/events";
+import { useList } from "../app/list";
 import { useTitle } from "../app/title";
-import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { More } from "../ui/More";
+import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 
-type Page = components["schemas"]["PageOf_ScriptModel_"];
+type Script = components["schemas"]["ScriptModel"];
 
 /** The library: code in revisions that never change. */
 export default function ScriptsPage() {
   useTitle("Scripts");
   const may = useMay();
-  const client = useQueryClient();
   const [wanted, setWanted] = useState("");
   const [archived, setArchived] = useState(false);
-  const scripts = useInfiniteQuery({
-    queryKey: ["scripts", "list", archived],
-    refetchInterval: usePolling(),
-    initialPageParam: null as string | null,
-    getNextPageParam: (page: Page) => page.next,
-    queryFn: ({ pageParam }) => {
-      const query = { archived, limit: 200, ...(pageParam === null ? {} : { cursor: pageParam }) };
-      return ask(api.GET("/api/v1/scripts", { params: { query } }));
-    },
-  });
-  useAfterEvents(
-    (event) => event.type.startsWith("Script"),
-    () => void client.invalidateQueries({ queryKey: ["scripts"] }),
+  const [folder, setFolder] = useState<string | null>(null);
+  const { pages, items } = useList(["scripts", "list", archived], ["Script"], (query) =>
+    ask(api.GET("/api/v1/scripts", { params: { query: { ...query, archived } } })),
   );
-  const all = scripts.data?.pages.flatMap((page) => page.items) ?? [];
-  const shown = all.filter((one) => `${one.name} ${one.description}`.toLowerCase().includes(wanted.toLowerCase()));
+  const folders = [...new Set(items.map((one) => one.folder))].filter((one) => one !== "").sort();
+  const shown = items.filter(
+    (one) =>
+      (folder === null || one.folder === folder || one.folder.startsWith(`${folder}/`)) &&
+      `${one.name} ${one.description} ${one.folder}`.toLowerCase().includes(wanted.toLowerCase()),
+  );
   return (
     <div className="page">
       <header>
@@ -59,57 +52,64 @@ export default function ScriptsPage() {
           archived
         </button>
       </div>
-      <Fault error={scripts.error} retry={() => scripts.refetch()} />
-      {scripts.isSuccess && shown.length === 0 ? (
+      {folders.length > 0 && (
+        <div className="row wrap" role="group" aria-label="Folders">
+          {folders.map((one) => (
+            <button
+              key={one}
+              type="button"
+              className="chip"
+              aria-pressed={folder === one}
+              onClick={() => setFolder(folder === one ? null : one)}
+            >
+              {one}
+            </button>
+          ))}
+        </div>
+      )}
+      <Fault error={pages.error} retry={() => pages.refetch()} />
+      {pages.isSuccess && shown.length === 0 ? (
         <div className="empty">
-          <h2>{all.length > 0 ? "No script fits" : archived ? "Nothing is archived" : "There is no script yet"}</h2>
-          {all.length === 0 && !archived && (
+          <h2>{items.length > 0 ? "No script fits" : archived ? "Nothing is archived" : "There is no script yet"}</h2>
+          {items.length === 0 && !archived && (
             <p>A script is code that is kept, in revisions that never change: what ran a year ago can still be read.</p>
           )}
-          {all.length === 0 && !archived && may("scripts.manage") && (
+          {items.length === 0 && !archived && may("scripts.manage") && (
             <Link href="/scripts/new" className="button primary">
               Write the first one
             </Link>
           )}
         </div>
       ) : (
-        <div className="card scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>Shell</th>
-                <th>Platforms</th>
-                <th>Revision</th>
-                <th>Changed</th>
-              </tr>
-            </thead>
-            <tbody>
-              {shown.map((one) => (
-                <tr key={one.id}>
-                  <td>
-                    <Link href={`/scripts/${one.id}`} className="strong">
-                      {one.name}
-                    </Link>
-                    {one.description && <div className="muted small">{one.description}</div>}
-                  </td>
-                  <td>{one.shell}</td>
-                  <td>{one.platforms.length === 0 ? <span className="muted">all</span> : one.platforms.join(", ")}</td>
-                  <td>{one.revision}</td>
-                  <td>
-                    <Time at={one.changed_at} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+        <div className="card">
+          <Table title="Scripts" heads={["Name", "Folder", "Shell", "Platforms", "Revision", "Changed"]}>
+            {shown.map((one) => (
+              <Row key={one.id} script={one} />
+            ))}
+          </Table>
         </div>
       )}
-      {scripts.hasNextPage && (
-        <Button onClick={() => scripts.fetchNextPage()} busy={scripts.isFetchingNextPage}>
-          More
-        </Button>
-      )}
+      <More of={pages} />
     </div>
+  );
+}
+
+function Row({ script }: { script: Script }) {
+  return (
+    <tr>
+      <th scope="row">
+        <Link href={`/scripts/${script.id}`} className="strong">
+          {script.name}
+        </Link>
+        {script.description && <div className="muted small">{script.description}</div>}
+      </th>
+      <td>{script.folder || <span className="muted">none</span>}</td>
+      <td>{script.shell}</td>
+      <td>{script.platforms.length === 0 ? <span className="muted">all</span> : script.platforms.join(", ")}</td>
+      <td>{script.revision}</td>
+      <td>
+        <Time at={script.changed_at} />
+      </td>
+    </tr>
   );
 }

@@ -1,0 +1,93 @@
+"""The rows of read models as they are kept: to see why a list shows what it does."""
+
+from typing import Annotated
+
+from pydantic import Field
+from starlette.responses import Response
+
+from domain.errors import InvalidValueError, NotFoundError
+from domain.permissions import Permission
+from gateways.rest.route import Call, Model, PageQuery, Query, Route, json_response
+from projections.browsing import by_words, list_rows, list_tables
+
+TAG = "Platform"
+
+
+class TableModel(Model):
+    """A table of a projection."""
+
+    projection: str
+    table: str
+    columns: dict[str, str] = Field(description="With their types in Postgres.")
+    key: list[str]
+    rows: int = Field(description="About so many.")
+
+
+class TablesModel(Model):
+    """Every table that is built from events."""
+
+    items: list[TableModel]
+
+
+class RowsModel(Model):
+    """Some rows of a table, by its key."""
+
+    items: list[dict[str, str | None]] = Field(
+        description="Each column as Postgres writes it, at most 2,000 characters; what says something of a credential "
+        "is not shown."
+    )
+    next: str | None = Field(description="`cursor` of the next page; null if this is the last.")
+
+
+class RowsQuery(PageQuery):
+    table: str = Field(max_length=63, description="Its name.")
+    filter: Annotated[
+        list[Annotated[str, Field(max_length=2000)]],
+        Field(
+            default=[],
+            max_length=8,
+            description="`COLUMN=VALUE`: only rows that hold it, or null where the value is empty. May be repeated.",
+        ),
+    ]
+
+
+async def tables(call: Call) -> Response:
+    async with call.connection_now() as connection:
+        return json_response({"items": await list_tables(connection)})
+
+
+async def rows(call: Call) -> Response:
+    query: RowsQuery = call.query
+    async with call.connection_now() as connection:
+        page = await list_rows(
+            connection, query.table, wanted=by_words(query.filter), cursor=query.cursor, limit=query.limit
+        )
+    return json_response({"items": page.items, "next": page.next})
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/read-models",
+        needs=Permission.PLATFORM_BROWSE,
+        everywhere=True,
+        summary="The tables that projections build from events.",
+        tag=TAG,
+        handler=tables,
+        query=Query,
+        response=TablesModel,
+    ),
+    Route(
+        method="GET",
+        path="/read-models/rows",
+        needs=Permission.PLATFORM_BROWSE,
+        everywhere=True,
+        summary="The rows of one of them, as they are kept.",
+        description="For whoever has to see why a list shows what it does. Nothing is changed there but by events.",
+        tag=TAG,
+        handler=rows,
+        query=RowsQuery,
+        response=RowsModel,
+        errors=(NotFoundError, InvalidValueError),
+    ),
+)
