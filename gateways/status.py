@@ -105,6 +105,14 @@ class Forwarded(msgspec.Struct, frozen=True):
     tries_at: datetime | None
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """How long is kept what need not be kept for ever, as the process that answers is set; None is for ever."""
+
+    archive_after_days: int | None
+    output_keep_days: int | None
+    output_keep_bytes: int | None
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything; ``ok`` is true when nothing is down."""
 
@@ -118,6 +126,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The commands that wait, over all agents; None when Postgres is away."""
     database_bytes: int | None
     """What the database takes on disk; None when Postgres is away."""
+    retention: Retention
     queues: list[QueueDepth]
     agents: AgentCounts | None
 
@@ -201,6 +210,7 @@ async def collect(settings: Settings) -> Status:
         forwarding=forwarding,
         pending=told.pending if told is not None else None,
         database_bytes=told.database_bytes if told is not None else None,
+        retention=Retention(settings.archive_after_days, settings.output_keep_days, settings.output_keep_bytes),
         queues=queues,
         agents=told.agents if told is not None else None,
     )

@@ -56,6 +56,9 @@ def show(status: Status, out: Output) -> None:
     if status.database_bytes is not None:
         _section(out, "Database")
         out.rows([Column("size", lambda row: f"{row['database_bytes'] / MB:,.1f} MB")], [document])
+    _section(out, "Retention")
+    kept = [_cell(name.replace("_", " "), name) for name in document["retention"]]
+    out.rows(kept, [{name: "for ever" if value is None else value for name, value in document["retention"].items()}])
     if status.queues:
         _section(out, "Background work")
         out.rows([_cell(name, name) for name in ("name", "waiting", "active", "scheduled", "dead")], document["queues"])

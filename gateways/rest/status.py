@@ -107,6 +107,14 @@ class AgentCountsModel(Model):
     duplicates: int
 
 
+class RetentionModel(Model):
+    """How long is kept what need not be kept for ever, as the process that answers is set; null is for ever."""
+
+    archive_after_days: int | None = Field(description="Commands and rollouts that ended then move to the archive.")
+    output_keep_days: int | None = Field(description="Whole outputs that no result has named for so long go.")
+    output_keep_bytes: int | None = Field(description="Beyond so much in all, those named longest ago go.")
+
+
 class StatusModel(Model):
     """Everything; `ok` is true when nothing is down."""
 
@@ -119,6 +127,7 @@ class StatusModel(Model):
     forwarding: list[ForwardedModel]
     pending: DepthsModel | None = Field(description="The commands that wait; null when Postgres is away.")
     database_bytes: int | None = Field(description="What the database takes on disk.")
+    retention: RetentionModel
     queues: list[QueueModel]
     agents: AgentCountsModel | None
 

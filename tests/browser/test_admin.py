@@ -25,6 +25,9 @@ async def test_what_is_down_is_named_first(tab: Tab, fleet: Fleet) -> None:
     await expect(page.get_by_role("region", name="Processes").get_by_role("row", name="gateway")).to_contain_text(
         "missing"
     )
+    await expect(page.get_by_role("region", name="Retention").get_by_role("row", name="Whole outputs")).to_contain_text(
+        "for ever"
+    )
     projections = page.get_by_role("region", name="Projections")
     await expect(projections.get_by_role("row", name="agents")).to_contain_text("running")
     pending = page.get_by_role("region", name="Pending commands").get_by_role("cell").first

@@ -15,7 +15,7 @@ from tests.rest.harness import Fleet, alone
 
 async def test_what_is_up_and_what_is_down_is_told(postgres_url: str, nats_url: str, valkey_url: str) -> None:
     """Servers that answer, roles that nobody fills, how far each projection is, and what the database takes."""
-    settings = alone(postgres_url, nats_url=SecretStr(nats_url), redis_url=SecretStr(valkey_url))
+    settings = alone(postgres_url, nats_url=SecretStr(nats_url), redis_url=SecretStr(valkey_url), archive_after_days=90)
     async with administered(postgres_url, status=partial(collect, settings)) as api:
         http = api.client()
         fleet = await Fleet.make(api, http, "Acme")
@@ -32,6 +32,7 @@ async def test_what_is_up_and_what_is_down_is_told(postgres_url: str, nats_url: 
         assert {"pending", "agents", "users"} <= {one["name"] for one in told["projections"]}
         assert (told["pending"]["queued"], told["agents"]["total"]) == (1, 1)
         assert told["database_bytes"] > 1_000_000
+        assert told["retention"] == {"archive_after_days": 90, "output_keep_days": None, "output_keep_bytes": None}
         assert told["ok"] is False
         assert any(line.startswith("api: ") for line in told["faults"])
 

@@ -35,6 +35,7 @@ export default function HealthTab() {
           <Processes seen={seen} />
           <Projections seen={seen} />
           <Queues seen={seen} />
+          <Retention kept={seen.retention} />
           {seen.chain !== null && <Chain chain={seen.chain} />}
           {seen.forwarding.length > 0 && <Forwarding seen={seen} />}
         </>
@@ -191,6 +192,44 @@ function Queues({ seen }: { seen: Platform }) {
         ))}
       </Known>
     </div>
+  );
+}
+
+function Retention({ kept }: { kept: Platform["retention"] }) {
+  const days = (count: number | null): string => (count === null ? "for ever" : `${count.toLocaleString()} days`);
+  const most = kept.output_keep_bytes;
+  return (
+    <Section title="Retention" heads={["What", "Kept", "Setting"]}>
+      <tr>
+        <th scope="row">Events</th>
+        <td>for ever</td>
+        <td className="muted">the log is never cut</td>
+      </tr>
+      <tr>
+        <th scope="row">What ended, in the log's own table</th>
+        <td>
+          {days(kept.archive_after_days)}
+          {kept.archive_after_days !== null && ", then in the archive"}
+        </td>
+        <td>
+          <code>FLEETLOG_ARCHIVE_AFTER_DAYS</code>
+        </td>
+      </tr>
+      <tr>
+        <th scope="row">Whole outputs</th>
+        <td>{days(kept.output_keep_days)}</td>
+        <td>
+          <code>FLEETLOG_OUTPUT_KEEP_DAYS</code>
+        </td>
+      </tr>
+      <tr>
+        <th scope="row">All outputs together</th>
+        <td>{most === null ? "as many as there are" : `${bytes(most)} at the most`}</td>
+        <td>
+          <code>FLEETLOG_OUTPUT_KEEP_BYTES</code>
+        </td>
+      </tr>
+    </Section>
   );
 }
 
