@@ -114,6 +114,7 @@ def make_bus(
             scripts.RenameScript: script.rename,
             scripts.ArchiveScript: script.archive,
             scripts.RestoreScript: script.restore,
+            scripts.FavourScript: script.favour,
             commands.QueueCommand: command.queue,
             commands.CancelCommand: command.cancel,
             commands.RetryCommand: command.retry,

@@ -92,7 +92,7 @@ KINDS: dict[str, Kind] = {
             "Script",
             Scripts(),
             "scripts",
-            ("name", "description", "archived", "latest_revision", "shell", "platforms"),
+            ("name", "description", "folder", "archived", "latest_revision", "shell", "platforms"),
         ),
         Kind(
             "commands",

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Self
 from uuid import UUID
 
 import msgspec
+from psycopg.rows import tuple_row
 
 from domain.agents import Platform
 from domain.event import Event, Recorded
+from domain.favourites import ScriptFavoured, ScriptUnfavoured
 from domain.scripts import (
     Revision,
     ScriptArchived,
@@ -77,12 +79,14 @@ class Scripts(Projection):
         ScriptRevised,
         ScriptArchived,
         ScriptRestored,
+        ScriptFavoured,
+        ScriptUnfavoured,
     )
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
         key, at = recorded.originator_id, recorded.recorded_at
         seen: dict[str, Any] = {"changed_at": at, "version": recorded.originator_version}
-        scripts = batch["scripts"]
+        scripts, favourites = batch["scripts"], batch["favourites"]
         match recorded.event:
             case ScriptCreated(name=name, description=description):
                 scripts.insert(
@@ -107,6 +111,10 @@ class Scripts(Projection):
                     (key, number), content=_encode(content), sha256=sha256, author=recorded.actor, created_at=at
                 )
                 scripts.update(key, latest_revision=number, shell=content.shell, platforms=content.platforms, **seen)
+            case ScriptFavoured(owner=owner, script_id=script_id):
+                favourites.insert((owner, script_id))
+            case ScriptUnfavoured(owner=owner, script_id=script_id):
+                favourites.delete((owner, script_id))
             case ScriptArchived():
                 scripts.update(key, archived=True, **seen)
             case ScriptRestored():
@@ -188,3 +196,10 @@ async def get_revision(
     query.where("script_id = %s", script_id)
     query.where("revision = %s", revision)
     return await query.one(connection, RevisionRow.from_row)
+
+
+async def list_favourites(connection: Connection, owner: str) -> list[UUID]:
+    """The scripts that somebody wants at hand."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(_SQL["favourites"], (owner,))
+        return [script_id for (script_id,) in await cursor.fetchall()]

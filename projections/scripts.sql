@@ -23,6 +23,11 @@ CREATE TABLE revisions (
     created_at timestamptz NOT NULL,
     PRIMARY KEY (script_id, revision)
 );
+CREATE TABLE favourites (
+    owner text NOT NULL,
+    script_id uuid NOT NULL,
+    PRIMARY KEY (owner, script_id)
+);
 
 -- name: indexes
 CREATE INDEX scripts_name_idx ON scripts (sort_key, script_id);
@@ -33,3 +38,6 @@ FROM scripts
 
 -- name: select_revisions
 SELECT script_id, revision, content, sha256, author, created_at FROM revisions
+
+-- name: favourites
+SELECT script_id FROM favourites WHERE owner = %s ORDER BY script_id

@@ -16,6 +16,7 @@ from domain import (
     duplicates,
     erasures,
     extracts,
+    favourites,
     fields,
     idempotency,
     identities,
@@ -238,6 +239,8 @@ _LINES |= {
     scripts.ScriptFiled: lambda event: (
         f"Script laid into folder {shown(event.folder)!r}." if event.folder else "Script taken out of its folder."
     ),
+    favourites.ScriptFavoured: lambda event: f"Script {event.script_id} made a favourite.",
+    favourites.ScriptUnfavoured: lambda event: f"Script {event.script_id} a favourite no longer.",
     scripts.ScriptRevised: lambda event: (
         f"Script revision {event.revision} recorded ({event.content.shell}, {len(event.content.body.encode())} bytes)."
     ),

@@ -9,10 +9,18 @@ from command_bus.context import Caller, NewId
 from command_bus.event_log import EventLog
 from command_bus.handlers.clients import rename_claim
 from command_bus.handlers.scope import match_version
-from command_bus.intents.scripts import ArchiveScript, CreateScript, RenameScript, RestoreScript, ReviseScript
-from command_bus.repository import load_existing
+from command_bus.intents.scripts import (
+    ArchiveScript,
+    CreateScript,
+    FavourScript,
+    RenameScript,
+    RestoreScript,
+    ReviseScript,
+)
+from command_bus.repository import load, load_existing
 from domain.errors import NotFoundError
 from domain.event import Change
+from domain.favourites import Favourites
 from domain.scripts import Script
 
 SHELF_SIZE = 256
@@ -46,6 +54,11 @@ class ScriptShelf:
         while len(self._known) > self._size:
             self._known.popitem(last=False)
         return script
+
+
+def owner_of(caller: Caller) -> str:
+    """Whose favourites the caller's are: their person's, whichever way they come, or those of a key of nobody's."""
+    return f"user:{caller.user_id}" if caller.user_id is not None else caller.actor
 
 
 class ScriptHandlers:
@@ -83,6 +96,13 @@ class ScriptHandlers:
     async def restore(self, intent: RestoreScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
         script = await self._script(intent.script_id, caller)
         return _decided(script, [script.restore()])
+
+    async def favour(self, intent: FavourScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        await load_existing(self._log, Script, intent.script_id, "script")
+        owner = owner_of(caller)
+        own = await load(self._log, Favourites, Favourites.id_of(owner))
+        change = own.keep if intent.favourite else own.leave
+        return Decision(changes=change(owner, intent.script_id), answer=id_answer(intent.script_id))
 
     async def _script(self, script_id: UUID, caller: Caller) -> Script:
         script = await load_existing(self._log, Script, script_id, "script")

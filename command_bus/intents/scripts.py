@@ -98,3 +98,12 @@ class RestoreScript(Intent):
     fleet_wide: ClassVar[bool] = True
 
     script_id: UUID
+
+
+class FavourScript(Intent):
+    """Have a script among your favourites, or no longer."""
+
+    needs: ClassVar[Permission] = Permission.SCRIPTS_SEE
+
+    script_id: UUID
+    favourite: bool = Field(default=True, description="False takes it out.")

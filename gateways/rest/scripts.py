@@ -6,13 +6,34 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
-from command_bus.intents.scripts import ArchiveScript, CreateScript, RenameScript, RestoreScript, ReviseScript
+from command_bus.handlers.scripts import owner_of
+from command_bus.intents.scripts import (
+    ArchiveScript,
+    CreateScript,
+    FavourScript,
+    RenameScript,
+    RestoreScript,
+    ReviseScript,
+)
 from domain.agents import Platform
 from domain.errors import NameTakenError, NotFoundError, ScriptArchivedError, UnknownRevisionError
 from domain.permissions import Permission
 from domain.scripts import Shell
-from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
-from projections.scripts import RevisionRow, ScriptRow, get_revision, get_script
+from gateways.rest.route import (
+    Answer,
+    Call,
+    Model,
+    PageOf,
+    PageQuery,
+    ReadQuery,
+    Route,
+    found,
+    json_response,
+    one,
+    page_of,
+    write,
+)
+from projections.scripts import RevisionRow, ScriptRow, get_revision, get_script, list_favourites
 from projections.scripts import list_revisions as read_revisions
 from projections.scripts import list_scripts as read_scripts
 
@@ -51,6 +72,12 @@ class RevisionModel(Model):
     sha256: str = Field(description="Of the body, in hex.")
     actor: str = Field(description="Who made it.")
     created_at: AwareDatetime
+
+
+class FavouritesModel(Model):
+    """The scripts that you want at hand, by their ids."""
+
+    items: list[UUID]
 
 
 class ScriptsQuery(PageQuery):
@@ -134,7 +161,25 @@ async def show_revision(call: Call) -> Response:
     return one(revision_document(row), row.revision)
 
 
+async def favourites(call: Call) -> Response:
+    async with call.connection_now() as connection:
+        return json_response({"items": await list_favourites(connection, owner_of(call.caller))})
+
+
 ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/favourites",
+        needs=Permission.SCRIPTS_SEE,
+        summary="Your favourites among the scripts.",
+        tag=TAG,
+        handler=favourites,
+        query=ReadQuery,
+        response=FavouritesModel,
+        reads=READS,
+        past=False,
+    ),
+    write("POST", "/scripts/{script_id}/favourite", FavourScript, tag=TAG, errors=(NotFoundError,)),
     Route(
         method="GET",
         path="/scripts",

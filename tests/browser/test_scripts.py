@@ -101,3 +101,26 @@ async def test_a_script_is_exported_imported_filed_and_tried(tab: Tab, fleet: Fl
     rollout = {"name": "everywhere", "target": {"include": {"agents": [agent_id]}}}
     await made(fleet.http, "/rollouts", rollout | {"spec": {"kind": "run_script", "script_id": again["id"]}})
     await expect(used.get_by_role("link", name="everywhere")).to_be_visible()
+
+
+async def test_favourites_and_folders_narrow_the_list(tab: Tab, fleet: Fleet) -> None:
+    """A star is kept on the server; a folder holds what lies in folders within it."""
+    for name, folder in (("disk", "Health"), ("memory", "Health/Daily"), ("clock", "")):
+        body = {"name": name, "folder": folder, "content": {"shell": "sh", "body": "true"}}
+        await made(fleet.http, "/scripts", body)
+    await tab.logged_in(path="/scripts")
+    page = tab.page
+    rows = page.get_by_role("group", name="Scripts, as a table").get_by_role("row")
+    await expect(rows).to_have_count(4)
+    await page.get_by_role("button", name="Health", exact=True).click()
+    await expect(rows).to_have_count(3)
+    star = page.get_by_role("button", name="memory among your favourites")
+    await star.click()
+    await expect(star).to_have_attribute("aria-pressed", "true")
+    await page.reload()
+    await page.get_by_role("button", name="★ favourites").click()
+    await expect(rows).to_have_count(2)
+    await expect(rows.last).to_contain_text("memory")
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0

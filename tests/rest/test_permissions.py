@@ -22,6 +22,7 @@ PEOPLE = ("/users", "/roles", "/api-keys", "/read-models")
 OWN = {
     "/me",
     "/permissions",
+    "/scripts/{script_id}/favourite",
     "/session",
     "/session/end",
     "/session/proof",

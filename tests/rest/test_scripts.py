@@ -1,5 +1,8 @@
 """Scripts: revisions that stay, and changes that change only what they name."""
 
+from typing import Any
+from uuid import uuid4
+
 from tests.rest.harness import Api, Fleet, made
 
 CONTENT = {"shell": "sh", "body": "date"}
@@ -50,3 +53,24 @@ async def test_a_script_lies_in_a_folder(fleet: Fleet) -> None:
     both = await http.patch(path, json={"folder": "Old", "name": "b"})
     http.headers["Fleetlog-Wait-Position"] = both.headers["Fleetlog-Position"]
     assert await lies() == ("b", "why", "Old")
+
+
+async def test_everybody_has_favourites_of_their_own(api: Api) -> None:
+    """Taken in and out as often as one likes; a script that is not there is none; who may only look has some, too."""
+    http = api.client()
+    script_id = (await made(http, "/scripts", {"name": "a", "content": CONTENT}))["id"]
+    looker = api.client(await api.key_that_may(grants=[{"role": "read-only", "everything": True}]))
+
+    async def kept(client: Any) -> list[str]:
+        client.headers["Fleetlog-Wait-Position"] = str(await api.log.head())
+        return list((await client.get("/favourites")).json()["items"])
+
+    for _ in range(2):
+        assert (await looker.post(f"/scripts/{script_id}/favourite", json={})).status_code == 200
+    assert (await kept(looker), await kept(http)) == ([script_id], [])
+    assert (await http.post(f"/scripts/{uuid4()}/favourite", json={})).status_code == 404
+    for _ in range(2):
+        await made(looker, f"/scripts/{script_id}/favourite", {"favourite": False})
+    assert await kept(looker) == []
+    await made(looker, f"/scripts/{script_id}/favourite", {})
+    assert await kept(looker) == [script_id]

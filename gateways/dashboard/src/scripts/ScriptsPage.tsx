@@ -9,6 +9,7 @@ import { Fault } from "../ui/Fault";
 import { More } from "../ui/More";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
+import { Star, useFavourites } from "./favourites";
 
 type Script = components["schemas"]["ScriptModel"];
 
@@ -18,13 +19,16 @@ export default function ScriptsPage() {
   const may = useMay();
   const [wanted, setWanted] = useState("");
   const [archived, setArchived] = useState(false);
+  const [mine, setMine] = useState(false);
   const [folder, setFolder] = useState<string | null>(null);
   const { pages, items } = useList(["scripts", "list", archived], ["Script"], (query) =>
     ask(api.GET("/api/v1/scripts", { params: { query: { ...query, archived } } })),
   );
+  const favourites = useFavourites();
   const folders = [...new Set(items.map((one) => one.folder))].filter((one) => one !== "").sort();
   const shown = items.filter(
     (one) =>
+      (!mine || favourites.has(one.id)) &&
       (folder === null || one.folder === folder || one.folder.startsWith(`${folder}/`)) &&
       `${one.name} ${one.description} ${one.folder}`.toLowerCase().includes(wanted.toLowerCase()),
   );
@@ -48,6 +52,9 @@ export default function ScriptsPage() {
           value={wanted}
           onChange={(event) => setWanted(event.target.value)}
         />
+        <button type="button" className="chip" aria-pressed={mine} onClick={() => setMine(!mine)}>
+          ★ favourites
+        </button>
         <button type="button" className="chip" aria-pressed={archived} onClick={() => setArchived(!archived)}>
           archived
         </button>
@@ -82,9 +89,9 @@ export default function ScriptsPage() {
         </div>
       ) : (
         <div className="card">
-          <Table title="Scripts" heads={["Name", "Folder", "Shell", "Platforms", "Revision", "Changed"]}>
+          <Table title="Scripts" heads={["", "Name", "Folder", "Shell", "Platforms", "Revision", "Changed"]}>
             {shown.map((one) => (
-              <Row key={one.id} script={one} />
+              <Row key={one.id} script={one} favourite={favourites.has(one.id)} />
             ))}
           </Table>
         </div>
@@ -94,9 +101,12 @@ export default function ScriptsPage() {
   );
 }
 
-function Row({ script }: { script: Script }) {
+function Row({ script, favourite }: { script: Script; favourite: boolean }) {
   return (
     <tr>
+      <td>
+        <Star script={script} favourite={favourite} />
+      </td>
       <th scope="row">
         <Link href={`/scripts/${script.id}`} className="strong">
           {script.name}
