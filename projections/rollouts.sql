@@ -92,7 +92,7 @@ SELECT agent_id, (SELECT name FROM agents WHERE agents.agent_id = rollout_comman
 FROM rollout_commands
 
 -- name: outcomes
-SELECT grouped.state, grouped.exit_code, stdout_sha256, total, example, result #>> '{stdout,tail}',
+SELECT grouped.state, grouped.exit_code, grouped.stdout_sha256, total, example, result #>> '{stdout,tail}',
     result #>> '{stderr,tail}'
 FROM (
     SELECT state, exit_code, stdout_sha256, count(*) AS total, min(command_id::text)::uuid AS example
@@ -108,7 +108,7 @@ FROM (
     LIMIT %(limit)s
 ) AS grouped
 LEFT JOIN commands ON %(by_output)s AND commands.command_id = grouped.example
-ORDER BY total DESC, grouped.state, grouped.exit_code NULLS LAST, stdout_sha256 NULLS LAST
+ORDER BY total DESC, grouped.state, grouped.exit_code NULLS LAST, grouped.stdout_sha256 NULLS LAST
 
 -- name: running
 SELECT rollout_id FROM rollouts

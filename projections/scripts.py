@@ -14,6 +14,7 @@ from psycopg.rows import tuple_row
 from domain.agents import Platform
 from domain.event import Event, Recorded
 from domain.favourites import ScriptFavoured, ScriptUnfavoured
+from domain.ids import derived_id
 from domain.scripts import (
     Revision,
     ScriptArchived,
@@ -112,9 +113,9 @@ class Scripts(Projection):
                 )
                 scripts.update(key, latest_revision=number, shell=content.shell, platforms=content.platforms, **seen)
             case ScriptFavoured(owner=owner, script_id=script_id):
-                favourites.insert((owner, script_id))
+                favourites.insert(derived_id("favourite", owner, script_id), owner=owner, script_id=script_id)
             case ScriptUnfavoured(owner=owner, script_id=script_id):
-                favourites.delete((owner, script_id))
+                favourites.delete(derived_id("favourite", owner, script_id))
             case ScriptArchived():
                 scripts.update(key, archived=True, **seen)
             case ScriptRestored():

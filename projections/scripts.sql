@@ -24,12 +24,14 @@ CREATE TABLE revisions (
     PRIMARY KEY (script_id, revision)
 );
 CREATE TABLE favourites (
+    favourite_id uuid NOT NULL, -- derived from the others
     owner text NOT NULL,
     script_id uuid NOT NULL,
-    PRIMARY KEY (owner, script_id)
+    PRIMARY KEY (favourite_id)
 );
 
 -- name: indexes
+CREATE INDEX favourites_owner_idx ON favourites (owner, script_id);
 CREATE INDEX scripts_name_idx ON scripts (sort_key, script_id);
 
 -- name: select

@@ -33,7 +33,7 @@ async def test_a_request_is_seen_and_approved(tab: Tab, fleet: Fleet, asked: tup
     await expect(page.get_by_role("link", name="Approvals", exact=True)).to_be_visible()
     assert await state(fleet, asked[1]) == "granted"
     assert [one["name"] for one in (await fleet.http.get("/rollouts")).json()["items"]] == ["r"]
-    await page.get_by_role("button", name="approved").click()
+    await page.get_by_role("button", name="approved", exact=True).click()
     await expect(request).to_contain_text("Bob")
     await expect(request).to_contain_text("as agreed")
 
@@ -44,7 +44,7 @@ async def test_it_is_refused_and_ones_own_is_withdrawn(
     """A refusal does nothing; who asked can take it back and cannot approve it; who may decide nothing has no badge."""
     page = tab.page
     await tab.logged_in(name="Bob", path="/approvals")
-    await page.get_by_role("button", name="Refuse").click()
+    await page.get_by_role("article").get_by_role("button", name="Refuse").click()
     await expect(page.get_by_role("heading", name="Nothing waits")).to_be_visible()
     assert await state(fleet, asked[1]) == "refused"
     person = await tab.logged_in({"role": "careful", "everything": True}, name="Carol", path="/approvals")

@@ -130,7 +130,7 @@ export function PlaceholderArea({ label, value, rows, placeholder, required, onT
         onKeyDown={press}
         onBlur={() => setCursor(null)}
       />
-      <div id={`${id}-list`} role="listbox" aria-label={`Placeholders for ${label}`} hidden={offered.length === 0}>
+      <div id={`${id}-list`} role="listbox" aria-label="Placeholders" hidden={offered.length === 0}>
         {offered.map((one, index) => (
           <div
             key={one.name}

@@ -1,4 +1,4 @@
-import type { ReactNode } from "react";
+import { type ReactNode, useId } from "react";
 
 interface Props {
   label: string;
@@ -12,13 +12,20 @@ interface Props {
 
 /** One of several, with its name. */
 export function Choice({ label, value, required, hint, onChoose, children }: Props) {
+  const id = useId();
   return (
-    <label className="field">
-      <strong>{label}</strong>
-      <select className="input" required={required} value={value} onChange={(event) => onChoose(event.target.value)}>
+    <div className="field">
+      <label htmlFor={id}>{label}</label>
+      <select
+        id={id}
+        className="input"
+        required={required}
+        value={value}
+        onChange={(event) => onChoose(event.target.value)}
+      >
         {children}
       </select>
       {hint !== undefined && <span className="hint">{hint}</span>}
-    </label>
+    </div>
   );
 }
