@@ -39,7 +39,10 @@ export default function RolloutPage() {
     queryKey: key,
     queryFn: () => ask(api.GET("/api/v1/rollouts/{rollout_id}", { params: { path } })),
   });
+  // One that has just begun is not there for a stream that asks sooner than the read model has it.
+  const known = rollout.isSuccess;
   useEffect(() => {
+    if (!known) return;
     const control = new AbortController();
     let last: string | null = null;
     void follow(
@@ -53,7 +56,7 @@ export default function RolloutPage() {
       control.signal,
     );
     return () => control.abort();
-  }, [id, client]);
+  }, [id, client, known]);
   const steer = useChange(
     (to: Steer) => {
       const body = { params: { path }, body: {} };
