@@ -7,6 +7,7 @@ another. Whoever destroys the key has erased the value, in every copy of the log
 import base64
 import binascii
 import enum
+import zlib
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,10 @@ KEY_MISSING = "[key missing]"
 """What a reader sees where a key is gone and nobody erased it: the keys were not restored with their log."""
 KEY_BYTES = 32
 NONCE_BYTES = 12
+COMPRESSED_FROM = 200
+"""Bytes of a value."""
+_COMPRESSED = b"\x78"
+"""How zlib's form begins, and no JSON does."""
 _PREFIX = "sealed:1:"
 SEALED = "[sealed]"
 """The one name in a mapping that is sealed as a whole, so that its field stays a mapping; and what is said of a sealed
@@ -82,7 +87,7 @@ def seal(
         if box is None:
             return _as(value, ERASED)
         once = nonce(NONCE_BYTES)
-        content = box.encrypt(once, msgspec.json.encode(value), _bound(place, name))
+        content = box.encrypt(once, _packed(msgspec.json.encode(value)), _bound(place, name))
         text = _PREFIX + base64.b64encode(once + content).decode()
         return {SEALED: text} if isinstance(value, dict) else text
 
@@ -116,11 +121,11 @@ def unseal(body: dict[str, Any], personal: Personal, key: bytes | None, place: P
         if content is None:
             return value
         try:
-            plain = msgspec.json.decode(box.decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], _bound(place, name)))
+            plain = box.decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], _bound(place, name))
         except InvalidTag:
             return value  # a machine may call itself what it likes, also before there was sealing
         changed = True
-        return plain
+        return msgspec.json.decode(zlib.decompress(plain) if plain.startswith(_COMPRESSED) else plain)
 
     _each(body, personal, opened)
     return changed
@@ -152,6 +157,11 @@ def _each(body: dict[str, Any], personal: Personal, change: Callable[[str, Any],
             holder = holder.get(step) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and (value := holder.get(last)) and isinstance(value, str | dict):
             holder[last] = change(name, value)
+
+
+def _packed(plain: bytes) -> bytes:
+    """What is large is compressed: the server cannot do it any more once it is sealed."""
+    return zlib.compress(plain, 1) if len(plain) >= COMPRESSED_FROM else plain
 
 
 def _as(value: Any, mark: str) -> Any:
