@@ -35,7 +35,7 @@ HTTP = "http"
 LONGEST_LEASE_S = 3600.0
 """The most that may be configured."""
 
-# 0050_take_leases.sql argues why it is as it is, 0060_lease_takes.sql how those left behind are found.
+# 0050_take_leases.sql argues why it is as it is, 0062_lease_takes.sql how those left behind are found.
 _TAKE = """
 SELECT * FROM fleetlog.take_leases(
     %(agent_ids)s::uuid[], %(gateway)s, %(lease_s)s, %(longest_s)s, %(again)s, %(only_wanted)s, %(now)s, %(window)s,
