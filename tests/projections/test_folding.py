@@ -34,14 +34,23 @@ def fold_all(url: str, sizes: random.Random) -> None:
                 return
 
 
-@given(seed=st.integers(0, 2**32), steps=st.integers(1, 150), small=st.sampled_from([0, projection.SMALL]))
+@given(
+    seed=st.integers(0, 2**32),
+    steps=st.integers(1, 150),
+    small=st.sampled_from([0, projection.SMALL]),
+    alike=st.sampled_from([1, projection.ALIKE]),
+)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_rebuilt_rows_are_those_folded_bit_by_bit(postgres_url: str, seed: int, steps: int, small: int) -> None:
+def test_rebuilt_rows_are_those_folded_bit_by_bit(
+    postgres_url: str, seed: int, steps: int, small: int, alike: int
+) -> None:
     """Whatever happened, however it was paged and by whichever way written, folding and rebuilding give the same."""
     forget_everything(postgres_url)
     fleet = Fleet(seed)
     asyncio.run(record(postgres_url, ((changes, fleet.metadata()) for changes in fleet.history(steps))))
-    fold_all(postgres_url, random.Random(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(projection, "ALIKE", alike)  # 1: all rows by the statement for those that are set to the same
+        fold_all(postgres_url, random.Random(seed))
     folded = rows_of(postgres_url)
     for name in names():
         found = verify(app_conninfo(postgres_url), name)
