@@ -24,6 +24,7 @@ from command_bus.handlers.scripts import ScriptHandlers
 from command_bus.handlers.secrets import SecretHandlers
 from command_bus.handlers.tokens import TokenHandlers
 from command_bus.handlers.users import UserHandlers
+from command_bus.handlers.views import ViewHandlers
 from command_bus.ids import new_id, utc_now
 from command_bus.intents import (
     agents,
@@ -43,6 +44,7 @@ from command_bus.intents import (
     sso,
     tokens,
     users,
+    views,
 )
 from command_bus.keystore import DESTINATIONS, Keystore
 from command_bus.touches import Touches, Uncounted
@@ -93,6 +95,8 @@ def make_bus(
     field = FieldHandlers(log)
     identity = IdentityHandlers(log, issuer)
     erasure = ErasureHandlers(log, credentials)
+    erasure = ErasureHandlers(log)
+    view = ViewHandlers(log, fresh_id)
     bus = CommandBus(
         log,
         {
@@ -117,6 +121,7 @@ def make_bus(
             scripts.FavourScript: script.favour,
             commands.QueueCommand: command.queue,
             commands.CancelCommand: command.cancel,
+            commands.PrioritiseCommand: command.prioritise,
             commands.RetryCommand: command.retry,
             rollouts.StartRollout: rollout.start,
             rollouts.PlanRollout: rollout.plan,
@@ -159,6 +164,9 @@ def make_bus(
             fields.FillClientFields: field.fill,
             fields.FillSiteFields: field.fill,
             fields.FillAgentFields: field.fill,
+            views.SaveView: view.save,
+            views.ChangeView: view.change,
+            views.RemoveView: view.remove,
         },
         clock,
         fresh_id,

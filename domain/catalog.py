@@ -31,6 +31,7 @@ from domain import (
     strays,
     tokens,
     users,
+    views,
 )
 from domain.event import Event
 
@@ -65,6 +66,7 @@ _MODULES = (
     strays,
     tokens,
     users,
+    views,
 )
 
 

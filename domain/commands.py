@@ -19,6 +19,7 @@ import msgspec
 from domain.errors import (
     CommandEndedError,
     CommandNotEndedError,
+    CommandUnderWayError,
     ExpiryBeforeStartError,
     ExpiryInPastError,
     InvalidValueError,
@@ -233,6 +234,10 @@ class CommandCancelRequested(Event, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class CommandPriorityChanged(Event, frozen=True, kw_only=True):
+    priority: int
+
+
 class CommandCancelled(Event, frozen=True, kw_only=True):
     reason: str = ""
     attempt: int | None = None
@@ -251,6 +256,11 @@ class LateResultRecorded(Event, frozen=True, kw_only=True):
     attempt: int
     outcome: CommandState
     result: Result
+
+
+def _check_priority(priority: int) -> None:
+    if not 0 <= priority <= MAX_PRIORITY:
+        raise InvalidValueError(f"priority: 0 (first) to {MAX_PRIORITY} (last), not {priority}.")
 
 
 _ENDINGS: dict[type[Event], CommandState] = {
@@ -294,6 +304,7 @@ class Command(Aggregate):
     state: CommandState = CommandState.QUEUED
     attempt: int = 1
     not_before: datetime | None = None
+    priority: int = DEFAULT_PRIORITY
     cancel_requested: bool = False
     cancel_reason: str = ""
 
@@ -332,8 +343,7 @@ class Command(Aggregate):
             raise ExpiryBeforeStartError
         if queued.expires_at - max(at, queued.not_before or at) > MAX_EXPIRY:
             raise InvalidValueError(f"expires_at: at most {MAX_EXPIRY.days} days ahead.")
-        if not 0 <= queued.priority <= MAX_PRIORITY:
-            raise InvalidValueError(f"priority: 0 (first) to {MAX_PRIORITY} (last), not {queued.priority}.")
+        _check_priority(queued.priority)
         lane = queued.lane
         if not 1 <= len(lane) <= MAX_LANE_LENGTH or not all(c.isalnum() or c in "-_" for c in lane):
             raise InvalidValueError(f"lane: 1 to {MAX_LANE_LENGTH} letters, digits, '-' or '_', not {lane!r}.")
@@ -452,6 +462,24 @@ class Command(Aggregate):
             return []
         return [self.decide(CommandCancelRequested(reason=reason))]
 
+    def prioritise(self, priority: int, *, in_flight: bool) -> list[Change]:
+        """Give it another place among what waits for its agent; an attempt after this one keeps it.
+
+        Args:
+            priority: 0 goes first, 9 last.
+            in_flight: a gateway may have handed it over without having heard an answer.
+
+        Raises:
+            CommandEndedError, CommandUnderWayError: it waits no longer.
+            InvalidValueError: there is no such priority.
+        """
+        _check_priority(priority)
+        if self.state.terminal:
+            raise CommandEndedError(f"The command has already {self.state.replace('_', ' ')}; it waits no longer.")
+        if self.state is not CommandState.QUEUED or in_flight:
+            raise CommandUnderWayError
+        return [] if priority == self.priority else [self.decide(CommandPriorityChanged(priority=priority))]
+
     def confirm_cancel(self, *, ended_attempt: int = 0) -> list[Change]:
         """The agent answered that it will run no further attempt.
 
@@ -483,12 +511,14 @@ class Command(Aggregate):
 
     # -- state ---------------------------------------------------------------------------------------------------
 
-    def when(self, event: Event) -> None:
+    def when(self, event: Event) -> None:  # noqa: C901 - a table of cases
         match event:
             case CommandQueued():
                 self.queued = event
                 self.agent_id, self.client_id = event.agent_id, event.client_id
-                self.not_before = event.not_before
+                self.not_before, self.priority = event.not_before, event.priority
+            case CommandPriorityChanged():
+                self.priority = event.priority
             case CommandRequeued():
                 self.reported.add(self.attempt)
                 self.attempt = event.attempt

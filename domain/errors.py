@@ -153,6 +153,13 @@ class CommandEndedError(DomainError):
     status = 409
 
 
+class CommandUnderWayError(DomainError):
+    """The agent may have the command already, so its place in the queue can no longer be changed."""
+
+    code = "command_under_way"
+    status = 409
+
+
 class CommandNotEndedError(DomainError):
     """The command has not ended yet; cancel it first or wait."""
 

@@ -29,9 +29,9 @@ from domain.duplicates import AgentDuplicateNoticed, AgentDuplicateSettled
 from domain.erasures import SubjectErased
 from domain.event import Event, Recorded
 from domain.personal import ERASED, SubjectKind
-from projections import sql
+from projections import agent_orders, sql
 from projections.errors import FoldError
-from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
+from projections.pages import DEFAULT_LIMIT, MAX_LIMIT, Connection, Order, Page, Query, Tenants
 from projections.projection import Batch, Cells, Projection, TableBatch
 
 
@@ -368,14 +368,24 @@ async def list_agents(
     Args:
         connection: to the database.
         client_ids: the tenants that the caller sees.
-        sort: one of `SORTS`.
+        sort: one of `SORTS` or of `agent_orders.STRETCHES`.
         cursor: of the page before, with the same sort.
         limit: at most so many.
         filters: see `Filters`.
     """
+
+    def narrow(query: Query) -> None:
+        query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
+        _narrow(query, filters)
+
     query = Query(_ROW)
-    query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
-    _narrow(query, filters)
+    if sort in agent_orders.STRETCHES:
+        limit = max(1, min(limit, MAX_LIMIT))
+        page = await agent_orders.walk(connection, sort, narrow, cursor=cursor, limit=limit)
+        query.where("agent_id = ANY(%s::uuid[])", page.items)
+        rows = {row.agent_id: row for row in await query.all(connection, AgentRow.from_row)}
+        return Page([rows[agent_id] for agent_id in page.items if agent_id in rows], page.next)
+    narrow(query)
     order, key = SORTS[sort]
     return await query.page(
         connection,

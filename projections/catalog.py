@@ -19,6 +19,7 @@ from projections.secrets import Secrets
 from projections.tokens import Tokens
 from projections.tracking import ProjectionStatus
 from projections.users import Users
+from projections.views import Views
 
 LIVE = "read"
 SHADOW = "read_shadow"
@@ -42,6 +43,7 @@ ALL_PROJECTIONS: tuple[Projection, ...] = (
     Secrets(),
     Fields(),
     Destinations(),
+    Views(),
 )
 FOLLOWING: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if not projection.inline)
 INLINE: tuple[Projection, ...] = tuple(projection for projection in ALL_PROJECTIONS if projection.inline)

@@ -31,6 +31,7 @@ from projections.secrets import Secrets
 from projections.timeline import one_line, shown
 from projections.tokens import Tokens
 from projections.users import Users
+from projections.views import Views
 
 SPREAD = ("facts", "filled")
 """Columns that hold many things by name, each of which is told of by itself."""
@@ -142,6 +143,13 @@ KINDS: dict[str, Kind] = {
             Destinations(),
             "destinations",
             ("name", "target", "filter", "sealed", "paused", "removed_at"),
+        ),
+        Kind(
+            "views",
+            "View",
+            Views(),
+            "views",
+            ("name", "query", "client_id", "site_id", "sort", "columns", "shared", "removed_at"),
         ),
         Kind("fields", "Field", Fields(), "fields", ("name", "terms", "removed_at"), (FieldDefined, FieldRemoved)),
         Kind(

@@ -15,6 +15,7 @@ from domain.commands import (
     CommandExpired,
     CommandFailed,
     CommandInterrupted,
+    CommandPriorityChanged,
     CommandQueued,
     CommandRejected,
     CommandRequeued,
@@ -109,6 +110,7 @@ class Commands(Projection):
         CommandTimedOut,
         CommandInterrupted,
         CommandRejected,
+        CommandPriorityChanged,
         CommandCancelRequested,
         CommandCancelled,
         CommandExpired,
@@ -183,6 +185,8 @@ class Commands(Projection):
                 return _reported(result) | {"ending": result.detail}
             case CommandRejected(code=code, detail=detail):
                 return {"ending": f"{code}: {detail}" if detail else code}
+            case CommandPriorityChanged(priority=priority):
+                return {"priority": priority}
             case CommandCancelRequested():
                 return {"cancel_requested": True}
             case CommandCancelled(reason=reason, result=result):

@@ -20,6 +20,7 @@ from domain.commands import (
     CommandExpired,
     CommandFailed,
     CommandInterrupted,
+    CommandPriorityChanged,
     CommandQueued,
     CommandRejected,
     CommandRequeued,
@@ -112,6 +113,7 @@ class Pending(Projection):
         CommandDelivered,
         CommandStarted,
         CommandRequeued,
+        CommandPriorityChanged,
         CommandCancelRequested,
         CommandSucceeded,
         CommandFailed,
@@ -155,6 +157,8 @@ class Pending(Projection):
             cells["state"] = state
         if isinstance(event, CommandRequeued):
             cells |= {"attempt": event.attempt, "not_before": event.not_before}
+        elif isinstance(event, CommandPriorityChanged):
+            cells["priority"] = event.priority
         elif isinstance(event, CommandCancelRequested):
             cells |= {"cancel_requested": True, "cancel_position": recorded.position}
         pending.update(key, **cells)

@@ -36,6 +36,7 @@ from domain import (
     strays,
     tokens,
     users,
+    views,
 )
 from domain.access import Grant
 from domain.commands import CollectFacts, Ping, Result, RotateKey, RunScript, RunShell, Spec
@@ -255,6 +256,7 @@ _LINES |= {
     commands.CommandTimedOut: _came_to("was cut by its timeout"),
     commands.CommandInterrupted: _came_to("was interrupted"),
     commands.CommandRejected: lambda event: f"Command rejected: {shown(event.code)}{_because(event.detail)}.",
+    commands.CommandPriorityChanged: lambda event: f"Command now has priority {event.priority}.",
     commands.CommandCancelRequested: lambda event: f"Cancellation asked of the agent{_because(event.reason)}.",
     commands.CommandCancelled: lambda event: f"Command cancelled{_because(event.reason)}.",
     commands.CommandExpired: lambda _: "Command expired before it could run.",
@@ -335,6 +337,8 @@ _LINES |= {
         f"Event {event.position} ({event.event_type}) is passed over there{_because(event.reason)}."
     ),
     destinations.DestinationRemoved: lambda event: f"Forwarding ended{_because(event.reason)}.",
+    views.ViewSaved: lambda event: f"View {shown(event.name)!r} saved{', shared' if event.shared else ''}.",
+    views.ViewRemoved: lambda _: "View removed.",
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
     idempotency.IntentAccepted: lambda event: (

@@ -11,7 +11,15 @@ from command_bus.context import Caller, Clock, InFlight, NewId
 from command_bus.event_log import EventLog
 from command_bus.handlers.scope import visible
 from command_bus.handlers.scripts import ScriptShelf
-from command_bus.intents.commands import CancelCommand, QueueCommand, RetryCommand, RunScript, RunShell, permissions_of
+from command_bus.intents.commands import (
+    CancelCommand,
+    PrioritiseCommand,
+    QueueCommand,
+    RetryCommand,
+    RunScript,
+    RunShell,
+    permissions_of,
+)
 from command_bus.intents.commands import Spec as WantedSpec
 from command_bus.placeholders import Resolver, data_of, placeholders_of, widest_for, with_given
 from domain.agents import Agent, Platform
@@ -152,6 +160,14 @@ class CommandHandlers:
         state = "cancelled" if command.state is CommandState.CANCELLED else "cancel_requested"
         return Decision(changes=changes, answer=id_answer(command.stream_id) | {"state": state}, subject=command)
 
+    async def prioritise(self, intent: PrioritiseCommand, caller: Caller, stack: AsyncExitStack) -> Decision:
+        agent_id = (await visible(self._log, caller, Command, intent.command_id)).queued.agent_id
+        # As above: what is not on its way now is leased with the new priority, or not at all before that is on record.
+        in_flight = await stack.enter_async_context(self._in_flight.hold(agent_id))
+        command = await visible(self._log, caller, Command, intent.command_id)
+        changes = command.prioritise(intent.priority, in_flight=command.stream_id in in_flight)
+        return Decision(changes=changes, answer=id_answer(command.stream_id), subject=command)
+
     async def retry(self, intent: RetryCommand, caller: Caller, _stack: AsyncExitStack) -> Decision:
         before = await visible(self._log, caller, Command, intent.command_id)
         before.must_have_ended()
@@ -168,7 +184,7 @@ class CommandHandlers:
             site_id=agent.site_id,
             spec=await self._given(old.spec, agent, caller),
             lane=old.lane,
-            priority=old.priority,
+            priority=before.priority,
             expires_at=intent.expires_at or self._expiry(now, None),
             retry=old.retry,
             reason=intent.reason or old.reason,

@@ -107,6 +107,9 @@ class Retry(BaseModel):
         )
 
 
+Priority = Annotated[int, Strict(), Field(ge=0, le=domain.MAX_PRIORITY, description="0 goes first, 9 last.")]
+
+
 class QueueCommand(Intent):
     """Queue one command for one agent, online or not."""
 
@@ -119,9 +122,7 @@ class QueueCommand(Intent):
         pattern=r"^[A-Za-z0-9_-]{1,40}$",
         description="Commands of one lane run one at a time; lanes run side by side.",
     )
-    priority: Annotated[int, Strict(), Field(ge=0, le=domain.MAX_PRIORITY)] = Field(
-        default=domain.DEFAULT_PRIORITY, description="0 goes first, 9 last."
-    )
+    priority: Priority = domain.DEFAULT_PRIORITY
     not_before: Moment | None = Field(default=None, description="It is not delivered before this time.")
     expires_at: Moment | None = Field(
         default=None, description="It is not delivered from this time on; null means the default after queueing."
@@ -141,6 +142,15 @@ class CancelCommand(Intent):
 
     command_id: UUID
     reason: str = Field(default="", max_length=2000)
+
+
+class PrioritiseCommand(Intent):
+    """Change a waiting command's place in its agent's queue."""
+
+    needs: ClassVar[Permission] = Permission.COMMANDS_QUEUE
+
+    command_id: UUID
+    priority: Priority
 
 
 class RetryCommand(Intent):

@@ -22,6 +22,7 @@ from gateways.cli import (
     simulate,
     tokens,
     users,
+    views,
 )
 
 
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     diff.register(app)
     groups = (
         agents.app,
+        views.app,
         clients.clients,
         clients.sites,
         fields.app,

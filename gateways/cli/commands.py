@@ -33,9 +33,10 @@ def register(app: typer.Typer) -> None:
         ("show", show),
         ("output", output),
         ("cancel", cancel),
+        ("prioritise", prioritise),
         ("retry", retry),
     ):
-        command(app, name, past=function not in (cancel, retry))(function)
+        command(app, name, past=function not in (cancel, prioritise, retry))(function)
 
 
 def what(item: Row, names: Names) -> str:
@@ -167,6 +168,17 @@ def cancel(session: Session, command_id: CommandArgument, reason: Reason = "") -
         session.out.done("Cancelled; it never left the queue.", answer)
     else:
         session.out.done("The agent may have it already, and is asked to drop or end it.", answer)
+
+
+def prioritise(
+    session: Session,
+    command_id: CommandArgument,
+    priority: Annotated[int, typer.Argument(min=0, max=9, help="0 goes first, 9 last; 5 is usual.")],
+) -> None:
+    """Change a waiting command's place in its agent's queue."""
+    found = finding.command(session.api, command_id)
+    answer = session.api.put(f"/commands/{found['id']}/priority", {"priority": priority})
+    session.out.done(f"It has priority {priority} now.", answer)
 
 
 def retry(

@@ -93,6 +93,11 @@ def destination(api: Api, typed: str) -> Row:
     return _found(api, typed, one=None, what="destination", all_of=lambda: api.items("/destinations"))
 
 
+def view(api: Api, typed: str) -> Row:
+    """A saved view by id, a piece of it, or name."""
+    return _found(api, typed, one=None, what="view", all_of=lambda: api.items("/views"))
+
+
 def api_key(api: Api, typed: str) -> Row:
     """An API key by id, a piece of its id, or name."""
     return _found(api, typed, one=None, what="API key", all_of=lambda: api.items("/api-keys"))

@@ -74,10 +74,11 @@ class AgentsFilter(ReadQuery):
 
 
 class AgentsQuery(AgentsFilter, PageQuery):
-    sort: Annotated[str, Field(pattern="^-?(name|id|online|platform)$")] = Field(
+    sort: Annotated[str, Field(pattern="^-?(name|id|online|platform|client|seen|pending)$")] = Field(
         default="name",
-        description="`name`, `id` (in the order of enrollment), `online` or `platform`; with `-` in front, the other "
-        "way round.",
+        description="`name`, `id` (in the order of enrollment), `online`, `platform`, `client` (by its name), "
+        "`pending` (how much waits) or `seen` (longest ago first, those never heard of last; of now alone); "
+        "with `-` in front, the other way round.",
     )
 
 
@@ -187,7 +188,8 @@ def filters_of(call: Call) -> Filters:
         NotOfPastError: signs of life are kept for now alone.
     """
     query: AgentsFilter = call.query
-    if call.at is not None and (query.seen_after is not None or query.seen_before is not None):
+    by_seen = getattr(query, "sort", "").endswith("seen")
+    if call.at is not None and (by_seen or query.seen_after is not None or query.seen_before is not None):
         raise NotOfPastError("Signs of life are telemetry, and known of now alone.")
     return Filters(
         client_id=query.client_id,

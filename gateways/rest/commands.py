@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from command_bus.errors import ForbiddenError
 from command_bus.event_log import Selection
-from command_bus.intents.commands import CancelCommand, QueueCommand, Retry, RetryCommand
+from command_bus.intents.commands import CancelCommand, PrioritiseCommand, QueueCommand, Retry, RetryCommand
 from command_bus.intents.hours import Hours
 from command_bus.intents.times import Moment
 from domain.commands import CommandState
@@ -21,9 +21,11 @@ from domain.errors import (
     AgentSuspendedError,
     CommandEndedError,
     CommandNotEndedError,
+    CommandUnderWayError,
     DomainError,
     ExpiryBeforeStartError,
     ExpiryInPastError,
+    InvalidValueError,
     NotFoundError,
     ScriptArchivedError,
     UnknownRevisionError,
@@ -361,6 +363,13 @@ ROUTES: tuple[Route, ...] = (
         status=202,
         response=CancelAnswer,
         errors=(NotFoundError, CommandEndedError),
+    ),
+    write(
+        "PUT",
+        "/commands/{command_id}/priority",
+        PrioritiseCommand,
+        tag=TAG,
+        errors=(NotFoundError, CommandEndedError, CommandUnderWayError, InvalidValueError),
     ),
     write(
         "POST",

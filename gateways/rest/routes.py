@@ -26,6 +26,7 @@ from gateways.rest import (
     timelines,
     tokens,
     users,
+    views,
 )
 from gateways.rest.route import Route
 
@@ -52,6 +53,7 @@ ROUTES: tuple[Route, ...] = (
     *extracts.ROUTES,
     *secrets.ROUTES,
     *fields.ROUTES,
+    *views.ROUTES,
     *destinations.ROUTES,
     *status.ROUTES,
     *read_models.ROUTES,

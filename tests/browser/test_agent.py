@@ -64,6 +64,10 @@ async def test_the_queue_says_why_and_lets_go(tab: Tab, fleet: Fleet) -> None:
     page = tab.page
     await expect(page.get_by_text("The machine is offline; it gets this when it returns.")).to_be_visible()
     await expect(page.get_by_text("Not before")).to_be_visible()
+    await page.get_by_label("Priority of ping").last.select_option(label="0 first")
+    await expect(page.get_by_role("row").nth(1)).to_contain_text("Not before")
+    await page.get_by_label("Priority of ping").first.select_option(label="9 last")
+    await expect(page.get_by_role("row").nth(2)).to_contain_text("Not before")
     assert await tab.serious_faults() == []
     await page.get_by_role("button", name="Cancel").first.click()
     await expect(page.get_by_role("button", name="Cancel")).to_have_count(1)
@@ -98,3 +102,52 @@ async def test_the_story_is_told_in_sentences_with_the_events_behind_them(tab: T
     await expect(page).to_have_url(re.compile(command_id))
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
+
+
+async def test_an_entry_is_changed_moved_suspended_and_filled_in(tab: Tab, fleet: Fleet) -> None:
+    """Whoever may, does it from the page; what it means is said before, and custom fields take what they hold."""
+    agent_id = await fleet.agent("web-01")
+    await fleet.http.post("/clients", json={"name": "Umbrella"})
+    for name, terms in (
+        ("Rack", {"kind": "number", "on": ["agent"], "required": True}),
+        ("Owners", {"kind": "multiple", "on": ["agent"], "choices": ["ops", "dev"]}),
+        ("Of_sites", {"kind": "text", "on": ["site"]}),
+    ):
+        await fleet.http.post("/fields", json={"name": name, "terms": terms})
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+
+    async def act(name: str) -> None:
+        await page.get_by_text("Change", exact=True).click()
+        await page.get_by_role("button", name=name).click()
+
+    card = page.locator("section", has=page.get_by_role("heading", name="Custom fields"))
+    await expect(card).to_contain_text("to be filled in")
+    await expect(card).not_to_contain_text("Of_sites")
+    await card.get_by_role("button", name="Fill in").click()
+    await card.get_by_label("Rack").fill("12.5")
+    await card.get_by_label("dev").check()
+    assert await tab.serious_faults() == []
+    await card.get_by_role("button", name="Save").click()
+    await expect(card).to_contain_text("12.5")
+    filled = (await fleet.http.get(f"/agents/{agent_id}/fields")).json()["values"]
+    assert filled == {"rack": 12.5, "owners": ["dev"]}
+
+    await act("Rename")
+    await page.get_by_label("Name").fill("web-one")
+    assert await tab.serious_faults() == []
+    await page.get_by_role("dialog").get_by_role("button", name="Rename").click()
+    await expect(page.get_by_role("heading", name="web-one")).to_be_visible()
+    await act("Tags")
+    await page.get_by_label("Tags").fill("prod, eu prod")
+    await page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("link", name="prod")).to_be_visible()
+    await act("Suspend")
+    await expect(page.get_by_role("dialog")).to_contain_text("goes on waiting")
+    await page.get_by_role("dialog").get_by_role("button", name="Suspend").click()
+    await expect(page.get_by_text("suspended", exact=True)).to_be_visible()
+    await act("Retire")
+    await page.get_by_role("dialog").get_by_role("button", name="Retire for good").click()
+    await expect(page.get_by_text("Change", exact=True)).to_have_count(0)
+    state = (await fleet.http.get(f"/agents/{agent_id}")).json()
+    assert (state["state"], state["tags"]) == ("retired", ["eu", "prod"])

@@ -21,13 +21,18 @@ async def test_machines_are_found_sorted_and_chosen_by_the_keyboard(tab: Tab, fl
     await come(fleet, web)
     await tell(fleet, db, os="Debian GNU/Linux 12")
     for agent_id in (web, db):
-        await fleet.http.put(f"/agents/{agent_id}/tags", json={"tags": ["prod"]})
+        await fleet.http.put(f"/agents/{agent_id}/tags", json={"tags": ["prod", "eu", "blue"]})
     await fleet.command(lap)
+    await fleet.http.post("/clients", json={"name": "AAA"})
     await tab.logged_in()
     page = tab.page
     await expect(names(page)).to_have_text(["db-01", "lap-01", "web-01"])
     await expect(page.get_by_text("3 machines")).to_be_visible()
     assert await tab.serious_faults() == []
+    await expect(page.get_by_role("row", name="web-01").get_by_role("cell").nth(5)).to_have_text("blue+2")
+    # Nobody looks first for a client without machines, though its name comes first.
+    clients = page.get_by_role("navigation", name="Clients and sites").get_by_role("listitem")
+    await expect(clients).to_have_text(["All clients", re.compile("Acme"), re.compile("AAA")])
 
     box = page.get_by_label("Search machines")
     for typed, found in {
@@ -51,6 +56,11 @@ async def test_machines_are_found_sorted_and_chosen_by_the_keyboard(tab: Tab, fl
     await page.keyboard.press("Escape")
     await expect(names(page)).to_have_count(3)
 
+    await page.get_by_role("button", name="Pending", exact=True).click()
+    await expect(names(page)).to_have_text(["lap-01", "web-01", "db-01"])
+    await page.get_by_role("button", name="Client / site").click()
+    await expect(names(page)).to_have_text(["db-01", "lap-01", "web-01"])
+    await page.get_by_role("button", name="Name").click()
     await page.get_by_role("button", name="Name").click()
     await expect(names(page)).to_have_text(["web-01", "lap-01", "db-01"])
     await page.get_by_role("button", name="offline", exact=False).click()
@@ -92,6 +102,39 @@ async def test_the_palette_finds_machines_and_things_to_do(tab: Tab, fleet: Flee
     await expect(page.get_by_role("option")).to_have_count(1)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="web-01")).to_be_visible()
+
+
+async def test_a_view_is_saved_shared_and_come_back_to(tab: Tab, browser: Browser, fleet: Fleet) -> None:
+    """What is looked at, by whom it may be seen, and in one's own columns or the view's."""
+    for name in ("web-01", "db-01"):
+        await fleet.agent(name)
+    await tab.logged_in()
+    page = tab.page
+    await page.get_by_label("Search machines").fill("web")
+    await page.get_by_role("button", name="Last seen").click()
+    await expect(page).to_have_url(re.compile("sort=-seen"))
+    menu = page.get_by_text("Views", exact=True)
+    await menu.click()
+    await page.get_by_label("Save this view as").fill("Web")
+    await page.get_by_label("Share it with all").check()
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await expect(page.get_by_role("button", name="Web", exact=True)).to_be_visible()
+
+    other = await Tab.open(browser, fleet.api, viewport={"width": 360, "height": 740})
+    await other.logged_in({"role": "read-only", "everything": True}, name="Bob")
+    await expect(names(other.page)).to_have_count(2)
+    await other.page.get_by_text("Views", exact=True).click()
+    await expect(other.page.get_by_role("button", name="Remove the view Web")).to_have_count(0)
+    assert await other.sideways() == 0
+    await other.page.get_by_role("button", name="Web", exact=True).click()
+    await expect(names(other.page)).to_have_text(["web-01"])
+    await expect(other.page).to_have_url(re.compile(r"f=web.*sort=-seen.*columns=status"))
+    await other.close()
+    assert other.complaints == []
+
+    await page.get_by_role("button", name="Remove the view Web").click()
+    await expect(page.get_by_text("Save what you look at")).to_be_visible()
 
 
 async def test_what_somebody_else_changes_shows_at_once(tab: Tab, fleet: Fleet) -> None:
@@ -148,6 +191,10 @@ async def test_it_works_on_a_telephone_and_in_the_dark(browser: Browser, fleet: 
         await tab.page.get_by_label("Sites of Acme").click()
         await tab.page.get_by_role("button", name="Main").click()
         await expect(tab.page).to_have_url(re.compile("site="))
+        await tab.page.goto("/admin")
+        await expect(tab.page.get_by_role("link", name="Admin")).to_be_in_viewport(ratio=1)
+        await tab.page.go_back()
+        await expect(tab.page.get_by_role("table")).to_be_visible()
         assert await tab.sideways() == 0
         assert await tab.serious_faults() == []
         await tab.close()
@@ -180,7 +227,7 @@ async def test_a_long_list_loads_as_it_is_scrolled_and_all_of_it_is_chosen_for_a
     await expect(page.get_by_role("region", name="Progress")).to_contain_text("230 machines")
     await page.get_by_role("navigation", name="Main").get_by_role("link", name="Fleet", exact=True).click()
     assert await page.locator(".grid-room [role=row]").count() < 80
-    body = page.locator(".grid-body")
+    body = page.locator(".grid")
     last = page.get_by_text("m-229")
     while not await last.is_visible():
         # Each page that arrives makes room for the next one.

@@ -15,6 +15,7 @@ from domain.commands import (
     CommandCancelled,
     CommandDelivered,
     CommandExpired,
+    CommandPriorityChanged,
     CommandQueued,
     CommandRequeued,
     CommandStarted,
@@ -172,6 +173,25 @@ def test_a_running_command_of_a_retired_agent_is_interrupted_and_its_true_result
     assert types(finish(command, CommandState.SUCCEEDED)) == [LateResultRecorded]
 
 
+def test_a_place_in_the_queue_changes_only_while_the_command_surely_waits() -> None:
+    """The same priority again is no event; what an agent may have, or what has ended, keeps its own."""
+    command = fresh(retry=RetryPolicy(max_attempts=2, on=(CommandState.FAILED,), backoff_s=0))
+    assert types(command.prioritise(0, in_flight=False)) == [CommandPriorityChanged]
+    assert command.prioritise(0, in_flight=False) == []
+    with pytest.raises(errors.InvalidValueError):
+        command.prioritise(10, in_flight=False)
+    with pytest.raises(errors.CommandUnderWayError):
+        command.prioritise(1, in_flight=True)
+    command.deliver(1, "g")
+    with pytest.raises(errors.CommandUnderWayError):
+        command.prioritise(1, in_flight=False)
+    finish(command, CommandState.FAILED)
+    assert types(command.prioritise(2, in_flight=False)) == [CommandPriorityChanged]
+    command.cancel("", in_flight=False)
+    with pytest.raises(errors.CommandEndedError):
+        command.prioritise(1, in_flight=False)
+
+
 Step = st.one_of(
     st.tuples(st.just("deliver"), st.integers(1, 3)),
     st.tuples(st.just("start"), st.integers(1, 3)),
@@ -179,17 +199,20 @@ Step = st.one_of(
     st.tuples(st.just("reject"), st.integers(1, 3)),
     st.tuples(st.just("cancel"), st.booleans()),
     st.tuples(st.just("confirm_cancel")),
+    st.tuples(st.just("prioritise"), st.integers(0, 9)),
     st.tuples(st.just("expire"), st.integers(0, 48)),
     st.tuples(st.just("abandon")),
 )
 
 
-def take(command: Command, step: tuple[object, ...]) -> Sequence[Change]:
+def take(command: Command, step: tuple[object, ...]) -> Sequence[Change]:  # noqa: C901 - one case for each step
     """Do one step of a random history; a refusal changes nothing."""
     before = command.version
     decided: Sequence[Change] = []
     try:
         match step:
+            case ("prioritise", int(priority)):
+                decided = command.prioritise(priority, in_flight=False)
             case ("deliver", int(attempt)):
                 decided = command.deliver(attempt, "g")
             case ("start", int(attempt)):

@@ -52,6 +52,7 @@ from domain.secrets import Scope, Secret, secret_stream
 from domain.sites import Site
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
 from domain.users import User, UserCreated, UserKind
+from domain.views import View, ViewTerms
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=20)
@@ -87,6 +88,7 @@ class Fleet:
         self.requests: list[Approval] = []
         self.secrets: dict[UUID, Secret] = {}
         self.destinations: list[Destination] = []
+        self.views: list[View] = []
         self.fields: dict[UUID, Field] = {}
         self.filled: dict[UUID, FieldValues] = {}
         self._told: dict[UUID, int] = {}
@@ -120,7 +122,9 @@ class Fleet:
             if changes:
                 yield changes
             if self._apart.random() < 0.05:
-                yield self._apart.choice([self._secret, self._field, self._destination])()
+                others = [self._secret, self._field, self._destination, self._view, self._prioritise]
+                if changes := self._apart.choice(others)():
+                    yield changes
             if self._apart.random() < 0.05 and (erased := self.erase()):
                 yield erased
 
@@ -345,6 +349,22 @@ class Fleet:
                 self._apart.choice(OUTPUTS),
             )
         ]
+
+    def _prioritise(self) -> list[Change]:
+        waiting = [one for one in self.commands if one.state is CommandState.QUEUED]
+        return self._apart.choice(waiting).prioritise(self._apart.randrange(10), in_flight=False) if waiting else []
+
+    def _view(self) -> list[Change]:
+        terms = ViewTerms(
+            name=self._apart.choice(NAMES), query="os:linux", sort="-seen", columns=("name", "seen"), shared=True
+        )
+        open_ = [one for one in self.views if not one.removed]
+        if not open_ or self._apart.random() < 0.4:
+            view = View(UUID(int=self._apart.getrandbits(128), version=4))
+            self.views.append(view)
+            return [view.save("user:ada", terms)]
+        view = self._apart.choice(open_)
+        return [view.remove() if self._apart.random() < 0.3 else view.save("user:ada", terms)]
 
     def _destination(self) -> list[Change]:
         webhook = Webhook(url="https://example.com/hook", batch=self._apart.choice([1, 50]))

@@ -32,6 +32,7 @@ from projections import (
     secrets,
     tokens,
     users,
+    views,
 )
 from projections.rollout_reads import RolloutReader
 from tests.projections.database import deliverable
@@ -60,6 +61,8 @@ INSERT INTO read.agents
         CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, n % 50 = 0, NULL, NULL, '', '', '', '', '', '{}', NULL,
         CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, 1, now(), 1, n
     FROM generate_series(0, 19999) AS n;
+INSERT INTO fleetlog.presence
+    SELECT pg_temp.id(n), now() - (n * 7919 % 20000) * interval '1 s', 'g' FROM generate_series(0, 19899) AS n;
 INSERT INTO read.commands (command_id, agent_id, client_id, site_id, position, kind, script_id, script_revision, spec,
         retry, lane, priority, state, ended_as, attempt, queued_at, expires_at, requester, reason, correlation_id,
         cancel_requested, ending, version)
@@ -121,6 +124,10 @@ INSERT INTO read.destinations
     SELECT pg_temp.id(n), 'd' || n, 'd' || n, '{"kind":"webhook","url":"https://x"}', '{}', 0, '[]', false, '', now(),
         '', NULL, 1
     FROM generate_series(0, 2999) AS n;
+INSERT INTO read.views
+    SELECT pg_temp.id(n), 'user:' || n % 100, 'v' || n, 'v' || n, '', NULL, NULL, 'name', '[]', n % 2 = 0, now(), '',
+        NULL, 1
+    FROM generate_series(0, 4999) AS n;
 INSERT INTO fleetlog.forwarding (destination_id, position) SELECT pg_temp.id(n), n FROM generate_series(0, 2999) AS n;
 INSERT INTO read.fields
     SELECT pg_temp.id(n), 'f' || n, 'f' || n, '{"kind":"text","on":["agent"]}', now(), '', NULL, 1
@@ -140,6 +147,10 @@ PAGED: dict[str, Query] = {
     "agents that came last": lambda c: agents.list_agents(c, client_ids=None, sort="-id"),
     "agents, those online first": lambda c: agents.list_agents(c, client_ids=None, sort="-online"),
     "agents by platform": lambda c: agents.list_agents(c, client_ids=None, sort="platform"),
+    "agents heard of last": lambda c: agents.list_agents(c, client_ids=None, sort="-seen", retired=False),
+    "agents heard of longest ago": lambda c: agents.list_agents(c, client_ids=None, sort="seen"),
+    "agents by client": lambda c: agents.list_agents(c, client_ids=None, sort="client", retired=False),
+    "agents by client, from the end": lambda c: agents.list_agents(c, client_ids=None, sort="-client"),
     "agents that are not retired": lambda c: agents.list_agents(c, client_ids=None, retired=False),
     "agents of a client": lambda c: agents.list_agents(c, client_ids=None, client_id=CLIENT),
     "agents of a site": lambda c: agents.list_agents(c, client_ids=None, site_id=SITE),
@@ -171,6 +182,7 @@ PAGED: dict[str, Query] = {
     ),
     "secrets": lambda c: secrets.list_secrets(c, client_ids=None),
     "destinations": destinations.list_destinations,
+    "views": lambda c: views.list_views(c, owner="user:7", client_ids=FEW, limit=50),
     "fields": lambda c: fields.list_fields(c, limit=50),
     "expired": lambda c: pending.expired(c, NOW + timedelta(days=60), 100),
 }
@@ -201,6 +213,7 @@ FOUND: dict[str, Query] = {
     "a destination": lambda c: destinations.get_destination(c, AGENT),
     "a secret": lambda c: secrets.get_secret(c, AGENT, client_ids=None),
     "secrets of tenants": lambda c: secrets.list_secrets(c, client_ids=FEW),
+    "a view": lambda c: views.get_view(c, AGENT, owner="user:7", client_ids=FEW),
     "a field": lambda c: fields.get_field(c, AGENT),
     "what is filled in": lambda c: fields.get_filled(c, AGENT),
     "a token": lambda c: tokens.get_token(c, AGENT, client_ids=None),

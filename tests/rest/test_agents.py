@@ -58,10 +58,14 @@ async def test_each_filter_narrows_the_list_and_its_counts_alike(fleet: Fleet) -
     assert refused.json()["code"] == "not_of_past"
 
 
-@pytest.mark.parametrize("sort", ["name", "id", "online", "platform"])
+@pytest.mark.parametrize("sort", ["name", "id", "online", "platform", "client", "pending"])
 async def test_an_order_and_the_one_back_are_each_other_reversed_on_pages_of_any_size(fleet: Fleet, sort: str) -> None:
     """Each machine comes exactly once, whatever the page, and whatever is alike in what it is sorted by."""
     ids = [await fleet.agent(f"m-{n % 3}", platform=("linux", "windows")[n % 2]) for n in range(7)]
+    other = await Fleet.make(fleet.api, fleet.http, "Umbrella")
+    ids += [await other.agent("m-1") for _ in range(2)]
+    for n in (5, 2, 5, 7):
+        await fleet.command(ids[n])
     await _come(fleet, ids[3])
 
     async def all_of(order: str, limit: int) -> list[str]:
@@ -82,6 +86,31 @@ async def test_an_order_and_the_one_back_are_each_other_reversed_on_pages_of_any
     assert mixed.json()["code"] == "invalid_cursor"
 
 
+async def test_by_their_last_sign_of_life_those_never_heard_of_come_last(fleet: Fleet) -> None:
+    """Whichever way, on pages of any size, and narrowed or not."""
+    ids = [await fleet.agent(f"m-{n}") for n in range(5)]
+    async with fleet.api.pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO fleetlog.presence SELECT agent_id, now() - at * interval '1 h', 'g'"
+            " FROM unnest(%s::uuid[], %s::int[]) AS t (agent_id, at)",
+            ([ids[3], ids[0], ids[4]], [1, 3, 2]),
+        )
+
+    async def all_of(query: str) -> list[int]:
+        found, cursor = [], ""
+        while cursor is not None:
+            page = (await fleet.http.get(f"/agents?limit=1&{query}{cursor}")).json()
+            found += [ids.index(one["id"]) for one in page["items"]]
+            cursor = None if page["next"] is None else f"&cursor={page['next']}"
+        return found
+
+    assert await all_of("sort=-seen") == [3, 4, 0, 2, 1]
+    assert await all_of("sort=seen") == [0, 4, 3, 1, 2]
+    assert await all_of("sort=seen&q=m-0") == [0]
+    refused = await fleet.http.get("/agents?sort=-seen&at=1")
+    assert refused.json()["code"] == "not_of_past"
+
+
 async def test_clients_and_sites_say_how_many_machines_they_have(api: Api, fleet: Fleet) -> None:
     """Retired machines do not count, and nobody counts what they do not see."""
     web = await fleet.agent("web-01")
@@ -99,3 +128,17 @@ async def test_clients_and_sites_say_how_many_machines_they_have(api: Api, fleet
         one = (await http.get(path)).json()
         assert (one["agents"], one["online"]) == (1, 1)
     assert (await http.get("/agents/counts")).json()["total"] == 2
+
+
+async def test_a_waiting_command_is_moved_to_the_front_of_its_queue(fleet: Fleet) -> None:
+    """What the agent may have already stays where it is, and says so."""
+    agent_id = await fleet.agent("web-01")
+    first, second, third = [await fleet.command(agent_id) for _ in range(3)]
+    moved = await fleet.http.put(f"/commands/{third}/priority", json={"priority": 0})
+    fleet.http.headers["Fleetlog-Wait-Position"] = moved.headers["Fleetlog-Position"]
+    queue = (await fleet.http.get(f"/agents/{agent_id}/queue")).json()["items"]
+    assert [(one["id"], one["priority"]) for one in queue] == [(third, 0), (first, 5), (second, 5)]
+    assert (await fleet.http.get(f"/commands/{third}")).json()["priority"] == 0
+    await fleet.accept(agent_id, second)
+    refused = await fleet.http.put(f"/commands/{second}/priority", json={"priority": 0})
+    assert (refused.status_code, refused.json()["code"]) == (409, "command_under_way")

@@ -86,10 +86,12 @@ async def furnish(api: Api, name: str, client_id: str | None = None) -> Tenant:
         *ids.values(),
         open_id,
         name,
-        *(f"{name}-{what}" for what in ("host", "reason", "rollout", "note", "seat")),
+        *(f"{name}-{what}" for what in ("host", "reason", "rollout", "note", "seat", "view")),
     }
     field = {"name": "seat", "terms": {"kind": "text", "on": ["agent"]}}
     ids["field_id"] = (await made(http, "/fields", field))["id"]
+    view = {"name": f"{name}-view", "site_id": fleet.site_id, "shared": True}
+    ids["view_id"] = (await made(http, "/views", view))["id"]
     filled = await http.patch(f"/agents/{agent_id}/fields", json={"values": {"seat": f"{name}-seat"}})
     http.headers["Fleetlog-Wait-Position"] = filled.headers["Fleetlog-Position"]
     return Tenant(ids, words - {client_id}, of_site=client_id is not None)
@@ -362,8 +364,11 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "role_id": {"name": "mine"},
         "secrets": {"name": "mine", "value": "long enough", "scope": {"kind": "site", "site_id": other.ids["site_id"]}},
         "extracts": {"agent_id": other.ids["agent_id"]},
+        "priority": {"priority": 0},
         "duplicate": {"stays": "present"},
         "fields": {"name": "mine", "terms": {"kind": "text", "on": ["agent"]}},
+        "views": {"name": "mine", "site_id": other.ids["site_id"]},
+        "view_id": {"name": "mine"},
         "destinations": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
         "destination_id": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
     }

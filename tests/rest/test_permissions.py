@@ -75,6 +75,7 @@ HELPDESK_DOES = {
     ("PUT", "/agents/{agent_id}/tags"),
     ("POST", "/commands"),
     ("POST", "/commands/{command_id}/cancel"),
+    ("PUT", "/commands/{command_id}/priority"),
     ("POST", "/commands/{command_id}/retry"),
 }
 
@@ -82,7 +83,8 @@ HELPDESK_DOES = {
 def may(role: Role, route: Route) -> bool:
     """What each built-in role is for, said once more and in other words than the roles' own."""
     of_people = route.path.startswith(PEOPLE)
-    if role is Role.ADMIN or route.path in OWN or route.path.endswith("/withdraw"):
+    own = route.path in OWN or route.path.startswith("/views")  # and how one looks at what one sees
+    if role is Role.ADMIN or own or route.path.endswith("/withdraw"):
         return True
     if route.path == "/audit/extracts":
         return True  # who may see it may take it out, and is on record for it

@@ -11,6 +11,7 @@ import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { AgentStatus } from "../ui/Status";
 import { Time } from "../ui/Time";
+import { Actions } from "./Actions";
 import { CommandDialog } from "./CommandDialog";
 import { Queue } from "./Queue";
 import { Summary } from "./Summary";
@@ -86,8 +87,9 @@ export default function AgentPage() {
             <div className="grow" />
             <AgentStatus agent={shown} />
             <span className="muted">
-              seen <Time at={shown.last_seen_at ?? shown.disconnected_at} />
+              seen <Time at={shown.last_seen_at ?? shown.disconnected_at} over={!shown.online} />
             </span>
+            <Actions agent={shown} />
             {may("commands.queue") && shown.state !== "retired" && (
               <Button look="primary" onClick={() => setRunning(true)}>
                 Run… <kbd>r</kbd>

@@ -16,6 +16,9 @@ type Agent = components["schemas"]["AgentModel"];
 type Queued = components["schemas"]["QueuedModel"];
 type Page = components["schemas"]["PageOf_QueuedModel_"];
 
+const PRIORITIES = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+const WORDS: Record<number, string> = { 0: " first", 5: " usual", 9: " last" };
+
 interface Props {
   agent: Agent;
   onOpen: (commandId: string) => void;
@@ -45,6 +48,13 @@ export function Queue({ agent, onOpen, onRun }: Props) {
   const cancel = useChange((id: string) =>
     ask(api.POST("/api/v1/commands/{command_id}/cancel", { params: { path: { command_id: id } }, body: {} })),
   );
+  const prioritise = useChange(
+    ({ id, priority }: { id: string; priority: number }) =>
+      ask(
+        api.PUT("/api/v1/commands/{command_id}/priority", { params: { path: { command_id: id } }, body: { priority } }),
+      ),
+    () => client.invalidateQueries({ queryKey: key }),
+  );
   const items = queue.data?.pages.flatMap((page) => page.items) ?? [];
   if (queue.isSuccess && items.length === 0) {
     return (
@@ -67,6 +77,7 @@ export function Queue({ agent, onOpen, onRun }: Props) {
           <tr>
             <th>State</th>
             <th>What</th>
+            <th>Priority</th>
             <th>Why it waits</th>
             <th>Queued</th>
             <th>Expires</th>
@@ -89,7 +100,36 @@ export function Queue({ agent, onOpen, onRun }: Props) {
                     {specText(one.spec)}
                   </button>
                   {one.lane !== "default" && <span className="chip">lane {one.lane}</span>}
-                  {one.priority !== 5 && <span className="chip">priority {one.priority}</span>}
+                </td>
+                <td>
+                  {one.state === "queued" && may("commands.queue") ? (
+                    <select
+                      className="input"
+                      aria-label={`Priority of ${specText(one.spec)}`}
+                      value={one.priority}
+                      disabled={prioritise.isPending}
+                      onChange={(event) =>
+                        prioritise.mutate(
+                          { id: one.id, priority: Number(event.target.value) },
+                          {
+                            onError: (error) => {
+                              toastError(error);
+                              void client.invalidateQueries({ queryKey: key });
+                            },
+                          },
+                        )
+                      }
+                    >
+                      {PRIORITIES.map((priority) => (
+                        <option key={priority} value={priority}>
+                          {priority}
+                          {WORDS[priority] ?? ""}
+                        </option>
+                      ))}
+                    </select>
+                  ) : (
+                    one.priority
+                  )}
                 </td>
                 <td className="muted">{reason(one, agent, before)}</td>
                 <td>

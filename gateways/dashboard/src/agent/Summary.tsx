@@ -2,6 +2,7 @@ import type { ReactNode } from "react";
 import { Link } from "wouter";
 import type { components } from "../api/schema";
 import { Time } from "../ui/Time";
+import { CustomFields } from "./CustomFields";
 
 type Agent = components["schemas"]["AgentDetailModel"];
 type Facts = Record<string, unknown>;
@@ -68,7 +69,7 @@ export function Summary({ agent }: { agent: Agent }) {
           <Fact name="By">{agent.transport}</Fact>
           <Fact name="Connected">{agent.connected_at && <Time at={agent.connected_at} />}</Fact>
           <Fact name="Last seen">
-            <Time at={agent.last_seen_at ?? agent.disconnected_at} />
+            <Time at={agent.last_seen_at ?? agent.disconnected_at} over={!agent.online} />
           </Fact>
           <Fact name="Enrolled">
             <Time at={agent.enrolled_at} />
@@ -82,6 +83,7 @@ export function Summary({ agent }: { agent: Agent }) {
           </Fact>
         </dl>
       </section>
+      <CustomFields agentId={agent.id} />
       {disks.length > 0 && (
         <section className="card">
           <header>

@@ -24,6 +24,7 @@ const COMMANDS: EventType[] = [
   "CommandDelivered",
   "CommandStarted",
   "CommandRequeued",
+  "CommandPriorityChanged",
   "CommandCancelRequested",
   ...ENDINGS,
 ];

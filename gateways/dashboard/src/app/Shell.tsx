@@ -1,5 +1,5 @@
 import { useQueryClient } from "@tanstack/react-query";
-import { Suspense, useState } from "react";
+import { Suspense, useEffect, useRef, useState } from "react";
 import { Link, Route, Switch, useLocation } from "wouter";
 import { api, ask, keepToken } from "../api/client";
 import { SESSION, useMay, useMe } from "../api/session";
@@ -72,8 +72,14 @@ function Entries() {
   const [location] = useLocation();
   const may = useMay();
   const waiting = useWaiting();
+  const list = useRef<HTMLUListElement>(null);
+  useEffect(() => {
+    // On a telephone the entries are a strip: the one of this page is to be in sight.
+    const here = location === "" ? null : list.current?.querySelector("[aria-current]");
+    here?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [location]);
   return (
-    <ul className="entries">
+    <ul className="entries" ref={list}>
       {ENTRIES.filter((entry) => hasUse(entry, may)).map((entry) => {
         const here =
           entry.path === "/" ? location === "/" || location.startsWith("/agents") : location.startsWith(entry.path);

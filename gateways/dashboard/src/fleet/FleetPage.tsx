@@ -8,18 +8,20 @@ import { Fault } from "../ui/Fault";
 import { useAgents, useCounts } from "./agents";
 import { BulkBar } from "./BulkBar";
 import { ColumnChoice } from "./ColumnChoice";
-import { useColumnChoice } from "./columns";
+import { columnNames, namedColumns, useColumnChoice } from "./columns";
 import { type Filter, parse } from "./filter";
 import { Places } from "./Places";
 import { SearchBox } from "./SearchBox";
 import { StatusChips } from "./StatusChips";
 import { Table } from "./Table";
+import { type Look, Views } from "./Views";
 import "./fleet.css";
 
 const RunDialog = lazy(() => import("../run/RunDialog"));
 const COUNT = new Intl.NumberFormat("en");
 
-/** The list of machines, as its address says: ?f= what was typed, ?client= ?site= where, ?sort= in which order. */
+/** The list of machines, as its address says: ?f= what was typed, ?client= ?site= where, ?sort= in which order,
+ * ?columns= with what. */
 export default function FleetPage() {
   useTitle("Fleet");
   const may = useMay();
@@ -30,7 +32,7 @@ export default function FleetPage() {
   // The address follows what is typed; where it changes by itself, as by a link or the palette, the box follows it.
   useEffect(() => setText(asked), [asked]);
   const [places, setPlaces] = useState(false);
-  const [columns, setColumns] = useColumnChoice();
+  const [ownColumns, setOwnColumns] = useColumnChoice();
   const [cursor, setCursor] = useState(-1);
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [running, setRunning] = useState<{ ids: string[]; name: string | undefined } | null>(null);
@@ -40,6 +42,8 @@ export default function FleetPage() {
   const client = params.get("client") ?? undefined;
   const site = params.get("site") ?? undefined;
   const sort = params.get("sort") ?? "name";
+  const named = params.get("columns");
+  const columns = useMemo(() => namedColumns(named?.split(",") ?? []) ?? ownColumns, [named, ownColumns]);
   const typed = useSettled(text, 30);
   const { filter, wrong } = useMemo(() => {
     const parsed = parse(typed);
@@ -55,6 +59,18 @@ export default function FleetPage() {
     }
     const told = next.toString();
     go(told === "" ? "/" : `/?${told}`, { replace: true });
+  };
+  const look = (to: Look): void => {
+    setText(to.query);
+    setCursor(-1);
+    setSelected(new Set());
+    update({
+      f: to.query,
+      client: to.client,
+      site: to.site,
+      sort: to.sort === "name" ? undefined : to.sort,
+      columns: to.columns.join(","),
+    });
   };
   const type = (to: string): void => {
     setText(to);
@@ -115,7 +131,11 @@ export default function FleetPage() {
             Clients
           </Button>
         )}
-        <ColumnChoice shown={columns} onChoose={setColumns} />
+        <Views look={{ query: text, client, site, sort, columns: columnNames(columns) }} onView={look} />
+        <ColumnChoice
+          shown={columns}
+          onChoose={(to) => (named ? update({ columns: columnNames(to).join(",") }) : setOwnColumns(to))}
+        />
         {may("enrollment.manage") && (
           <Link href="/add" className="button primary">
             Add a machine

@@ -39,6 +39,8 @@ export function Places({ place, onPlace }: Props) {
     setOpen(next);
   };
   const all = clients.data?.pages.flatMap((page) => page.items) ?? [];
+  // Whoever looks for machines looks past clients that have none.
+  const ordered = [...all.filter((client) => client.agents > 0), ...all.filter((client) => client.agents === 0)];
   return (
     <nav className="places" aria-label="Clients and sites">
       <ul>
@@ -47,7 +49,7 @@ export function Places({ place, onPlace }: Props) {
             <span className="grow">All clients</span>
           </button>
         </li>
-        {all.map((client) => (
+        {ordered.map((client) => (
           <li key={client.id}>
             <div className="row place">
               <button

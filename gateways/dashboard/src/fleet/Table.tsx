@@ -5,6 +5,7 @@ import type { Agent } from "./agents";
 import { COLUMNS, useNarrow } from "./columns";
 
 const ROW = 34;
+const HEAD = ROW + 1;
 
 /** What there is room for on a telephone. */
 const NARROW: VisibilityState = Object.fromEntries(
@@ -58,6 +59,9 @@ export function Table(props: Props) {
     count: rows.length,
     getScrollElement: () => place.current,
     estimateSize: () => ROW,
+    // The head stays at the top of what is scrolled, so that both have the same width with a scrollbar and without.
+    scrollMargin: HEAD,
+    scrollPaddingStart: HEAD,
     overscan: 12,
   });
   const items = virtual.getVirtualItems();
@@ -71,48 +75,53 @@ export function Table(props: Props) {
   const headers = table.getFlatHeaders();
   const template = ["34px", ...headers.map((one) => one.column.columnDef.meta?.width ?? "1fr")].join(" ");
   return (
-    <div
-      className="grid"
-      role="table"
-      aria-label="Agents"
-      aria-rowcount={(total ?? rows.length) + 1}
-      aria-busy={stale}
-      data-stale={stale || undefined}
-    >
-      <div className="grid-head" role="rowgroup">
-        <div role="row" className="grid-row" style={{ gridTemplateColumns: template }} tabIndex={-1} aria-rowindex={1}>
-          <div role="columnheader">
-            <span className="hidden-text">Selected</span>
+    <div className="grid" ref={place} tabIndex={0}>
+      <div
+        role="table"
+        aria-label="Agents"
+        aria-rowcount={(total ?? rows.length) + 1}
+        aria-busy={stale}
+        data-stale={stale || undefined}
+      >
+        <div className="grid-head" role="rowgroup">
+          <div
+            role="row"
+            className="grid-row"
+            style={{ gridTemplateColumns: template }}
+            tabIndex={-1}
+            aria-rowindex={1}
+          >
+            <div role="columnheader">
+              <span className="hidden-text">Selected</span>
+            </div>
+            {headers.map((header) => {
+              const { meta, header: name } = header.column.columnDef;
+              const by = meta?.sort;
+              const on = by !== undefined && sort.replace("-", "") === by;
+              return (
+                <div
+                  key={header.id}
+                  role="columnheader"
+                  className={meta?.align}
+                  aria-sort={on ? (sort.startsWith("-") ? "descending" : "ascending") : undefined}
+                >
+                  {by === undefined ? (
+                    String(name)
+                  ) : (
+                    <button
+                      type="button"
+                      className="sort"
+                      onClick={() => onSort(on ? other(sort) : (meta?.first ?? by))}
+                    >
+                      {String(name)} <span aria-hidden="true">{on ? (sort.startsWith("-") ? "↓" : "↑") : ""}</span>
+                    </button>
+                  )}
+                </div>
+              );
+            })}
           </div>
-          {headers.map((header) => {
-            const { meta, header: name } = header.column.columnDef;
-            const by = meta?.sort;
-            const on = by !== undefined && sort.replace("-", "") === by;
-            return (
-              <div
-                key={header.id}
-                role="columnheader"
-                className={meta?.align}
-                aria-sort={on ? (sort.startsWith("-") ? "descending" : "ascending") : undefined}
-              >
-                {by === undefined ? (
-                  String(name)
-                ) : (
-                  <button
-                    type="button"
-                    className="sort"
-                    onClick={() => onSort(on && !sort.startsWith("-") ? `-${by}` : by)}
-                  >
-                    {String(name)} <span aria-hidden="true">{on ? (sort.startsWith("-") ? "↓" : "↑") : ""}</span>
-                  </button>
-                )}
-              </div>
-            );
-          })}
         </div>
-      </div>
-      <div className="grid-body" role="rowgroup" ref={place} tabIndex={0}>
-        <div role="presentation" className="grid-room" style={{ height: virtual.getTotalSize() }}>
+        <div role="rowgroup" className="grid-room" style={{ height: virtual.getTotalSize() }}>
           {items.map((item) => {
             const row = rows[item.index];
             if (row === undefined) return null;
@@ -123,7 +132,7 @@ export function Table(props: Props) {
                 agent={row.original}
                 shown={shown}
                 index={item.index}
-                start={item.start}
+                start={item.start - HEAD}
                 template={template}
                 chosen={selected.has(row.id)}
                 here={item.index === cursor}
@@ -136,6 +145,10 @@ export function Table(props: Props) {
       </div>
     </div>
   );
+}
+
+function other(sort: string): string {
+  return sort.startsWith("-") ? sort.slice(1) : `-${sort}`;
 }
 
 interface RowProps {

@@ -13,6 +13,8 @@ declare module "@tanstack/react-table" {
     width: string;
     /** The server's name of its order, where the list can be sorted by it. */
     sort?: string;
+    /** The way that is of more use, where that is not the usual one. */
+    first?: string;
     align?: "end";
   }
 }
@@ -45,7 +47,7 @@ export const COLUMNS = [
   column.display({
     id: "place",
     header: "Client / site",
-    meta: { width: "minmax(120px, 1.6fr)" },
+    meta: { width: "minmax(120px, 1.6fr)", sort: "client" },
     cell: ({ row: { original: agent } }) => {
       const text = [agent.client_name, agent.site_name].filter(Boolean).join(" / ");
       return <span title={text}>{text}</span>;
@@ -63,26 +65,29 @@ export const COLUMNS = [
     meta: { width: "minmax(80px, 1fr)" },
     cell: ({ row: { original: agent } }) => (
       <span className="row" title={agent.tags.join(", ")}>
-        {agent.tags.map((tag) => (
-          <span key={tag} className="chip">
+        {agent.tags.slice(0, 1).map((tag) => (
+          <span key={tag} className="chip clip">
             {tag}
           </span>
         ))}
+        {agent.tags.length > 1 && <span className="chip">+{agent.tags.length - 1}</span>}
       </span>
     ),
   }),
   column.display({
     id: "pending",
     header: "Pending",
-    meta: { width: "72px", align: "end" },
+    meta: { width: "78px", align: "end", sort: "pending", first: "-pending" },
     cell: ({ row: { original: agent } }) =>
       agent.pending > 0 ? <strong>{agent.pending}</strong> : <span className="muted">0</span>,
   }),
   column.display({
     id: "seen",
     header: "Last seen",
-    meta: { width: "104px" },
-    cell: ({ row: { original: agent } }) => <Time at={agent.last_seen_at ?? agent.disconnected_at} />,
+    meta: { width: "104px", sort: "seen", first: "-seen" },
+    cell: ({ row: { original: agent } }) => (
+      <Time at={agent.last_seen_at ?? agent.disconnected_at} over={!agent.online} />
+    ),
   }),
   column.display({
     id: "user",
@@ -129,6 +134,17 @@ export function useColumnChoice(): [VisibilityState, (choice: VisibilityState) =
       setChoice(next);
     },
   ];
+}
+
+/** The columns that an address or a view names; null where it leaves them to each person. */
+export function namedColumns(names: readonly string[]): VisibilityState | null {
+  if (names.length === 0) return null;
+  return Object.fromEntries(COLUMNS.map((one) => [one.id, one.id === "name" || names.includes(String(one.id))]));
+}
+
+/** The names of those that are shown. */
+export function columnNames(shown: VisibilityState): string[] {
+  return COLUMNS.map((one) => String(one.id)).filter((id) => shown[id] !== false);
 }
 
 const NARROW = window.matchMedia("(max-width: 760px)");

@@ -31,8 +31,11 @@ function listen(listener: () => void): () => void {
   };
 }
 
-/** How long ago, or until when: "3 min ago". */
-export function relative(at: string, from = Date.now()): string {
+/** How long ago, or until when: "3 min ago".
+ *
+ * @param over it is past for certain, even if the server's clock is ahead of this one: never "now".
+ */
+export function relative(at: string, from = Date.now(), over = false): string {
   const seconds = (Date.parse(at) - from) / 1000;
   for (const [unit, size] of UNITS) {
     if (Math.abs(seconds) >= size) {
@@ -40,6 +43,7 @@ export function relative(at: string, from = Date.now()): string {
       return RELATIVE.format(seconds < 0 ? Math.trunc(seconds / size) : Math.round(seconds / size), unit);
     }
   }
+  if (over) return `${Math.max(1, Math.round(-seconds))}s ago`;
   return seconds < -10 ? `${Math.round(-seconds)}s ago` : seconds > 10 ? `in ${Math.round(seconds)}s` : "now";
 }
 
@@ -48,12 +52,12 @@ export function exact(at: string): string {
 }
 
 /** A moment as people say it; the exact one, in the viewer's zone, on hover. */
-export function Time({ at }: { at: string | null | undefined }) {
+export function Time({ at, over = false }: { at: string | null | undefined; over?: boolean }) {
   const moment = useSyncExternalStore(listen, () => now);
   if (!at) return <span className="muted">never</span>;
   return (
     <time dateTime={at} title={exact(at)} className="nowrap">
-      {relative(at, Math.max(moment, Date.now() - TICK_MS))}
+      {relative(at, Math.max(moment, Date.now() - TICK_MS), over)}
     </time>
   );
 }

@@ -1,0 +1,205 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { type FormEvent, useId, useState } from "react";
+import { api, ask } from "../api/client";
+import type { components } from "../api/schema";
+import { useMay } from "../api/session";
+import { useChange } from "../app/change";
+import { useAfterEvents } from "../app/events";
+import { Button } from "../ui/Button";
+import { Fault } from "../ui/Fault";
+
+type Defined = components["schemas"]["FieldModel"];
+type Value = components["schemas"]["FilledModel"]["values"][string];
+
+/** What is filled in on the machine of the fields that are defined for machines. */
+export function CustomFields({ agentId }: { agentId: string }) {
+  const may = useMay();
+  const client = useQueryClient();
+  const [editing, setEditing] = useState(false);
+  const key = ["agent-fields", agentId];
+  const defined = useQuery({
+    queryKey: ["fields"],
+    enabled: may("clients.see"),
+    queryFn: () => ask(api.GET("/api/v1/fields", { params: { query: { limit: 500 } } })),
+  });
+  const fields = defined.data?.items.filter((one) => one.terms.on.includes("agent")) ?? [];
+  const filled = useQuery({
+    queryKey: key,
+    enabled: fields.length > 0,
+    queryFn: () => ask(api.GET("/api/v1/agents/{agent_id}/fields", { params: { path: { agent_id: agentId } } })),
+  });
+  useAfterEvents(
+    (event) => event.agent_id === agentId && event.type === "FieldsFilled",
+    () => void client.invalidateQueries({ queryKey: key }),
+  );
+  if (fields.length === 0 || filled.data === undefined) return <Fault error={defined.error ?? filled.error} />;
+  const { values, missing } = filled.data;
+  return (
+    <section className="card">
+      <header>
+        <h2>Custom fields</h2>
+        <div className="grow" />
+        {may("fields.fill") && !editing && (
+          <Button look="plain tiny" onClick={() => setEditing(true)}>
+            Fill in
+          </Button>
+        )}
+      </header>
+      {editing ? (
+        <Form
+          agentId={agentId}
+          fields={fields}
+          values={values}
+          onDone={() => {
+            setEditing(false);
+            void client.invalidateQueries({ queryKey: key });
+          }}
+        />
+      ) : (
+        <dl className="facts">
+          {fields.map((field) => {
+            const value = values[field.name.toLowerCase()] ?? field.terms.default;
+            return (
+              <div key={field.id}>
+                <dt title={field.terms.description}>{field.name}</dt>
+                <dd>
+                  {value !== null && value !== undefined ? (
+                    shown(value)
+                  ) : missing.includes(field.name) ? (
+                    <span className="wrong">to be filled in</span>
+                  ) : (
+                    <span className="muted">–</span>
+                  )}
+                </dd>
+              </div>
+            );
+          })}
+        </dl>
+      )}
+    </section>
+  );
+}
+
+interface FormProps {
+  agentId: string;
+  fields: Defined[];
+  values: Record<string, Value>;
+  onDone: () => void;
+}
+
+function Form({ agentId, fields, values, onDone }: FormProps) {
+  const [given, setGiven] = useState<Record<string, string | string[]>>({});
+  const save = useChange(() => {
+    const changed: Record<string, Value | null> = {};
+    for (const field of fields) {
+      const text = given[field.name.toLowerCase()];
+      if (text !== undefined) changed[field.name] = read(field, text);
+    }
+    return ask(
+      api.PATCH("/api/v1/agents/{agent_id}/fields", {
+        params: { path: { agent_id: agentId } },
+        body: { values: changed },
+      }),
+    );
+  }, onDone);
+  const submit = (event: FormEvent): void => {
+    event.preventDefault();
+    save.mutate();
+  };
+  return (
+    <form className="stack" onSubmit={submit}>
+      {fields.map((field) => {
+        const name = field.name.toLowerCase();
+        return (
+          <Input
+            key={field.id}
+            field={field}
+            value={given[name] ?? written(values[name])}
+            onValue={(value) => setGiven({ ...given, [name]: value })}
+          />
+        );
+      })}
+      <Fault error={save.error} />
+      <div className="row">
+        <Button look="primary" type="submit" busy={save.isPending}>
+          Save
+        </Button>
+        <Button onClick={onDone}>Cancel</Button>
+      </div>
+    </form>
+  );
+}
+
+interface InputProps {
+  field: Defined;
+  value: string | string[];
+  onValue: (value: string | string[]) => void;
+}
+
+function Input({ field, value, onValue }: InputProps) {
+  const id = useId();
+  const { kind, choices, description } = field.terms;
+  if (kind === "multiple") {
+    const chosen = Array.isArray(value) ? value : [];
+    return (
+      <fieldset className="field">
+        <legend>{field.name}</legend>
+        {choices.map((choice) => (
+          <label key={choice} className="row">
+            <input
+              type="checkbox"
+              checked={chosen.includes(choice)}
+              onChange={(event) =>
+                onValue(event.target.checked ? [...chosen, choice] : chosen.filter((one) => one !== choice))
+              }
+            />
+            {choice}
+          </label>
+        ))}
+      </fieldset>
+    );
+  }
+  const text = Array.isArray(value) ? "" : value;
+  const options = kind === "checkbox" ? ["yes", "no"] : choices;
+  return (
+    <div className="field">
+      <label htmlFor={id}>{field.name}</label>
+      {kind === "choice" || kind === "checkbox" ? (
+        <select id={id} className="input" value={text} onChange={(event) => onValue(event.target.value)}>
+          <option value="">–</option>
+          {options.map((choice) => (
+            <option key={choice}>{choice}</option>
+          ))}
+        </select>
+      ) : (
+        <input
+          id={id}
+          className="input"
+          type={kind === "number" ? "number" : kind === "date" ? "date" : "text"}
+          step={kind === "number" ? "any" : undefined}
+          value={text}
+          onChange={(event) => onValue(event.target.value)}
+        />
+      )}
+      {description !== "" && <span className="hint">{description}</span>}
+    </div>
+  );
+}
+
+/** As the form holds it; what is empty is not filled in. */
+function written(value: Value | undefined): string | string[] {
+  if (value === undefined || value === null) return "";
+  if (Array.isArray(value)) return value;
+  return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
+}
+
+function read(field: Defined, given: string | string[]): Value | null {
+  if (given.length === 0) return null;
+  if (Array.isArray(given)) return given;
+  if (field.terms.kind === "number") return Number(given);
+  return field.terms.kind === "checkbox" ? given === "yes" : given;
+}
+
+function shown(value: Value): string {
+  return Array.isArray(value) ? value.join(", ") : typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
+}
