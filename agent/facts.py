@@ -3,6 +3,7 @@
 import os
 import platform
 import socket
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,8 +54,8 @@ def arch() -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
-def _disks() -> list[dict[str, Any]]:
-    disks = []
+def mounted() -> Iterator[tuple[Any, Any]]:
+    """Each disk once: its partition and its use, as psutil has them. May block where one does not answer."""
     seen: set[str] = set()
     for part in sorted(psutil.disk_partitions(all=False), key=lambda part: (len(part.mountpoint), part.mountpoint)):
         if part.fstype in _PSEUDO or part.device in seen or not os.path.isdir(part.mountpoint):  # noqa: PTH112 - a name from psutil
@@ -64,6 +65,12 @@ def _disks() -> list[dict[str, Any]]:
             usage = psutil.disk_usage(part.mountpoint)
         except OSError:  # a card reader without a card, a share that is away: not a disk now
             continue
+        yield part, usage
+
+
+def _disks() -> list[dict[str, Any]]:
+    disks = []
+    for part, usage in mounted():
         disks.append(
             {
                 "mount": part.mountpoint,

@@ -30,6 +30,7 @@ from agent.rotation import Rotation
 from agent.runner import Runner
 from agent.server_keys import ServerKeysRefusedError, following
 from agent.steps import Steps, nothing
+from agent.telemetry import Telemetry
 from agent.threads import OneThread
 from agent.uplink import Uplink, noted_offset_s
 from schema import trust
@@ -115,6 +116,7 @@ class Agent:
             on_trust=self._on_trust,
             server_keys=lambda: [bytes.fromhex(key.public_key) for key in self.identity.accepted],
             on_server_keys=self._on_server_keys,
+            telemetry=Telemetry(self._clock.now),
             steps=steps,
         )
         self._rotation = Rotation(self.identity.agent_id, self._keys, self._link, self._uplink.ask, steps)

@@ -26,6 +26,7 @@ from agent.journal import Ended, Journal, Key
 from agent.link import Backoff, Link
 from agent.outputs import chunks, spool_path
 from agent.steps import Steps
+from agent.telemetry import SAMPLE_EVERY_S, Telemetry
 from agent.threads import OneThread, in_thread
 from schema import trust, wire
 
@@ -58,6 +59,7 @@ class Uplink:
         on_trust: told whom to trust from now on.
         server_keys: the server's delivery keys that are accepted, raw.
         on_server_keys: told how to come to those that are in use; says whether others are accepted now.
+        telemetry: how busy the machine is.
         steps: see `agent.steps`.
         uniform: randomness, as `random.uniform`.
     """
@@ -79,6 +81,7 @@ class Uplink:
         on_trust: Callable[[trust.Trust], None],
         server_keys: Callable[[], list[bytes]],
         on_server_keys: Callable[[trust.ServerKeys], bool],
+        telemetry: Telemetry,
         steps: Steps,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -97,6 +100,7 @@ class Uplink:
         self._server_keys = server_keys
         self._on_server_keys = on_server_keys
         self._greeted_at = -_GREETING_RESTS_S
+        self._telemetry = telemetry
         self._steps = steps
         self._uniform = uniform
         # Holds keys of journal entries only, so the journal's bound on open entries is its bound too.
@@ -166,6 +170,7 @@ class Uplink:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hellos())
             tasks.create_task(self._facts())
+            tasks.create_task(self._looks())
             for _ in range(_SENDERS):
                 tasks.create_task(self._sender())
 
@@ -192,8 +197,15 @@ class Uplink:
                 async with asyncio.timeout(wait_s):
                     await self._say_hello.wait()
 
+    async def _looks(self) -> None:
+        """In a loop of its own: a disk that does not answer keeps no hello waiting."""
+        while True:
+            await asyncio.sleep(SAMPLE_EVERY_S * self._uniform(0.9, 1.1))
+            await in_thread(self._telemetry.look)
+
     async def _hello(self) -> None:
         counts = await self._disk.call(self._journal.counts)
+        samples = self._telemetry.waiting()
         hello = wire.Hello(
             agent_version=VERSION,
             boot_id=self._boot_id,
@@ -202,12 +214,14 @@ class Uplink:
             free_lanes=self._free_lanes(),
             trusts=self._trusts(),
             server_keys=self._server_keys(),
+            samples=samples,
         )
         self._greeted_at = time.monotonic()
         asked = time.monotonic()
         reply = await self._ask("hello", hello)
         if isinstance(reply, wire.Refused):
             raise LinkError(f"{reply.code}: {reply.detail}")
+        self._telemetry.heard(samples)
         if isinstance(reply, wire.HelloReply):
             self._clock.heard(reply.server_time, time.monotonic() - asked)
             self._hello_interval_s = max(1.0, reply.hello_interval_s)

@@ -95,7 +95,6 @@ def make_bus(
     field = FieldHandlers(log)
     identity = IdentityHandlers(log, issuer)
     erasure = ErasureHandlers(log, credentials)
-    erasure = ErasureHandlers(log)
     view = ViewHandlers(log, fresh_id)
     bus = CommandBus(
         log,

@@ -202,6 +202,9 @@ class Settings(BaseSettings):
         "Without it, they are kept in the database.",
     )
 
+    telemetry_keep_days: int = Field(
+        default=14, ge=1, le=366, description="How busy machines were is kept for so long; it is in no backup."
+    )
     output_keep_days: int | None = Field(
         default=None,
         ge=1,

@@ -228,6 +228,22 @@ class OutputWatch(Message, frozen=True, kw_only=True, tag="watch"):
 # -- what the agent reports ---------------------------------------------------------------------------------------
 
 
+class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How busy the machine was at a moment, in percent."""
+
+    at: datetime
+    """By the server's clock."""
+    cpu_percent: float | None = None
+    """Since the sample before."""
+    memory_percent: float | None = None
+    disk_percent: float | None = None
+    """Of its fullest disk."""
+
+
+MAX_SAMPLES = 60
+"""In one `Hello`; of more, the newest count."""
+
+
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """I am here: on connect, on a timer, on demand."""
 
@@ -242,6 +258,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """`trust_digest` of the authorities that it trusts."""
     server_keys: list[bytes] = []
     """The server's delivery keys that it accepts, the one that it heard of last at the end: Ed25519, 32 bytes each."""
+    samples: list[Sample] = []
+    """Those that the server has not acknowledged, oldest first."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -23,6 +23,7 @@ from gateways.agents.proofs import Proofs
 from gateways.agents.restored import Restored
 from gateways.agents.secrets import Secrets
 from gateways.agents.steps import Steps, nothing
+from gateways.agents.telemetry import Telemetry
 from gateways.agents.trust import Told
 from gateways.agents.uplink import Uplink
 
@@ -85,6 +86,7 @@ class Desk:
         secrets = Secrets(log, keystore, self.directory, name)
         self.orders = Orders(log, lambda: keys.delivery, clock, secrets)
         self.leases = leases
+        self.telemetry = Telemetry(pool, clock)
         self._on_ended = on_ended
         self.hints = Hints(
             log,
@@ -111,6 +113,7 @@ class Desk:
             on_contact=on_contact,
             on_room=on_room,
             seen=seen,
+            on_samples=self.telemetry.add,
             group=uplink_group,
             restored=restored,
             told=told,

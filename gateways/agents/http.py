@@ -188,6 +188,7 @@ class AgentHttp:
             who_is_there=self._who_is_there,
         )
         await self._desk.hints.start()
+        await self._desk.telemetry.start()
         self._seen_task = asyncio.create_task(self._flush_seen(), name="http-seen")
         self._keys = keys
 
@@ -203,6 +204,7 @@ class AgentHttp:
         if self._desk is not None:
             await self._desk.hints.stop()
             await self._desk.uplink.drain()
+            await self._desk.telemetry.stop()
 
     async def authorities(self, _request: Request) -> Response:
         """``GET /authorities``: whom this server's certificate is under. No secret; see `schema.authorities.pinned`."""

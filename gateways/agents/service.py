@@ -177,6 +177,7 @@ class GatewayService:
         )
         # The picture of who is there, and the hints, before anybody is let in: so nothing falls between.
         await self._desk.hints.start()
+        await self._desk.telemetry.start()
         await self._presence.start()
         await self._drain.start()
         self._uplink_subscription = await self._client.subscribe(
@@ -202,6 +203,7 @@ class GatewayService:
         await self._drain.stop()
         await self._messages.drain(self._stop_timeout_s)
         await self._desk.uplink.drain()
+        await self._desk.telemetry.stop()
         await self._presence.stop()
         for client in (self._client, self._system):
             if client.is_connected:

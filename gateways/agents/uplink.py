@@ -97,6 +97,7 @@ class Uplink:
         on_contact: an agent said hello and has commands waiting.
         on_room: agents have ended something, so that they may have room for more.
         seen: an agent was heard of.
+        on_samples: it said how busy its machine is.
         group: so many results go into one commit at the most.
         restored: the last restore of the log, if there was any: agents are asked for what it lost.
         told: whom agents are to trust; by default whom their systems do.
@@ -120,6 +121,7 @@ class Uplink:
         on_contact: OnAgents,
         on_room: OnAgents,
         seen: Callable[[AgentId], None],
+        on_samples: Callable[[AgentId, Sequence[wire.Sample]], None],
         group: int = 500,
         restored: Restored | None = None,
         told: Told | None = None,
@@ -142,6 +144,7 @@ class Uplink:
         self._on_contact = on_contact
         self._on_room = on_room
         self._seen = seen
+        self._on_samples = on_samples
         self._outputs = OutputStore(pool)
         self._hellos: Batcher[UUID, _Queue] = Batcher(self._look, name="hello", size=1000)
         self._results: Batcher[tuple[AgentId, wire.ResultReport], str | DomainError] = Batcher(
@@ -224,6 +227,8 @@ class Uplink:
             self._directory.forget(agent_id)
         queue = await self._hellos.submit(agent_id)
         metrics.HELLOS.labels(transport).inc()
+        if hello.samples:
+            self._on_samples(agent_id, hello.samples)
         if queue.counts.open:
             self._on_contact((agent_id,))
         return wire.HelloReply(

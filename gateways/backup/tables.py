@@ -39,6 +39,7 @@ LEFT = (
     "processes",
     "presence",
     "lease_takes",
+    "telemetry",
     "output_uploads",
     "key_uses",
     "sessions",
@@ -47,6 +48,6 @@ LEFT = (
     "sso_flows",
     "replays",
 )
-"""Who runs and who was heard of, as of then; where to look for leases that were left, which is noted anew; when keys
-were used; uploads under way, which agents send again; who was logged in, who does so again; and replays, which are made
-anew from the log."""
+"""Who runs, who was heard of and how busy machines were, as of then; where to look for leases that were left, which is
+noted anew; when keys were used; uploads under way, which agents send again; who was logged in, who does so again; and
+replays, which are made anew from the log."""

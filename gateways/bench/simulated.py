@@ -153,7 +153,8 @@ class SimulatedAgent:
     async def hello(self, timeout_s: float = 10.0) -> wire.UplinkReply:
         """Say that it is there, and follow the server's keys."""
         known = [key.public_key for key in self.server_keys]
-        hello = wire.Hello(agent_version=self.version, sent_at=datetime.now(UTC), server_keys=known)
+        now = datetime.now(UTC)
+        hello = wire.Hello(agent_version=self.version, sent_at=now, server_keys=known, samples=self.samples(now))
         reply = await self.ask(hello, timeout_s)
         if isinstance(reply, wire.HelloReply) and reply.server_keys is not None:
             try:
@@ -161,6 +162,11 @@ class SimulatedAgent:
             except ServerKeysRefusedError as error:
                 self.errors.append(error)
         return reply
+
+    def samples(self, now: datetime) -> list[wire.Sample]:
+        """How busy its machine is."""
+        del now
+        return []
 
     async def finish(self, order: wire.Order, outcome: str = "succeeded") -> wire.UplinkReply:
         now = datetime.now(UTC)

@@ -116,7 +116,7 @@ async def demo_fleet(
     login = await asyncio.to_thread(make_login, api)
     identities, server_key, urls = await _enroll(api, made)
     async with asyncio.TaskGroup() as tasks:
-        world = World(Plan(), urls, tasks)
+        world = World(Plan(told_of_before=wire.MAX_SAMPLES), urls, tasks)
         fleet = [DemoMachine(identity, server_key, world, one) for identity, one in zip(identities, made, strict=True)]
         try:
             await _come(fleet)

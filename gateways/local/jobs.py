@@ -23,6 +23,7 @@ from command_bus.session_rows import SessionRows
 from command_bus.worker import Job
 from gateways.agents.outputs import purge_uploads, scrub_output, some_outputs
 from gateways.agents.retention import remove_beyond, remove_old
+from gateways.agents.telemetry import purge_telemetry
 from gateways.local.roster import forget_lost
 from gateways.settings import Settings, need
 from projections.catalog import INLINE
@@ -111,6 +112,8 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         Job(name="forget_lost_processes", period_s=60 * _MINUTE, run=forget),
         Job(name="drop_replays", period_s=10 * _MINUTE, run=drop_replays),
     ]
+    if settings is not None:
+        jobs.append(Job(name="purge_telemetry", period_s=60 * _MINUTE, run=lambda: _purge_telemetry(url, settings)))
     if settings is not None and settings.archive_after_days is not None:
         age = timedelta(days=settings.archive_after_days)
         jobs.append(Job(name="archive", period_s=60 * _MINUTE, run=lambda: _archive(settings, age)))
@@ -138,6 +141,13 @@ async def remove_outputs(pool: AsyncPool, url: str, settings: Settings) -> Mappi
     finally:
         await log.stop()
     return {"removed": sum(one.outputs for one in removed), "bytes": sum(one.bytes for one in removed)}
+
+
+def _purge_telemetry(url: str, settings: Settings) -> Mapping[str, Any]:
+    async def purge(pool: AsyncPool) -> Mapping[str, Any]:
+        return {"removed": await purge_telemetry(pool, timedelta(days=settings.telemetry_keep_days))}
+
+    return _with_pool(url, purge)
 
 
 def _archive(settings: Settings, age: timedelta) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from gateways.rest import (
     sessions,
     sso,
     status,
+    telemetry,
     timelines,
     tokens,
     users,
@@ -33,6 +34,7 @@ from gateways.rest.route import Route
 ROUTES: tuple[Route, ...] = (
     *commands.ROUTES,
     *agents.ROUTES,
+    *telemetry.ROUTES,
     *events.ROUTES,
     *names.ROUTES,
     *diff.ROUTES,

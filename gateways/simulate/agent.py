@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import heapq
+import math
 import random
 import zlib
 from collections import Counter, deque
@@ -104,6 +105,8 @@ class SimulatedMachine(LightAgent):
     def __init__(self, identity: SimulatedIdentity, server_key: bytes, world: World, number: int) -> None:
         super().__init__(identity, server_key)
         self._world = world
+        self._number = number
+        self._sampled: datetime | None = None
         self.output = f"simulated machine {number}\n".encode()
         self.online = asyncio.Event()
         self.greeted = False
@@ -123,6 +126,25 @@ class SimulatedMachine(LightAgent):
         """Go online, and stay so until `leave`."""
         self._wanted = True
         self._begin(self._come())
+
+    def samples(self, now: datetime) -> list[wire.Sample]:
+        """One with each hello; with the first those from before, too, as if the platform had been away."""
+        first = self._sampled is None
+        self._sampled = now
+        before = self._world.plan.told_of_before if first else 1
+        at = now + self._world.ahead
+        return [self._sample(at - timedelta(minutes=minutes)) for minutes in range(before - 1, -1, -1)]
+
+    def _sample(self, at: datetime) -> wire.Sample:
+        """A machine of its own habits: busier now and then, and fuller by the hour."""
+        minute = at.timestamp() / 60
+        swing = (1 + math.sin(minute / (7 + self._number % 11) + self._number)) / 2
+        return wire.Sample(
+            at=at,
+            cpu_percent=min(100.0, (self._number * 7 % 40) + 45 * swing**3 + self._world.random.uniform(0, 6)),
+            memory_percent=35 + (self._number * 13 % 45) + 8 * swing,
+            disk_percent=20 + (self._number * 17 % 60) + minute % 1440 / 1440 * 4,
+        )
 
     async def leave(self) -> None:
         """Go offline, and stay so until `arrive`."""

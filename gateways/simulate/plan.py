@@ -27,6 +27,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How many commands to queue, evenly over the duration and over all agents."""
     settle_s: float = 60.0
     """How long, once everybody is back, until what waits must be done."""
+    told_of_before: int = 1
+    """So many minutes each agent's first hello tells of, how busy its machine was."""
     seed: int = 0
 
 

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from playwright.async_api import expect
 
-from schema.wire import OutputLive, StreamReport
+from domain.ids import AgentId
+from gateways.agents.telemetry import Telemetry
+from schema.wire import OutputLive, Sample, StreamReport
 from tests.browser.harness import Tab
 from tests.browser.machines import come, tell
 from tests.rest.harness import Fleet
@@ -151,3 +154,27 @@ async def test_an_entry_is_changed_moved_suspended_and_filled_in(tab: Tab, fleet
     await expect(page.get_by_text("Change", exact=True)).to_have_count(0)
     state = (await fleet.http.get(f"/agents/{agent_id}")).json()
     assert (state["state"], state["tags"]) == ("retired", ["eu", "prod"])
+
+
+async def test_how_busy_a_machine_was_is_drawn_and_said(tab: Tab, fleet: Fleet) -> None:
+    """Three lines, with the same in words for who does not see them; a span without samples says that."""
+    agent_id, now = await fleet.agent("web-01"), datetime.now(UTC)
+    telemetry = Telemetry(fleet.api.pool, lambda: now)
+    told = [
+        Sample(at=now - timedelta(minutes=90 + n), cpu_percent=10 * n, memory_percent=40, disk_percent=70)
+        for n in range(10)
+    ]
+    telemetry.add(AgentId(UUID(agent_id)), told)
+    await telemetry.flush()
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+    await expect(page.get_by_role("img", name="Memory: 40 % last, 40 % on average, 40 % at the most")).to_be_visible()
+    await expect(page.get_by_role("img", name=re.compile("Processor: 5 % last, .* 90 % at the most"))).to_be_visible()
+    await expect(page.locator(".graph canvas")).to_have_count(3)
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="Hour", exact=True).click()
+    await expect(page.get_by_text("Nothing is known of that time")).to_be_visible()
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await page.get_by_role("button", name="Day", exact=True).click()
+    await expect(page.locator(".graph canvas")).to_have_count(3)
+    assert await tab.sideways() == 0

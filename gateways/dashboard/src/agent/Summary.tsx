@@ -1,8 +1,10 @@
-import type { ReactNode } from "react";
+import { lazy, type ReactNode, Suspense } from "react";
 import { Link } from "wouter";
 import type { components } from "../api/schema";
 import { Time } from "../ui/Time";
 import { CustomFields } from "./CustomFields";
+
+const Graphs = lazy(() => import("./Graphs"));
 
 type Agent = components["schemas"]["AgentDetailModel"];
 type Facts = Record<string, unknown>;
@@ -83,6 +85,9 @@ export function Summary({ agent }: { agent: Agent }) {
           </Fact>
         </dl>
       </section>
+      <Suspense fallback={<section className="card graphs muted">Loading…</section>}>
+        <Graphs agentId={agent.id} />
+      </Suspense>
       <CustomFields agentId={agent.id} />
       {disks.length > 0 && (
         <section className="card">
