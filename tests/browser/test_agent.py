@@ -137,12 +137,12 @@ async def test_an_entry_is_changed_moved_suspended_and_filled_in(tab: Tab, fleet
     assert filled == {"rack": 12.5, "owners": ["dev"]}
 
     await act("Rename")
-    await page.get_by_label("Name").fill("web-one")
+    await page.get_by_role("textbox", name="Name").fill("web-one")
     assert await tab.serious_faults() == []
     await page.get_by_role("dialog").get_by_role("button", name="Rename").click()
     await expect(page.get_by_role("heading", name="web-one")).to_be_visible()
     await act("Tags")
-    await page.get_by_label("Tags").fill("prod, eu prod")
+    await page.get_by_role("textbox", name="Tags").fill("prod, eu prod")
     await page.get_by_role("dialog").get_by_role("button", name="Save").click()
     await expect(page.get_by_role("link", name="prod")).to_be_visible()
     await act("Suspend")

@@ -117,6 +117,7 @@ OURS = {
     "UserEnabled": "reason",
     "UserGroupsApplied": "issuer",
     "WrongKeysHeldBack": "address",
+    "ViewSaved": "columns name owner query sort",
 }
 """The texts that are not sealed: what Fleetlog itself says, what people write about their work, and outputs."""
 

@@ -73,14 +73,16 @@ function Entries() {
   const may = useMay();
   const waiting = useWaiting();
   const list = useRef<HTMLUListElement>(null);
+  const entries = ENTRIES.filter((entry) => hasUse(entry, may));
+  const count = entries.length;
   useEffect(() => {
     // On a telephone the entries are a strip: the one of this page is to be in sight.
-    const here = location === "" ? null : list.current?.querySelector("[aria-current]");
+    const here = location === "" || count === 0 ? null : list.current?.querySelector("[aria-current]");
     here?.scrollIntoView({ block: "nearest", inline: "center" });
-  }, [location]);
+  }, [location, count]);
   return (
     <ul className="entries" ref={list}>
-      {ENTRIES.filter((entry) => hasUse(entry, may)).map((entry) => {
+      {entries.map((entry) => {
         const here =
           entry.path === "/" ? location === "/" || location.startsWith("/agents") : location.startsWith(entry.path);
         return (
