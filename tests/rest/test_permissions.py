@@ -69,6 +69,7 @@ OPERATOR_DOES_NOT = {
     ("POST", "/destinations/{destination_id}/pause"),
     ("POST", "/destinations/{destination_id}/resume"),
     ("POST", "/destinations/{destination_id}/remove"),
+    ("POST", "/destinations/{destination_id}/skip"),
 }
 HELPDESK_DOES = {
     ("PUT", "/agents/{agent_id}/name"),
