@@ -101,7 +101,7 @@ async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> N
     await expect(page.get_by_role("listbox", name="Placeholders").first).to_be_hidden()
     await line.fill("echo {{agent.hostname}}")
     await page.get_by_text("How it goes").click()
-    await page.get_by_label("Waves").fill("some, 50%")
+    await page.get_by_label("Waves", exact=True).fill("some, 50%")
     await page.get_by_label("At most at a time").fill("7")
     await page.get_by_label("At most a minute").fill("30")
     await page.get_by_label("Stop if more percent fail than").fill("20")
@@ -112,7 +112,7 @@ async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> N
     assert await tab.serious_faults() == []
     await page.get_by_role("button", name="Queue for 2").click()
     await expect(page.get_by_role("alert")).to_contain_text("some is neither a number")
-    await page.get_by_label("Waves").fill("1, 50%")
+    await page.get_by_label("Waves", exact=True).fill("1, 50%")
     await page.get_by_label("Between waves").select_option(label="it waits for you")
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
