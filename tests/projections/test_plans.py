@@ -92,7 +92,7 @@ INSERT INTO read.rollout_commands (command_id, rollout_id, agent_id, client_id, 
         false, ''
     FROM generate_series(0, 59999) AS n;
 INSERT INTO read.scripts
-    SELECT pg_temp.id(n), 'x' || n, 'x' || n, '', false, 1, 'sh', '[]', now(), now(), 1
+    SELECT pg_temp.id(n), 'x' || n, 'x' || n, '', '', false, 1, 'sh', '[]', now(), now(), 1
     FROM generate_series(0, 4999) AS n;
 INSERT INTO read.revisions
     SELECT pg_temp.id(n % 1000), n / 1000, '{"shell":"sh","body":"true"}', '', '', now()
@@ -122,7 +122,7 @@ INSERT INTO read.secrets
     FROM generate_series(0, 9999) AS n;
 INSERT INTO read.destinations
     SELECT pg_temp.id(n), 'd' || n, 'd' || n, '{"kind":"webhook","url":"https://x"}', '{}', 0, '[]', false, '', now(),
-        '', NULL, 1
+        '', NULL, NULL, 1
     FROM generate_series(0, 2999) AS n;
 INSERT INTO read.views
     SELECT pg_temp.id(n), 'user:' || n % 100, 'v' || n, 'v' || n, '', NULL, NULL, 'name', '[]', n % 2 = 0, now(), '',
