@@ -67,9 +67,11 @@ class Fleet:
     Args:
         seed: the same seed gives the same history.
         rollouts: how much more often than usual something happens to rollouts.
+        erases: whether somebody is erased now and then, which changes what is seen of the past.
     """
 
-    def __init__(self, seed: int, *, rollouts: int = 1) -> None:
+    def __init__(self, seed: int, *, rollouts: int = 1, erases: bool = True) -> None:
+        self._erases = erases
         self._random = random.Random(seed)
         # Apart, so that they change nothing of what a seed gives otherwise; and named apart, since several fleets may
         # be recorded in one log.
@@ -125,7 +127,7 @@ class Fleet:
                 others = [self._secret, self._field, self._destination, self._view, self._prioritise]
                 if changes := self._apart.choice(others)():
                     yield changes
-            if self._apart.random() < 0.05 and (erased := self.erase()):
+            if self._erases and self._apart.random() < 0.05 and (erased := self.erase()):
                 yield erased
 
     def id(self) -> Any:

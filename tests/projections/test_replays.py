@@ -52,9 +52,12 @@ def replayed(url: str, position: int) -> Rows:
 def test_a_replay_is_what_the_live_tables_were(
     postgres_url: str, seed: int, before: int, later: int, archived: bool
 ) -> None:
-    """Whatever happened later, and wherever its events are kept: as of a position, the very rows of then."""
+    """Whatever happened later, and wherever its events are kept: as of a position, the very rows of then.
+
+    But for who was erased later: test_erasures.py.
+    """
     forget_everything(postgres_url)
-    fleet = Fleet(seed)
+    fleet = Fleet(seed, erases=False)
     appends = [(changes, fleet.metadata()) for changes in fleet.history(before + later)]
     split = min(before, len(appends))
     then = asyncio.run(record(postgres_url, appends[:split]))
