@@ -76,6 +76,7 @@ class Fleet:
         # Apart, so that they change nothing of what a seed gives otherwise; and named apart, since several fleets may
         # be recorded in one log.
         self._apart = random.Random(f"apart {seed}")
+        self._beside = random.Random(f"beside {seed}")
         self._mark = f"{self._apart.getrandbits(48):x}"
         self.clients: list[Client] = []
         self.sites: list[Site] = []
@@ -128,7 +129,11 @@ class Fleet:
                 if changes := self._apart.choice(others)():
                     yield changes
             if self._erases and self._apart.random() < 0.05 and (erased := self.erase()):
+                yield self._apart.choice([self._secret, self._field, self._destination])()
+            if self._apart.random() < 0.05 and (erased := self.erase()):
                 yield erased
+            if self._beside.random() < 0.05 and (beside := self._beside.choice([self._view, self._prioritise])()):
+                yield beside
 
     def id(self) -> Any:
         return UUID(int=self._random.getrandbits(128), version=4)
@@ -354,19 +359,19 @@ class Fleet:
 
     def _prioritise(self) -> list[Change]:
         waiting = [one for one in self.commands if one.state is CommandState.QUEUED]
-        return self._apart.choice(waiting).prioritise(self._apart.randrange(10), in_flight=False) if waiting else []
+        return self._beside.choice(waiting).prioritise(self._beside.randrange(10), in_flight=False) if waiting else []
 
     def _view(self) -> list[Change]:
         terms = ViewTerms(
-            name=self._apart.choice(NAMES), query="os:linux", sort="-seen", columns=("name", "seen"), shared=True
+            name=self._beside.choice(NAMES), query="os:linux", sort="-seen", columns=("name", "seen"), shared=True
         )
         open_ = [one for one in self.views if not one.removed]
-        if not open_ or self._apart.random() < 0.4:
-            view = View(UUID(int=self._apart.getrandbits(128), version=4))
+        if not open_ or self._beside.random() < 0.4:
+            view = View(UUID(int=self._beside.getrandbits(128), version=4))
             self.views.append(view)
             return [view.save("user:ada", terms)]
-        view = self._apart.choice(open_)
-        return [view.remove() if self._apart.random() < 0.3 else view.save("user:ada", terms)]
+        view = self._beside.choice(open_)
+        return [view.remove() if self._beside.random() < 0.3 else view.save("user:ada", terms)]
 
     def _destination(self) -> list[Change]:
         webhook = Webhook(url="https://example.com/hook", batch=self._apart.choice([1, 50]))

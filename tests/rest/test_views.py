@@ -33,7 +33,8 @@ async def test_a_view_is_saved_changed_shared_and_removed(api: Api, fleet: Fleet
     assert (await operator.put(f"/views/{view_id}", json={"name": "All of them"})).is_success
     assert await seen() == []
     assert (await http.get(f"/views/{view_id}")).json()["own"] is True
-    await http.post(f"/views/{view_id}/remove", json={})
+    removed = await http.post(f"/views/{view_id}/remove", json={})
+    http.headers["Fleetlog-Wait-Position"] = removed.headers["Fleetlog-Position"]
     assert (await http.get("/views")).json()["items"] == []
 
 
