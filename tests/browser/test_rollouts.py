@@ -83,7 +83,8 @@ async def test_why_it_failed_and_who_was_left_out_are_said(tab: Tab, fleet: Flee
 async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> None:
     """Waves, limits, guard and hours are what the rollout has; placeholders are completed; what is wrong is named."""
     for name in ("web-01", "web-02"):
-        await fleet.agent(name)
+        # Hours are by a machine's own clock: one that does not tell its zone would be left out.
+        await tell(fleet, await fleet.agent(name), timezone="Europe/Berlin")
     await tab.logged_in()
     page = tab.page
     for name in ("web-01", "web-02"):
