@@ -92,6 +92,7 @@ _TAGS = {
     "Enrollment": "Tokens that let machines in.",
     "Secrets": "Values that commands use and no answer shows.",
     "Forwarding": "Where events are sent to as they are recorded: webhooks, syslog, NATS.",
+    "Views": "Ways to look at the fleet that somebody saved: a search, an order, columns.",
     "Custom fields": "What you want to know of clients, sites and agents.",
     "People": "Users, service accounts and roles: who may do what, and over what.",
     "Approvals": "What waits for another person, where a role asks for one.",

@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from command_bus.ids import utc_now
 from command_bus.intents.times import Moment
+from domain.errors import DomainError
 from domain.permissions import Permission
 from gateways.agents.telemetry import read_telemetry
-from gateways.rest.errors import FieldError, InvalidRequestError
 from gateways.rest.route import Call, Model, Query, Route, found, json_response
 from projections.agents import get_agent
 
@@ -19,6 +19,13 @@ DAY = timedelta(days=1)
 LONGEST = timedelta(days=366)
 LEAST_STEP_S = 60
 """Agents look once a minute."""
+
+
+class TelemetryPeriodError(DomainError):
+    """`since` is to be before `until`, and by a year at the most."""
+
+    code = "telemetry_period"
+    status = 422
 
 
 class TelemetryQuery(Query):
@@ -54,9 +61,7 @@ async def telemetry(call: Call) -> Response:
     until = query.until or utc_now()
     begin = query.since or until - DAY
     if not timedelta() < until - begin <= LONGEST:
-        raise InvalidRequestError(
-            errors=[FieldError("?since", "It is before `until`, by a year at the most.", "invalid")]
-        )
+        raise TelemetryPeriodError
     seconds = (until - begin).total_seconds()
     step_s = max(LEAST_STEP_S, -(-int(seconds) // query.points))
     async with call.connection() as connection:
@@ -75,5 +80,6 @@ ROUTES: tuple[Route, ...] = (
         handler=telemetry,
         query=TelemetryQuery,
         response=TelemetryModel,
+        errors=(TelemetryPeriodError,),
     ),
 )

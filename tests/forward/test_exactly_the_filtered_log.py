@@ -166,6 +166,7 @@ async def test_what_arrives_is_exactly_the_filtered_log(
                 destination_id,
                 "d",
                 Selecting(here.log, only),
+                frozenset(),
                 after,
                 make,
                 here.log,

@@ -124,16 +124,15 @@ class Fleet:
             changes = step()
             if changes:
                 yield changes
-            if self._apart.random() < 0.05:
-                others = [self._secret, self._field, self._destination, self._view, self._prioritise]
-                if changes := self._apart.choice(others)():
-                    yield changes
+            if self._apart.random() < 0.05 and (apart := self._one_apart()):
+                yield apart
             if self._erases and self._apart.random() < 0.05 and (erased := self.erase()):
-                yield self._apart.choice([self._secret, self._field, self._destination])()
-            if self._apart.random() < 0.05 and (erased := self.erase()):
                 yield erased
             if self._beside.random() < 0.05 and (beside := self._beside.choice([self._view, self._prioritise])()):
                 yield beside
+
+    def _one_apart(self) -> list[Change]:
+        return self._apart.choice([self._secret, self._field, self._destination])()
 
     def id(self) -> Any:
         return UUID(int=self._random.getrandbits(128), version=4)

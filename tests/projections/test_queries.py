@@ -45,7 +45,7 @@ class World:
     """Two tenants with a history each, and what there is of both."""
 
     def __init__(self, url: str, waiter: PositionWaiter) -> None:
-        self.fleet = Fleet(2)
+        self.fleet = Fleet(2, erases=False)  # what is erased is not what its aggregate holds
         self._url = url
         self._waiter = waiter
 

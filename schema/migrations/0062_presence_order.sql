@@ -1,3 +1,0 @@
--- The list of agents by when they were last heard of. Each sign of life then moves an entry of this index, too:
--- docs/benchmarks.md has what that costs.
-CREATE INDEX presence_seen_idx ON fleetlog.presence (last_seen_at, agent_id);
