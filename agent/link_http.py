@@ -147,7 +147,9 @@ class HttpSession:
         self._post = post
         self._replies: list[bytes] = []
         self._turned_down = False
-        """An order was answered with ``busy`` since this was last looked at."""
+        """Orders were not taken, and may be later, since this was last looked at."""
+        self._news = False
+        """Orders were taken, and the server is yet to be told."""
         self._poll: asyncio.Task[str] | None = None
 
     async def open(self) -> None:
@@ -204,6 +206,14 @@ class HttpSession:
                     await asyncio.sleep(pause_s * random.uniform(1.0, 1.5))  # noqa: S311 - spreads load
 
     async def _check_in(self, messages: list[bytes], wait_s: float) -> list[bytes]:
+        answers = await self._check_in_by_any_clock(messages, wait_s)
+        # The long poll may wait for long yet; the server must hear now that the orders are on disk. Not of those that
+        # were turned down: it would send them once more, and so on, before anybody looks at the answer.
+        while self._news and self._poll is not None and asyncio.current_task() is not self._poll:
+            await self._check_in_by_any_clock([], 0.0)
+        return answers
+
+    async def _check_in_by_any_clock(self, messages: list[bytes], wait_s: float) -> list[bytes]:
         try:
             return await self._try_check_in(messages, wait_s)
         except ClockSkewError as error:
@@ -213,7 +223,7 @@ class HttpSession:
             return await self._try_check_in(messages, wait_s)
 
     async def _try_check_in(self, messages: list[bytes], wait_s: float) -> list[bytes]:
-        replies, self._replies = self._replies, []
+        replies, self._replies, self._news = self._replies, [], False
         body = _encode(
             wire.HttpCheckIn(
                 agent_id=self._agent_id,
@@ -229,7 +239,8 @@ class HttpSession:
             raw = await in_thread(functools.partial(self._post, body, signature, wait_s + _SLACK_S))
             answer = _decode_reply(raw)
         except BaseException as error:
-            self._replies = replies + self._replies  # saying an answer twice does no harm
+            # Saying an answer twice does no harm; the poll does so, with the pauses that it makes.
+            self._replies = replies + self._replies
             if isinstance(error, msgspec.MsgspecError):
                 raise LinkError(f"The check-in's answer makes no sense: {error}") from error
             raise
@@ -241,15 +252,16 @@ class HttpSession:
             self._on_nats(*nats)
         for request in answer.requests:
             reply = await self._on_request(request)
-            self._turned_down |= _is_busy(reply)
+            turned_down = _is_turned_down(reply)
+            self._turned_down |= turned_down
+            self._news |= not turned_down
             self._replies.append(reply)
-        if self._replies and self._poll is not None and asyncio.current_task() is not self._poll:
-            # The long poll may wait for long yet; the server must hear now that the orders are on disk.
-            await self._check_in([], 0.0)
         return answer.replies
 
 
-def _is_busy(reply: bytes) -> bool:
-    """Whether the agent has taken none of some orders, and may take them later."""
+def _is_turned_down(reply: bytes) -> bool:
+    """Whether the agent has not taken some orders, and may take them later."""
     said = wire.decode_downlink_reply(reply)
+    if isinstance(said, wire.Refused):
+        return not said.permanent
     return isinstance(said, wire.DeliveryReply) and any(order.status == "busy" for order in said.orders)

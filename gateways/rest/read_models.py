@@ -42,7 +42,7 @@ class RowsModel(Model):
 class RowsQuery(PageQuery):
     table: str = Field(max_length=63, description="Its name.")
     filter: Annotated[
-        list[Annotated[str, Field(max_length=2000)]],
+        list[Annotated[str, Field(max_length=200)]],
         Field(
             default=[],
             max_length=8,

@@ -125,8 +125,14 @@ async def test_http_check_in(gateway: ScriptedGateway, transport: str) -> None:
     assert (result.command_id, gateway.output(result.stdout)) == (order.command_id, b"by http\n")
 
 
-async def test_a_machine_that_takes_nothing_just_now_does_not_ask_without_a_pause(gateway: ScriptedGateway) -> None:
-    """Its orders are there, so a poll has nothing to wait for: all the same it does not go round and round."""
+@pytest.mark.parametrize("unknown_key", [False, True])
+async def test_a_machine_that_takes_nothing_just_now_does_not_ask_without_a_pause(
+    gateway: ScriptedGateway, unknown_key: bool
+) -> None:
+    """Its orders are there, so a poll has nothing to wait for: all the same it does not go round and round.
+
+    Nor does what it says meanwhile: that is answered, and may bring what it misses.
+    """
     key = AgentKey.load_or_create(gateway.state_dir)
     check_ins = CheckIns(key, gateway)
     order = gateway.order(script("echo later"))
@@ -138,14 +144,23 @@ async def test_a_machine_that_takes_nothing_just_now_does_not_ask_without_a_paus
         check_ins.to_send = [gateway.delivery(order)]
         return check_ins.answer("/api/v1/agent/check-in", body, {wire.HTTP_SIGNATURE_HEADER: signature})[1]
 
+    reply: wire.DownlinkReply = wire.DeliveryReply(orders=[said])
+    if unknown_key:
+        reply = wire.Refused(code=wire.UNKNOWN_KEY, permanent=False)
+
     async def turned_down(_: bytes) -> bytes:
-        return wire.encode(wire.DeliveryReply(orders=[said]))
+        return wire.encode(reply)
 
     session = await connect(gateway.identity(), key, ServerClock(), turned_down, lambda *_: None, post)
     await asyncio.sleep(0.9)
-    await session.close()
-    assert check_ins.replies[0].orders == [said]
     assert len(polls) < 5
+    hello = wire.Hello(agent_version="1", sent_at=datetime.now(UTC))
+    answer = await session.request("hello", wire.encode(hello), 5)
+    assert isinstance(wire.decode_uplink_reply(answer), wire.HelloReply)
+    await session.close()
+    assert len(polls) < 7
+    if not unknown_key:
+        assert check_ins.replies[0].orders == [said]
 
 
 @pytest.mark.parametrize("days", [-400, 400])

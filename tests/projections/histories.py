@@ -411,11 +411,14 @@ class Fleet:
         agents = [one for one in self.agents if one.state is AgentState.RETIRED and not one.erased]
         users = [one for one in self.users if one.disabled and not one.erased]
         if agents and self._apart.random() < 0.5:
-            agent = self._apart.choice(agents)
-            filled = self.filled.get(values_stream(agent.stream_id))
-            emptied = [filled.empty(Holder.AGENT, agent.stream_id)] if filled is not None else []
-            return [*emptied, agent.erase("asked for")]
+            return self.erase_agent(self._apart.choice(agents))
         return [self._apart.choice(users).erase("")] if users else []
+
+    def erase_agent(self, agent: Agent) -> list[Change]:
+        """With what was filled in of it, as the handler does."""
+        filled = self.filled.get(values_stream(agent.stream_id))
+        emptied = [filled.empty(Holder.AGENT, agent.stream_id)] if filled is not None else []
+        return [*emptied, agent.erase("asked for")]
 
     # -- commands ------------------------------------------------------------------------------------------------
 

@@ -49,10 +49,10 @@ def test_tables_that_saw_it_and_those_that_never_did_are_the_same(postgres_url: 
         asyncio.run(record(postgres_url, ((changes, fleet.metadata()) for changes in part)))
         for agent in fleet.agents:
             if not agent.erased and dice.random() < 0.1:
-                retired = [] if agent.state == "retired" else [agent.retire("gone")]
-                append(postgres_url, fleet, retired)
+                if agent.state != "retired":
+                    append(postgres_url, fleet, [agent.retire("gone")])
                 fold_all(postgres_url)  # it stands there in the clear
-                append(postgres_url, fleet, [agent.erase("")])
+                append(postgres_url, fleet, fleet.erase_agent(agent))
         if dice.random() < 0.5:
             fold_all(postgres_url, dice.randint(1, 40))
     fold_all(postgres_url)

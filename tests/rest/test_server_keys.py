@@ -1,6 +1,7 @@
 """The server's delivery key takes over from another, for agents that come over HTTP alone."""
 
 import asyncio
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -78,6 +79,7 @@ async def test_an_agent_that_was_away_comes_back_over_http(
                     if page:
                         break
         finally:
+            sys.stdout.write(agent.log.read_text())  # shown if it fails
             agent.clean_up()
         identity = Identity.load(folder)
         assert identity.server_keys == []
