@@ -11,7 +11,7 @@ from command_bus.intents.times import Moment
 from domain.errors import DomainError
 from domain.permissions import Permission
 from gateways.agents.telemetry import read_telemetry
-from gateways.rest.route import Call, Model, Query, Route, found, json_response
+from gateways.rest.route import Call, Model, ReadQuery, Route, found, json_response
 from projections.agents import get_agent
 
 TAG = "Agents"
@@ -28,7 +28,7 @@ class TelemetryPeriodError(DomainError):
     status = 422
 
 
-class TelemetryQuery(Query):
+class TelemetryQuery(ReadQuery):
     """Which samples."""
 
     since: Moment | None = Field(default=None, description="By default a day before `until`.")
@@ -80,6 +80,8 @@ ROUTES: tuple[Route, ...] = (
         handler=telemetry,
         query=TelemetryQuery,
         response=TelemetryModel,
+        reads=("agents",),
+        past=False,
         errors=(TelemetryPeriodError,),
     ),
 )

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import httpx2
 import msgspec
+import structlog
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -65,6 +66,7 @@ from projections.runner import Projector
 from projections.wait import PositionWaiter
 from schema.wire import Accepted, EnrollRequest, ResultReport, StartedReport, StreamReport
 
+_log = structlog.get_logger(__name__)
 KEYS = GivenKeys([MasterKey(bytes(range(32)))])
 QUICK = Cost(memory_kib=64, iterations=1)
 """What a hash costs in tests: what it keeps from guessers is not tested, that it is made is."""
@@ -177,6 +179,8 @@ class Api(msgspec.Struct):
     """As this API asks it."""
     guesses: Any = None
     logout_guesses: Any = None
+    written: int = 0
+    """Whoever reads here sees what anybody wrote here before, as one does who waits for one's own writes."""
 
     def client(self, key: str | None = None, *, check: bool = True, **headers: str) -> httpx2.AsyncClient:
         """A client with a key; the administrator's by default, none if it is empty."""
@@ -184,13 +188,29 @@ class Api(msgspec.Struct):
         client = httpx2.AsyncClient(
             base_url=self.url + API,
             headers=({"Authorization": f"Bearer {key}"} if key else {}) | headers,
-            event_hooks={"response": [hold_against_document] if check else []},
+            event_hooks={
+                "request": [self._see_own_writes],
+                "response": [self._remember, *([hold_against_document] if check else [])],
+            },
             timeout=20,
             trust_env=False,
             verify=False,
         )
         self.clients.append(client)
         return client
+
+    async def _see_own_writes(self, request: httpx2.Request) -> None:
+        told = request.headers.get("Fleetlog-Wait-Position", "1")  # who says 0 waits for nothing
+        if request.method == "GET" and self.written and told.isdecimal() and int(told) and told.isascii():
+            request.headers["Fleetlog-Wait-Position"] = str(max(int(told), self.written))
+
+    async def _remember(self, response: httpx2.Response) -> None:
+        if response.is_error:
+            _log.info(
+                "refused", method=response.request.method, url=str(response.url), said=(await response.aread())[:500]
+            )
+        elif response.request.method != "GET":
+            self.written = max(self.written, int(response.headers.get("Fleetlog-Position", 0)))
 
     async def key(self, role: Role = Role.ADMIN, client_ids: list[UUID] | None = None) -> str:
         return await self.key_that_may(role=role, client_ids=client_ids)

@@ -1,5 +1,7 @@
 """What the API says of itself."""
 
+import inspect
+
 import httpx2
 from openapi_pydantic import OpenAPI
 
@@ -54,3 +56,13 @@ async def test_metrics_count_by_route_and_not_by_address(api: Api) -> None:
     assert 'route="/api/v1/agents/{agent_id}",status="404"' in text
     assert 'route="unmatched",status="404"' in text
     assert "01890a5d" not in text
+
+
+def test_what_reads_a_projection_can_be_asked_to_wait_for_it() -> None:
+    """A route that opens a connection to the read models says which ones: else nobody sees their own write by it."""
+    silent = [
+        f"{route.method} {route.path}"
+        for route in ROUTES
+        if "call.connection()" in inspect.getsource(route.handler) and not (route.reads or route.of_log)
+    ]
+    assert silent == []

@@ -165,8 +165,8 @@ def test_what_does_not_say_when(text: str) -> None:
 def test_every_list_and_single_thing_can_be_asked_of_the_past() -> None:
     """Whatever projections answer.
 
-    But for who one is and what one likes, names, why something came about, how far forwarding is, and what follows the
-    present.
+    But for who one is and what one likes, names, why something came about, how far forwarding is, how busy a machine
+    was, and what follows the present.
     """
     answered = [route for route in ROUTES if route.method == "GET" and route.reads]
     cannot = {route.path for route in answered if not route.of_past and route.media_type != EVENT_STREAM}
@@ -175,6 +175,7 @@ def test_every_list_and_single_thing_can_be_asked_of_the_past() -> None:
         "/favourites",
         "/names",
         "/commands/{command_id}/causes",
+        "/agents/{agent_id}/telemetry",
         "/destinations",
         "/destinations/{destination_id}",
     }

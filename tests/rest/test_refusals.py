@@ -230,7 +230,7 @@ async def test_positions_that_cannot_be_are_refused(api: Api) -> None:
 
 async def test_what_was_just_made_is_not_called_unknown(api: Api, postgres_url: str) -> None:
     """While the read model has not come to it, it is waited for; what nobody ever made is not."""
-    http = api.client()
+    http = api.client(**{"Fleetlog-Wait-Position": "0"})
     async with await psycopg.AsyncConnection.connect(app_conninfo(postgres_url)) as connection:
         await connection.execute(
             "SELECT * FROM tracking WHERE projection = 'clients' FOR UPDATE"
@@ -245,7 +245,7 @@ async def test_what_was_just_made_is_not_called_unknown(api: Api, postgres_url: 
 async def test_a_read_model_that_stays_behind_is_said_so(postgres_url: str) -> None:
     """A read that waited in vain tells a slow read model from a thing that is not there."""
     async with composed(postgres_url, wait_position_s=0.2) as api:
-        http = api.client(await api.key())
+        http = api.client(await api.key(), **{"Fleetlog-Wait-Position": "0"})
         async with await psycopg.AsyncConnection.connect(app_conninfo(postgres_url)) as connection:
             await connection.execute("SELECT * FROM tracking WHERE projection = 'clients' FOR UPDATE")
             made = (await http.post("/clients", json={"name": "Initech"})).json()
