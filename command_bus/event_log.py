@@ -164,10 +164,15 @@ class EventLog(Protocol):
             ConflictError: as above; chunks before the conflicting one stay recorded.
         """
 
-    async def read_streams(self, stream_ids: Sequence[UUID], *, tolerant: bool = False) -> dict[UUID, list[Recorded]]:
+    async def read_streams(
+        self, stream_ids: Sequence[UUID], *, tolerant: bool = False, closed: bool = False
+    ) -> dict[UUID, list[Recorded]]:
         """All events of some streams, oldest first; a stream without events is absent.
 
-        ``tolerant`` is as for `read`: for those who read several at once, and let none suffer for another.
+        Args:
+            stream_ids: which.
+            tolerant: as for `read`: for those who read several at once, and let none suffer for another.
+            closed: leave what is personal as the log holds it: for those who look at nothing of it, which is faster.
         """
 
     async def read_heads(self, stream_ids: Sequence[UUID], *, tolerant: bool = False) -> dict[UUID, Recorded]:

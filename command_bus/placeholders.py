@@ -40,6 +40,8 @@ KNOWN = frozenset(
         "client.name",
     }
 )
+PERSONAL = frozenset({"agent.name", "agent.hostname"})
+"""Those that stand for what the log keeps sealed."""
 FIELD = "field."
 READ_AT_ONCE = 2_000
 

@@ -172,13 +172,16 @@ class PostgresEventLog:
             if call.outcome is not None:
                 last = call.outcome[-1]
 
-    async def read_streams(self, stream_ids: Sequence[UUID], *, tolerant: bool = False) -> dict[UUID, list[Recorded]]:
+    async def read_streams(
+        self, stream_ids: Sequence[UUID], *, tolerant: bool = False, closed: bool = False
+    ) -> dict[UUID, list[Recorded]]:
         """See `EventLog.read_streams`."""
         if not stream_ids:
             return {}
         read = decode_or_keep if tolerant else decode
         found: dict[UUID, list[Recorded]] = {}
-        for row in await self._personal.opened(await self._rows_of_streams(stream_ids)):
+        rows = await self._rows_of_streams(stream_ids)
+        for row in rows if closed else await self._personal.opened(rows):
             found.setdefault(row[1], []).append(to_recorded(cast("RecordedRow", row), read))
         return found
 

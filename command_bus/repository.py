@@ -30,9 +30,9 @@ async def load(log: EventLog, kind: type[A], stream_id: UUID) -> A:
     return (await load_many(log, kind, [stream_id]))[stream_id]
 
 
-async def load_many(log: EventLog, kind: type[A], stream_ids: Sequence[UUID]) -> dict[UUID, A]:
-    """Replay several streams by one read."""
-    streams = await log.read_streams(stream_ids)
+async def load_many(log: EventLog, kind: type[A], stream_ids: Sequence[UUID], *, closed: bool = False) -> dict[UUID, A]:
+    """Replay several streams by one read; ``closed`` is as for `EventLog.read_streams`."""
+    streams = await log.read_streams(stream_ids, closed=closed)
     return {
         stream_id: kind.load(stream_id, (recorded.event for recorded in streams.get(stream_id, ())))
         for stream_id in stream_ids

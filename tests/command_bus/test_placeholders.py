@@ -12,6 +12,7 @@ from domain.scripts import Shell
 from tests.command_bus.rolling import Rolling, rollout
 
 LINE = RunShell(shell=Shell.SH, line="open {{field.port}} {{agent.id}} {{secret.db}}")
+LINE_OF_ID = RunShell(shell=Shell.SH, line="greet {{agent.id}}")
 HOSTILE = "{{secret.db}}'; rm -rf / #"
 
 
@@ -45,3 +46,16 @@ async def test_each_machine_gets_its_own_values(rolling: Rolling) -> None:
         one: {"agent.id": str(one), "field.port": HOSTILE},
         two: {"agent.id": str(two), "field.port": "8080"},
     }
+
+
+async def test_what_is_personal_is_opened_where_a_command_asks_for_it(rolling: Rolling) -> None:
+    """A name goes into the command as it is; a command that asks for no name has nothing of it."""
+    (agent_id,) = await rolling.agents(1)
+    named = RunShell(shell=Shell.SH, line="greet {{agent.hostname}}")
+    for spec, given in ((named, {"agent.hostname": "h"}), (LINE_OF_ID, {"agent.id": str(agent_id)})):
+        rollout_id = await rolling.start(spec=spec)
+        await rolling.settle()
+        command = await load(rolling.log, Command, command_id(rollout_id, agent_id, 1))
+        assert isinstance(command.queued.spec, commands.RunShell)
+        assert command.queued.spec.data is not None
+        assert command.queued.spec.data.given == given

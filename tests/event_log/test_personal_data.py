@@ -66,6 +66,9 @@ async def test_it_is_sealed_whichever_way_it_comes(log: PostgresEventLog, postgr
     assert [read.event for read in await log.read()] == [change.event for change in changes]
     assert [read.event for read in (await log.read_streams([one]))[one]] == [changes[0].event, changes[2].event]
     assert (await log.read_heads([one]))[one].event == changes[2].event
+    closed = [read.event for read in (await log.read_streams([one], closed=True))[one]]
+    assert [type(event) for event in closed] == [AgentConnected, AgentConnected]
+    assert "10.9.8" not in str(closed)
     rows = await log.read_rows()
     assert [bytes(row[4]).decode() for row in rows] == stored(postgres_url)
     assert b"10.9.8.7" in (await log.open_rows(rows))[0][4]
