@@ -1,12 +1,16 @@
 """What waits for a second person."""
 
+import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.browser.harness import Tab
 from tests.rest.harness import Api, Fleet, made
-from tests.rest.test_approvals import TO_ALL, asked
+from tests.rest.test_approvals import TO_ALL, ask
 
-__all__ = ["asked"]
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def asked(api: Api, fleet: Fleet) -> tuple[object, str]:
+    return await ask(api, fleet)
 
 
 async def state(fleet: Fleet, approval_id: str) -> str:

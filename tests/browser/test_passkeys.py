@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from gateways.rest.cookies import CSRF_HEADER
@@ -32,7 +32,7 @@ PROVE = """async ([csrf]) => {
 }""".replace("HEADER", CSRF_HEADER)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def named(browser: Browser, api: Api) -> AsyncIterator[Tab]:
     """A tab at a name, since no passkey is bound to an IP address."""
     api.url = f"http://localhost:{urlsplit(api.url).port}"

@@ -1,16 +1,25 @@
 """Logging in through a provider in a real browser: there, back, and on to where one was."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pyotp
+import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.browser.harness import ADMINISTRATOR, Tab
+from tests.rest.harness import Api
 from tests.rest.people import Person
 from tests.rest.provider import RunningProvider
-from tests.rest.sso import api, linked, plain_user, provider, running, terms
+from tests.rest.sso import linked, plain_user, provider, running, with_provider
 
-__all__ = ["api", "provider", "running", "terms"]
+__all__ = ["provider", "running"]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(postgres_url: str, provider: RunningProvider) -> AsyncIterator[Api]:
+    async with with_provider(postgres_url, provider, {}) as api:
+        yield api
 
 
 async def test_there_and_back(tab: Tab, provider: RunningProvider) -> None:

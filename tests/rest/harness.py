@@ -147,6 +147,11 @@ async def hold_against_document(response: httpx2.Response) -> None:
             assert re.fullmatch(r'"\d+"', response.headers["etag"])
 
 
+async def _say_refusals(response: httpx2.Response) -> None:
+    if response.is_error:
+        _log.info("refused", method=response.request.method, url=str(response.url), said=(await response.aread())[:500])
+
+
 _documented: dict[str, set[str]] = {}
 
 
@@ -179,18 +184,19 @@ class Api(msgspec.Struct):
     """As this API asks it."""
     guesses: Any = None
     logout_guesses: Any = None
-    written: int = 0
-    """Whoever reads here sees what anybody wrote here before, as one does who waits for one's own writes."""
 
     def client(self, key: str | None = None, *, check: bool = True, **headers: str) -> httpx2.AsyncClient:
-        """A client with a key; the administrator's by default, none if it is empty."""
+        """A client with a key; the administrator's by default, none if it is empty.
+
+        What it reads is as of the log's head, whoever wrote that: else each test would race with the read models.
+        """
         key = self.admin_key if key is None else key
         client = httpx2.AsyncClient(
             base_url=self.url + API,
             headers=({"Authorization": f"Bearer {key}"} if key else {}) | headers,
             event_hooks={
-                "request": [self._see_own_writes],
-                "response": [self._remember, *([hold_against_document] if check else [])],
+                "request": [self._see_what_is_recorded],
+                "response": [_say_refusals, *([hold_against_document] if check else [])],
             },
             timeout=20,
             trust_env=False,
@@ -199,18 +205,10 @@ class Api(msgspec.Struct):
         self.clients.append(client)
         return client
 
-    async def _see_own_writes(self, request: httpx2.Request) -> None:
+    async def _see_what_is_recorded(self, request: httpx2.Request) -> None:
         told = request.headers.get("Fleetlog-Wait-Position", "1")  # who says 0 waits for nothing
-        if request.method == "GET" and self.written and told.isdecimal() and int(told) and told.isascii():
-            request.headers["Fleetlog-Wait-Position"] = str(max(int(told), self.written))
-
-    async def _remember(self, response: httpx2.Response) -> None:
-        if response.is_error:
-            _log.info(
-                "refused", method=response.request.method, url=str(response.url), said=(await response.aread())[:500]
-            )
-        elif response.request.method != "GET":
-            self.written = max(self.written, int(response.headers.get("Fleetlog-Position", 0)))
+        if request.method == "GET" and told.isascii() and told.isdecimal() and int(told):
+            request.headers["Fleetlog-Wait-Position"] = str(max(int(told), await self.log.head()))
 
     async def key(self, role: Role = Role.ADMIN, client_ids: list[UUID] | None = None) -> str:
         return await self.key_that_may(role=role, client_ids=client_ids)

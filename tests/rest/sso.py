@@ -1,6 +1,7 @@
 """People who log in through a provider that runs, and what a browser or terminal of theirs holds."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx2
@@ -35,10 +36,14 @@ def terms() -> dict[str, Any]:
 
 @pytest.fixture
 async def api(postgres_url: str, provider: RunningProvider, terms: dict[str, Any]) -> AsyncIterator[Api]:
-    """An API whose people may log in through it."""
-    said = {"issuer": provider.issuer, "client_id": CLIENT, "client_secret": SECRET} | terms
-    async with administered(postgres_url, sso=SsoTerms(**said)) as api:
+    async with with_provider(postgres_url, provider, terms) as api:
         yield api
+
+
+def with_provider(url: str, provider: RunningProvider, terms: dict[str, Any]) -> AbstractAsyncContextManager[Api]:
+    """An API whose people may log in through a provider."""
+    said = {"issuer": provider.issuer, "client_id": CLIENT, "client_secret": SECRET} | terms
+    return administered(url, sso=SsoTerms(**said))
 
 
 class Terminal(msgspec.Struct):

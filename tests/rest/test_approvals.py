@@ -33,6 +33,10 @@ async def person(api: Api, name: str, role: str, kind: str = "person") -> httpx2
 
 @pytest.fixture
 async def asked(api: Api, fleet: Fleet) -> tuple[httpx2.AsyncClient, str]:
+    return await ask(api, fleet)
+
+
+async def ask(api: Api, fleet: Fleet) -> tuple[httpx2.AsyncClient, str]:
     """Ada, who needs another person for more than one agent, and her request to two."""
     await fleet.agent("a")
     await fleet.agent("b")
