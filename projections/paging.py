@@ -5,12 +5,14 @@ transaction that writes the rows. A second projector, or one that lost its conne
 became of it, finds the rows advanced or not advanced, and goes on from there.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from domain.catalog import topic_of
 from domain.event import Recorded
 from projections import tracking
 from projections.garbage import no_collection
@@ -19,6 +21,8 @@ from projections.reading import Bad, Page, ReadAhead, decode_page
 from projections.small_pages import Stand, fold_small
 from schema.reading import END, read_page
 
+HEAVY_ROWS = 5_000
+"""A projection that a page's lists alone give so many rows is left behind by the others: see aside.py."""
 # What passes by itself: lost connections, shutdowns, deadlocks, lock timeouts, full disks. Never the event's fault.
 PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
 
@@ -41,6 +45,8 @@ class Folded(msgspec.Struct, frozen=True):
     full: bool
     """There may be more."""
     stops: tuple[Stop, ...] = ()
+    left: tuple[Projection, ...] = ()
+    """Those that were left behind, since the page is much for them; they may be folded by themselves."""
     stand: Stand | None = None
     """Where all that are going stand, if that is one place: the next page may then be a small one."""
 
@@ -109,7 +115,24 @@ def _fold_page(
         full = len(page.positions) == page_size
         if ahead is not None and full and upto == END:
             ahead.begin(page.positions[-1], page_size)
-        return _write(cursor, fold(cursor, here, page), here, page, full=full or upto != END)
+        heavy = _heavy(here, page)
+        if len(heavy) == len(here):  # nobody waits for the others
+            heavy = ()
+        light = [projection for projection in here if projection not in heavy]
+        folded = _write(cursor, fold(cursor, light, page), light, page, full=full or upto != END)
+        return msgspec.structs.replace(folded, left=heavy, full=True, stand=None) if heavy else folded
+
+
+def _heavy(here: Sequence[Projection], page: Page) -> tuple[Projection, ...]:
+    """Those to whom the page gives long lists."""
+    lists = {topic_of(kind) for projection in here for kind in projection.lists}
+    listed: Counter[str] = Counter()
+    for item in page.items:
+        if item.topic in lists and not isinstance(item, Bad):
+            listed[item.topic] += len(item.event.entries)  # type: ignore[attr-defined]  # by `Projection.lists`
+    if not listed:
+        return ()
+    return tuple(one for one in here if sum(listed[topic_of(kind)] for kind in one.lists) >= HEAVY_ROWS)
 
 
 def _page(

@@ -333,6 +333,8 @@ class Projection(abc.ABC):
     """Goes up when the fold gives other rows from the same events; the tables are then rebuilt at the next start."""
     folds: ClassVar[tuple[type[Event], ...]]
     """The event types that it folds."""
+    lists: ClassVar[tuple[type[Event], ...]] = ()
+    """Those of them that make a row of each of their ``entries``."""
     ends: ClassVar[frozenset[type[Event]]] = frozenset()
     """Events after which their stream has no row, so that a rebuild needs none of that stream's events."""
     inline: ClassVar[bool] = False

@@ -3,7 +3,8 @@
 For the command bus: it sees all tenants, or says whom it sees.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -55,7 +56,7 @@ class RolloutReader:
             rows = (
                 [] if unknown else await read_all(connection, "candidates", _wanted(target, timezone=timezone) | within)
             )
-        return [_candidate(row) for row in rows], unknown, position
+        return await asyncio.to_thread(_candidates, rows), unknown, position
 
     async def joined(
         self, target: Target, joins: Joins, *, after: int, until: datetime | None, limit: int, timezone: bool = False
@@ -82,7 +83,7 @@ class RolloutReader:
                 | arguments
             )
             rows = await read_all(connection, "joined", found)
-        candidates = [_candidate(row) for row in rows]
+        candidates = _candidates(rows)
         if len(rows) == limit:
             return Joined(candidates, rows[-1][-1], False)
         return Joined(candidates, max(after, min(upto, last)), upto >= last)
@@ -166,14 +167,17 @@ def _wanted(target: Target, *, timezone: bool) -> dict[str, Any]:
     }
 
 
-def _candidate(row: tuple[Any, ...]) -> Candidate:
-    return Candidate(
-        agent_id=AgentId(row[0]),
-        client_id=ClientId(row[1]),
-        site_id=SiteId(row[2]),
-        platform=Platform(row[3]),
-        state=AgentState(row[4]),
-        online=row[5],
-        excluded=row[6],
-        facts=row[7] or {},
-    )
+def _candidates(rows: Sequence[tuple[Any, ...]]) -> list[Candidate]:
+    return [
+        Candidate(
+            agent_id=AgentId(row[0]),
+            client_id=ClientId(row[1]),
+            site_id=SiteId(row[2]),
+            platform=Platform(row[3]),
+            state=AgentState(row[4]),
+            online=row[5],
+            excluded=row[6],
+            facts=row[7] or {},
+        )
+        for row in rows
+    ]

@@ -6,6 +6,7 @@ reads no row. The list is folded before the rollout itself appears (its events c
 rollout that is half there.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, LiteralString, Self
@@ -64,6 +65,7 @@ STATES: tuple[str, ...] = (WAITING, *(state.value for state in CommandState), SK
 FINAL = frozenset({SKIPPED, *(state.value for state in OUTCOMES)})
 """Those of them that never change."""
 MAX_OUTCOMES = 200
+READ_AT_ONCE = 2_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -181,6 +183,7 @@ class Rollouts(Projection):
         RolloutRetried,
         *_COMMAND_EVENTS,
     )
+    lists: ClassVar[tuple[type[Event], ...]] = (RolloutTargeted, RolloutGrown, RolloutRetried)
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
         event, stream_id = recorded.event, recorded.originator_id
@@ -398,10 +401,14 @@ async def get_rollout(connection: Connection, rollout_id: UUID, *, client_ids: T
 
 
 async def read_all(connection: Connection, name: str, arguments: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The rows of a named statement of ``rollouts.sql``."""
+    """The rows of a named statement of ``rollouts.sql``; however many they are, the loop has others to serve."""
+    rows: list[tuple[Any, ...]] = []
     async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(_SQL[name], arguments)
-        return await cursor.fetchall()
+        while some := await cursor.fetchmany(READ_AT_ONCE):
+            rows += some
+            await asyncio.sleep(0)
+    return rows
 
 
 async def count_states(connection: Connection, rollout_id: UUID) -> dict[int, dict[str, int]]:

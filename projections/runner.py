@@ -13,18 +13,21 @@ import psycopg
 import structlog
 
 from projections import tracking
+from projections.aside import Aside
 from projections.catalog import FOLLOWING
 from projections.errors import ProjectionError
 from projections.paging import PASSING, Folded, fold_page
 from projections.projection import Projection
 from projections.reading import ReadAhead
 from projections.rebuild import rebuild_with
+from projections.settings import prepare
 
 _log = structlog.get_logger(__name__)
 
 PAGE = 20_000
 """Most commands are whole within so many events, and are then written once instead of four times."""
 POLL_S = 0.5
+LOOK_ASIDE_S = 0.05
 MANY = 200
 """Events in a page that came while the last one was folded: more are on their way."""
 LONGEST_GATHER_S = 0.5
@@ -128,30 +131,33 @@ class Projector:
         if self._stopping.is_set():
             return
         connection.execute("LISTEN fleetlog_events")
-        # A plan that was made while a table was empty would read all of it from then on.
-        connection.execute("SET enable_seqscan = off")
-        connection.execute("SET plan_cache_mode = force_generic_plan")
-        # What a crash of the server takes away of the rows, it takes away of the tracking rows too: it is folded again.
-        connection.execute("SET synchronous_commit = off")
+        prepare(connection)
         self._rebuild_stale(connection)
         self.state = "running"
         _log.info("projector_leads")
         types = frozenset[str]().union(*(projection.types for projection in self._projections))
         ahead = ReadAhead(self._conninfo, types)
-        stand = None
+        aside = Aside(self._conninfo, self._page_size, self._stopping, self._report)
+        here, stand = self._projections, None
         try:
             while not self._stopping.is_set():
+                if aside.given_back():
+                    here, stand = self._projections, None
                 began = time.monotonic()
-                folded = fold_page(connection, self._projections, self._page_size, ahead, stand)
+                folded = fold_page(connection, here, self._page_size, ahead, stand)
                 stand = folded.stand
                 self._report(folded)
+                if folded.left and not aside.projections:
+                    aside.begin(folded.left)
+                    here = tuple(one for one in here if one not in folded.left)
                 if not folded.full:
                     ahead.rest()
                     if folded.events >= MANY:
                         self._gather(time.monotonic() - began)
-                    self._sleep(connection, asleep)
+                    self._sleep(connection, asleep, LOOK_ASIDE_S if aside.projections else self._poll_s)
         finally:
             ahead.close()
+            aside.join()
 
     def _rebuild_stale(self, connection: Connection) -> None:
         """Remake the tables that another version of a fold made."""
@@ -192,7 +198,7 @@ class Projector:
         """
         self._stopping.wait(min(took_s, LONGEST_GATHER_S))
 
-    def _sleep(self, connection: Connection, asleep: socket.socket) -> None:
+    def _sleep(self, connection: Connection, asleep: socket.socket, longest_s: float) -> None:
         """Wait for a hint, for `stop`, or until it is time to look anyway."""
         # A hint that came with the answer to a statement was read off the socket with it: nothing would wake us.
         if _heard(connection):
@@ -200,7 +206,7 @@ class Projector:
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)
             selector.register(asleep, selectors.EVENT_READ)
-            selector.select(self._poll_s)
+            selector.select(longest_s)
         # Take what came, so that the next wait is one; a broken connection says so here.
         _heard(connection)
 

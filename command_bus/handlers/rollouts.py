@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Protocol
@@ -150,17 +150,8 @@ class RolloutHandlers:
         if unknown:
             raise NotFoundError(f"target: there is no client, site or agent {unknown[0]}.")
         unresolved = await self._unresolved(order, candidates)
-        chosen, left_out = [], []
-        for one in candidates:
-            reason = why_not(target, order, one, pinned)
-            if reason is None and one.agent_id in unresolved:
-                reason = LeftOut.UNRESOLVED_PLACEHOLDER
-            if reason is None:
-                chosen.append(one)
-            else:
-                left_out.append((one, reason))
-        # Who plans wants to see first those that are left out without having been meant to.
-        left_out.sort(key=lambda one: one[1] in NOT_MEANT)
+        # As they may be many, the loop has others to serve meanwhile.
+        chosen, left_out = await asyncio.to_thread(_judged, target, order, candidates, pinned, unresolved)
         excluded = dict(sorted(Counter(why for _, why in left_out).items()))
         joins = None
         if intent.joins_within_s is not None:
@@ -253,6 +244,25 @@ def _holds(scope: Scope, rollout: Rollout) -> bool:
 
 def _where(agents: Iterable[Candidate | Entry]) -> Scope:
     return Scope.of(sites={Place(one.site_id, one.client_id) for one in agents})
+
+
+def _judged(
+    target: Target, order: Order, candidates: Sequence[Candidate], pinned: Pinned, unresolved: Collection[UUID]
+) -> tuple[list[Candidate], list[tuple[Candidate, str]]]:
+    """Who is chosen, and who is left out and why."""
+    chosen: list[Candidate] = []
+    left_out: list[tuple[Candidate, str]] = []
+    for one in candidates:
+        reason = why_not(target, order, one, pinned)
+        if reason is None and one.agent_id in unresolved:
+            reason = LeftOut.UNRESOLVED_PLACEHOLDER
+        if reason is None:
+            chosen.append(one)
+        else:
+            left_out.append((one, reason))
+    # Who plans wants to see first those that are left out without having been meant to.
+    left_out.sort(key=lambda one: one[1] in NOT_MEANT)
+    return chosen, left_out
 
 
 def _place(one: Candidate) -> tuple[AgentId, ClientId, SiteId]:
