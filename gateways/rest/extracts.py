@@ -1,11 +1,12 @@
 """A part of the history for an auditor: asked for on record, then streamed, each event with its proof."""
 
+import asyncio
 import base64
 import csv
 import html
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
@@ -27,7 +28,7 @@ from gateways.rest.events import visible_to
 from gateways.rest.route import Call, Query, Route, write
 from projections.timeline import describe
 from schema.archive import Row
-from schema.audit.extracts import CSV_COLUMNS, TEXT_COLUMNS, Begin, End, Event, Signed, Tree, Way, csv_row, event_line
+from schema.audit.extracts import CSV_COLUMNS, TEXT_COLUMNS, Begin, End, Event, Signed, Tree, csv_row, event_line
 
 PAGE = 1000
 TAG = "Audit chain"
@@ -82,6 +83,15 @@ async def _selection(call: Call, asked: HistoryExtracted) -> Selection:
     )
 
 
+class Told(NamedTuple):
+    """An event on its way out."""
+
+    row: Row
+    opened: Row
+    """As it is told in words."""
+    provable: bool
+
+
 class Extraction:
     """One extract on its way out; in memory are a page of events and a checkpoint's tree, whatever its size.
 
@@ -108,11 +118,8 @@ class Extraction:
         after, upto = 0, self._recorded.position - 1
         while True:
             rows = await self._call.parts.log.read_rows(selection, after=after, upto=upto, limit=PAGE)
-            piece = b""
-            for told in await self._told(rows):
-                piece += await self._row(form, *told)
-            if piece:
-                yield piece
+            if rows:
+                yield await self._page(await self._told(rows))
             if len(rows) < PAGE:
                 break
             after = rows[-1][0]
@@ -121,35 +128,56 @@ class Extraction:
                 raise ForbiddenError
         yield form.end(self._events, self._proven)
 
-    async def _told(self, rows: Sequence[Row]) -> list[tuple[Row, Row, bool]]:
-        """Each row as it is stored, as it is told in words, and whether it may be proved.
+    async def _told(self, rows: Sequence[Row]) -> list[Told]:
+        """Each row as it is stored, as it is told in words where the form does so, and whether it may be proved.
 
         What is sealed goes out as it is stored, with its proof: without the key it says nothing. What was erased and
         stands there in the clear, from before there was sealing, is withheld, and then no proof can be had.
         """
         log = self._call.parts.log
-        opened, hidden = await log.open_rows(rows), await log.withheld(rows)
+        hidden = await log.withheld(rows)
+        opened = await log.open_rows(rows) if self._form.tells or hidden else rows
         pairs = enumerate(zip(rows, opened, strict=True))
-        return [(shown if index in hidden else row, shown, index not in hidden) for index, (row, shown) in pairs]
+        return [Told(shown if index in hidden else row, shown, index not in hidden) for index, (row, shown) in pairs]
 
-    async def _row(self, form: "Form", row: Row, opened: Row, provable: bool) -> bytes:
-        before = self._tree
-        way = await self._way(row[0]) if provable else None
-        self._events += 1
-        self._proven += way is not None
-        told = form.checkpoint(self._tree) if self._tree is not None and self._tree is not before else b""
-        return told + form.event(event_line(row, way), sentence(opened))
+    async def _page(self, told: Sequence[Told]) -> bytes:
+        """A page as it is written; by a thread, so that others are answered meanwhile."""
+        pieces = []
+        while told:
+            if self._beyond(told[0]):
+                pieces.append(await self._next_tree(told[0].row[0]))
+            until = next((at for at, one in enumerate(told) if self._beyond(one)), len(told))
+            pieces += await asyncio.to_thread(self._written, told[:until])
+            told = told[until:]
+        return b"".join(pieces)
 
-    async def _way(self, position: int) -> Way | None:
-        if self._unsigned_from is not None and position >= self._unsigned_from:
-            return None
-        if self._tree is None or position > self._tree.last_position:
-            tree = await ask(self._call.connection_now, tree_over(position))
-            if tree is None:
-                self._unsigned_from = position
-                return None
-            self._tree = tree
-        return self._tree.way(position)
+    def _beyond(self, told: Told) -> bool:
+        """Whether its proof is in a tree that comes after the one at hand."""
+        if not told.provable or self._unsigned(told):
+            return False
+        return self._tree is None or told.row[0] > self._tree.last_position
+
+    def _unsigned(self, told: Told) -> bool:
+        return self._unsigned_from is not None and told.row[0] >= self._unsigned_from
+
+    async def _next_tree(self, position: int) -> bytes:
+        """Take the tree over a position to hand, if there is one; what is written of it."""
+        tree = await ask(self._call.connection_now, tree_over(position))
+        if tree is None:
+            self._unsigned_from = position
+            return b""
+        self._tree = tree
+        return self._form.checkpoint(tree)
+
+    def _written(self, told: Sequence[Told]) -> list[bytes]:
+        """Events that are under the tree at hand, or under none."""
+        form, tree, pieces = self._form, self._tree, []
+        for one in told:
+            way = tree.way(one.row[0]) if tree is not None and one.provable and not self._unsigned(one) else None
+            self._events += 1
+            self._proven += way is not None
+            pieces.append(form.event(event_line(one.row, way), sentence(one.opened) if form.tells else ""))
+        return pieces
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -159,6 +187,8 @@ class Form(msgspec.Struct, frozen=True):
     checkpoint: Callable[[Tree], bytes]
     event: Callable[[Event, str], bytes]
     end: Callable[[int, int], bytes]
+    tells: bool
+    """Each event in words too."""
 
 
 def sentence(row: Row) -> str:
@@ -238,14 +268,16 @@ FORMS = {
         lambda tree: _line(Signed(tree.checkpoint)),
         lambda line, _text: _line(line),
         lambda events, proven: _line(End(events, proven)),
+        tells=False,
     ),
     ExtractFormat.CSV: Form(
         lambda _asked, _recorded: _csv([*CSV_COLUMNS, *TEXT_COLUMNS]),
         lambda _tree: b"",
         _csv_event,
         lambda _events, _proven: b"",
+        tells=True,
     ),
-    ExtractFormat.HTML: Form(_begin_page, lambda _tree: b"", _page_event, _end_page),
+    ExtractFormat.HTML: Form(_begin_page, lambda _tree: b"", _page_event, _end_page, tells=True),
 }
 
 ROUTES: tuple[Route, ...] = (

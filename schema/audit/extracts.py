@@ -20,8 +20,8 @@ import msgspec
 from schema.archive import Row
 from schema.audit import merkle
 from schema.audit.canonical import Canonical, of_row
-from schema.audit.checkpoints import AuditError, Checkpoint
-from schema.audit.proofs import BadProofError, Proof, check_proof
+from schema.audit.checkpoints import AuditError, Checkpoint, Statement
+from schema.audit.proofs import BadProofError, Proof, check_under, trusted
 
 FORMAT = 1
 CSV_COLUMNS = (
@@ -165,8 +165,8 @@ class _Reading:
     def __init__(self, file: Path, keys: Collection[str]) -> None:
         self._file = file
         self._keys = keys
-        self._checkpoint: Checkpoint | None = None
-        self._number = self._signed = self._events = self._proven = self._last = 0
+        self._under: tuple[Checkpoint, Statement] | None = None
+        self._signed = self._events = self._proven = self._last = 0
         self._signers: set[str] = set()
         self._end: End | None = None
 
@@ -178,10 +178,10 @@ class _Reading:
                 if form != FORMAT:
                     raise BadExtractError(f"{self._file} is of format {form}; this reads {FORMAT}.")
             case Signed(checkpoint=checkpoint):
-                statement = checkpoint.verify()
-                self._signers.add(statement.key)
-                # The next events are under this one alone.
-                self._checkpoint, self._number, self._signed = checkpoint, statement.number, self._signed + 1
+                # Its signature is verified once, for all events until the next one: they are under this one alone.
+                self._under = checkpoint, trusted(checkpoint, self._keys)
+                self._signers.add(self._under[1].key)
+                self._signed += 1
             case Event():
                 self._take_event(number, line)
             case End():
@@ -194,7 +194,7 @@ class _Reading:
         self._last, self._events = position, self._events + 1
         if line.proof is None:
             return
-        if self._checkpoint is None or line.proof.checkpoint != self._number:
+        if self._under is None or line.proof.checkpoint != self._under[1].number:
             raise BadExtractError(f"{self._file}, line {number}: its checkpoint does not stand before it.")
         proof = Proof(
             event=line.event,
@@ -203,10 +203,10 @@ class _Reading:
             index=line.proof.index,
             size=line.proof.size,
             path=line.proof.path,
-            checkpoint=self._checkpoint,
+            checkpoint=self._under[0],
         )
         try:
-            check_proof(proof, self._keys)
+            check_under(proof, self._under[1])
         except BadProofError as error:
             raise BadProofError(f"{self._file}, position {position}: {error}") from error
         self._proven += 1

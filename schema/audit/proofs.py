@@ -101,9 +101,38 @@ def check_proof(proof: Proof, keys: Collection[str] = ()) -> Statement:
         BadProofError: it does not hold; the text says where it breaks.
         BadCheckpointError: a signature of its checkpoint is not its signer's.
     """
-    statement = proof.checkpoint.verify()
-    if keys and not {one.key for one in proof.checkpoint.signatures} & set(keys):
+    statement = trusted(proof.checkpoint, keys)
+    check_under(proof, statement)
+    return statement
+
+
+def trusted(checkpoint: Checkpoint, keys: Collection[str] = ()) -> Statement:
+    """What a checkpoint says, once it is shown that its signers signed it.
+
+    Args:
+        checkpoint: with its signatures.
+        keys: public keys that are trusted, as for `check_proof`.
+
+    Raises:
+        BadProofError: none of the keys has signed it.
+        BadCheckpointError: a signature is not its signer's.
+    """
+    statement = checkpoint.verify()
+    if keys and not {one.key for one in checkpoint.signatures} & set(keys):
         raise BadProofError("None of the keys that you trust has signed the checkpoint.")
+    return statement
+
+
+def check_under(proof: Proof, statement: Statement) -> None:
+    """Show that an event is under a checkpoint that is verified already: of a file, once for all of its events.
+
+    Args:
+        proof: whose own checkpoint is not looked at.
+        statement: what the checkpoint says.
+
+    Raises:
+        BadProofError: it does not hold; the text says where it breaks.
+    """
     try:
         body = base64.b64decode(proof.body_base64, validate=True) if proof.body_base64 is not None else None
         path = [bytes.fromhex(node) for node in proof.path]
@@ -123,4 +152,3 @@ def check_proof(proof: Proof, keys: Collection[str] = ()) -> Statement:
         raise BadProofError(f"Its path leads nowhere: {error}.") from error
     if root.hex() != statement.root:
         raise BadProofError("Its path does not lead to the root that was signed: the event is not the one recorded.")
-    return statement

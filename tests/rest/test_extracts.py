@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from command_bus.event_log import Selection
 from gateways.cli.program import make_app
 from gateways.rest import extracts
-from schema.audit.checkpoints import AuditError
+from schema.audit.checkpoints import AuditError, BadCheckpointError
 from schema.audit.extracts import verify_csv, verify_extract
 from tests.audit.chaining import signed
 from tests.rest.harness import Api, Fleet, made
@@ -57,6 +57,40 @@ async def test_each_event_is_proven_and_the_file_holds_by_itself(api: Api, busy:
     assert found.keys
     with pytest.raises(AuditError, match="trust"):
         await asyncio.to_thread(verify_extract, file, ["00" * 32])
+
+
+@pytest.mark.parametrize("page", [1, 3, 1000])
+async def test_each_checkpoint_stands_once_before_its_events(
+    api: Api, fleet: Fleet, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    """However the pages and the checkpoints fall, each event is proven under its own, and only by who is trusted."""
+    monkeypatch.setattr(extracts, "PAGE", page)
+    agent = await fleet.agent()
+    for _ in range(4):
+        await fleet.command(agent)
+        await fleet.command(agent)
+        await asyncio.to_thread(signed, postgres_url)
+    await fleet.command(agent)
+    _, content = await extract(api.client(), agent_id=agent)
+    lines = [json.loads(line) for line in content.splitlines()]
+    shown = [line["checkpoint"]["statement"] for line in lines if line["kind"] == "checkpoint"]
+    assert len(shown) == len(set(shown)) == 4
+    assert [line["proof"] is not None for line in lines if line["kind"] == "event"][-1] is False
+    file = tmp_path / "part.ndjson"
+    file.write_bytes(content)
+    found = await asyncio.to_thread(verify_extract, file)
+    assert (found.checkpoints, found.events - found.proven) == (4, 1)
+    assert await asyncio.to_thread(verify_extract, file, found.keys) == found
+
+
+async def test_a_signature_that_is_not_its_signers_does_not_pass(api: Api, busy: str, tmp_path: Path) -> None:
+    """Each checkpoint's signature is verified, once, before any event that is under it."""
+    _, content = await extract(api.client(), agent_id=busy)
+    at = content.index(b'"signature":"') + len(b'"signature":"')
+    file = tmp_path / "part.ndjson"
+    file.write_bytes(content[:at] + (b"0" if content[at : at + 1] != b"0" else b"1") + content[at + 1 :])
+    with pytest.raises(BadCheckpointError):
+        await asyncio.to_thread(verify_extract, file)
 
 
 @pytest.mark.parametrize("what", ["body", "actor", "taken out", "cut", "swapped", "slipped in"])
