@@ -1,6 +1,6 @@
 """The history of commands: what was asked of whom, how far it is, and what came of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self
 from uuid import UUID
@@ -98,6 +98,41 @@ def _reported(result: Result) -> Cells:
     }
 
 
+def _requeued(event: CommandRequeued) -> Cells:
+    again: Cells = {"attempt": event.attempt, "not_before": event.not_before, "delivered_at": None, "started_at": None}
+    return again | _reported(event.result)
+
+
+def _finished(event: CommandSucceeded | CommandFailed | CommandTimedOut | CommandInterrupted, _at: datetime) -> Cells:
+    result = event.result
+    cells = _reported(result)
+    cells["ending"] = result.detail
+    return cells
+
+
+def _cancelled(event: CommandCancelled) -> Cells:
+    return {"ending": event.reason} | (_reported(event.result) if event.result is not None else {})
+
+
+# A table, by which the fold finds its way at once: it is asked of most events of a log.
+_CHANGES: dict[type[Event], Callable[[Any, datetime], Cells]] = {
+    CommandDelivered: lambda _event, at: {"delivered_at": at},
+    CommandStarted: lambda event, at: {"started_at": event.started_at or at},
+    CommandRequeued: lambda event, _at: _requeued(event),
+    CommandSucceeded: _finished,
+    CommandFailed: _finished,
+    CommandTimedOut: _finished,
+    CommandInterrupted: _finished,
+    CommandRejected: lambda event, _at: {"ending": f"{event.code}: {event.detail}" if event.detail else event.code},
+    CommandPriorityChanged: lambda event, _at: {"priority": event.priority},
+    CommandCancelRequested: lambda _event, _at: {"cancel_requested": True},
+    CommandCancelled: lambda event, _at: _cancelled(event),
+    CommandExpired: lambda _event, _at: {},
+    LateResultRecorded: lambda event, _at: {"late_result": event.result},
+}
+"""What an event changes beside the version, the state and its end, by its type; given when it was recorded."""
+
+
 class Commands(Projection):
     name: ClassVar[str] = "commands"
     folds: ClassVar[tuple[type[Event], ...]] = (
@@ -118,17 +153,22 @@ class Commands(Projection):
     )
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
-        event = recorded.event
+        event, at = recorded.event, recorded.recorded_at
         if isinstance(event, CommandQueued):
-            batch["commands"].insert(recorded.originator_id, **self._queued(event, recorded))
+            batch["commands"].insert_row(recorded.originator_id, self._queued(event, recorded))
             return
-        cells: Cells = {"version": recorded.originator_version, **self._changed(event, recorded.recorded_at)}
+        kind = type(event)
+        change = _CHANGES.get(kind)
+        if change is None:
+            raise FoldError(f"{kind.__name__} is not folded into commands.")
+        cells = change(event, at)
+        cells["version"] = recorded.originator_version
         state = state_after(event)
         if state is not None:
             cells["state"] = state
-            if type(event) in ENDINGS:
-                cells |= {"ended_at": recorded.recorded_at, "ended_as": state}
-        batch["commands"].update(recorded.originator_id, **cells)
+            if kind in ENDINGS:
+                cells["ended_at"], cells["ended_as"] = at, state
+        batch["commands"].update_row(recorded.originator_id, cells)
 
     @staticmethod
     def _queued(event: CommandQueued, recorded: Recorded) -> Cells:
@@ -168,35 +208,6 @@ class Commands(Projection):
             "stderr_sha256": None,
             "version": recorded.originator_version,
         }
-
-    @staticmethod
-    def _changed(event: Event, at: datetime) -> Cells:  # noqa: C901, PLR0911 - a table of cases, one line each
-        match event:
-            case CommandDelivered():
-                return {"delivered_at": at}
-            case CommandStarted(started_at=started_at):
-                return {"started_at": started_at or at}
-            case CommandRequeued(attempt=attempt, not_before=not_before, result=result):
-                again: Cells = {"attempt": attempt, "not_before": not_before, "delivered_at": None, "started_at": None}
-                return again | _reported(result)
-            case CommandSucceeded(result=result) | CommandFailed(result=result) | CommandTimedOut(result=result):
-                return _reported(result) | {"ending": result.detail}
-            case CommandInterrupted(result=result):
-                return _reported(result) | {"ending": result.detail}
-            case CommandRejected(code=code, detail=detail):
-                return {"ending": f"{code}: {detail}" if detail else code}
-            case CommandPriorityChanged(priority=priority):
-                return {"priority": priority}
-            case CommandCancelRequested():
-                return {"cancel_requested": True}
-            case CommandCancelled(reason=reason, result=result):
-                return {"ending": reason} | (_reported(result) if result is not None else {})
-            case CommandExpired():
-                return {}
-            case LateResultRecorded(result=result):
-                return {"late_result": result}
-            case _:
-                raise FoldError(f"{type(event).__name__} is not folded into commands.")
 
 
 _SQL = sql.load("commands")

@@ -161,7 +161,7 @@ class Pending(Projection):
             cells["priority"] = event.priority
         elif isinstance(event, CommandCancelRequested):
             cells |= {"cancel_requested": True, "cancel_position": recorded.position}
-        pending.update(key, **cells)
+        pending.update_row(key, cells)
 
 
 _SQL = sql.load("pending")

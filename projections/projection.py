@@ -175,7 +175,7 @@ class Table:
         values = list(self._values(row))
         for i in self._text:
             text = values[i]
-            if text is not None and "\x00" in text:
+            if text and "\x00" in text:
                 values[i] = _without_nul(text)
         for i in self._json:
             if values[i] is not None:
@@ -269,6 +269,10 @@ class TableBatch:
 
     def insert(self, key: Key, **cells: Any) -> None:
         """Make a row; ``cells`` are all of its columns but the key."""
+        self.insert_row(key, cells)
+
+    def insert_row(self, key: Key, cells: Cells) -> None:
+        """As `insert`, of cells that are the batch's from then on: a fold that most events come to spares the copy."""
         row = self._of(key)
         if row in self._made:
             raise FoldError(f"{self._table.name} {key}: made twice.")
@@ -276,6 +280,10 @@ class TableBatch:
 
     def update(self, key: Key, **cells: Any) -> None:
         """Set columns of a row that an event before this one made."""
+        self.update_row(key, cells)
+
+    def update_row(self, key: Key, cells: Cells) -> None:
+        """As `update`, of cells that are the batch's from then on."""
         row = self._of(key)
         there = self._made.get(row) or self._set.get(row)
         if there is not None:
@@ -336,7 +344,8 @@ class Projection(abc.ABC):
     lists: ClassVar[tuple[type[Event], ...]] = ()
     """Those of them that make a row of each of their ``entries``."""
     ends: ClassVar[frozenset[type[Event]]] = frozenset()
-    """Events after which their stream has no row, so that a rebuild needs none of that stream's events."""
+    """Events after which their stream has no row, so that a rebuild needs none of that stream's events. Where there are
+    any, each event is folded into its own stream's row alone."""
     inline: ClassVar[bool] = False
     """Folded in the appending transaction, so that it is current at commit; the others follow the log."""
     strict: ClassVar[bool] = True

@@ -183,10 +183,15 @@ class _Gathered:
     def __init__(self, projections: Sequence[Projection]) -> None:
         self.events = 0
         self._batches = [projection.begin() for projection in projections]
+        self._open: list[_Open] = []
         self._takers: dict[type[Event], list[tuple[Fold, Batch]]] = {}
         for projection, batch in zip(projections, self._batches, strict=True):
+            fold = projection.fold
+            if projection.ends:
+                self._open.append(_Open(projection, batch))
+                fold = self._open[-1].fold
             for event_type in projection.folds:
-                self._takers.setdefault(event_type, []).append((projection.fold, batch))
+                self._takers.setdefault(event_type, []).append((fold, batch))
 
     def fold(self, recorded: Sequence[Recorded]) -> None:
         takers = self._takers
@@ -196,8 +201,50 @@ class _Gathered:
         self.events += len(recorded)
 
     def flush(self, cursor: Cursor) -> None:
+        for still in self._open:
+            still.fold_all()
         for batch in self._batches:
             batch.flush(cursor)
+
+
+class _Open:
+    """Events of a projection whose streams can end, kept unfolded until it is known which have not.
+
+    Of a stream that begins and ends among them there is nothing to fold; most commands do. Each such event makes or
+    changes the row of its own stream alone, so nothing is lost by folding one stream's after another's.
+
+    Args:
+        projection: with `Projection.ends`.
+        batch: its batch.
+    """
+
+    def __init__(self, projection: Projection, batch: Batch) -> None:
+        self._fold = projection.fold
+        self._ends = projection.ends
+        self._batch = batch
+        self._streams: dict[int, list[Recorded]] = {}
+
+    def fold(self, batch: Batch, recorded: Recorded) -> None:
+        """Keep an event, or be done with its stream."""
+        stream = recorded.originator_id.int
+        if type(recorded.event) not in self._ends:
+            kept = self._streams.get(stream)
+            if kept is None:
+                self._streams[stream] = [recorded]
+            else:
+                kept.append(recorded)
+            return
+        ended = self._streams.pop(stream, None)
+        if ended is None or ended[0].originator_version > 1:
+            self._fold(batch, recorded)  # it began before: there may be a row
+
+    def fold_all(self) -> None:
+        """Fold what is kept."""
+        fold, batch = self._fold, self._batch
+        for kept in self._streams.values():
+            for recorded in kept:
+                fold(batch, recorded)
+        self._streams.clear()
 
 
 def _chunks(

@@ -10,17 +10,17 @@ nobody holds, and goes when the next one looks for a place.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from functools import partial
+from threading import Lock
 from typing import Any
 
 import msgspec
 import psycopg
 from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 
 from projections import sql, tracking
 from projections.catalog import ALL_PROJECTIONS, PAST
@@ -31,7 +31,6 @@ from projections.errors import (
     ReplaysFullError,
     UnknownReplayError,
 )
-from projections.projection import Projection
 from projections.rebuild import fold_together
 from projections.times import answered, time_of
 
@@ -238,20 +237,44 @@ def _fill(connection: Connection, slot: int, position: int, progress: Callable[[
     for projection in ALL_PROJECTIONS:
         connection.execute(projection.ddl)
     events = fold_together(connection, ALL_PROJECTIONS, position, progress)
-    with ThreadPoolExecutor(AT_ONCE, "replay-indexes") as executor:
-        # All the server's work: it does some at once.
-        list(executor.map(partial(_index, connection.info, slot), ALL_PROJECTIONS))
+    _index(connection, slot)
     at = answered(connection, time_of(position))
     connection.execute(_SQL["ready"], {"slot": slot, "events": events, "at": at})
 
 
-def _index(info: psycopg.ConnectionInfo, slot: int, projection: Projection) -> None:
+def _index(connection: Connection, slot: int) -> None:
+    """Make the indexes and look at the tables: all the server's work, and it does some at once.
+
+    Each index by itself, those of the largest tables first: most rows are in one table, and its indexes would keep one
+    connection busy long after the other. What looks at a table and what makes an index of it would wait for each
+    other, so the one comes after the other.
+    """
+    order = connection.execute(_SQL["by_size"], {"schema": PAST[slot - 1]}).fetchall()
+    place = {table: at for at, (table,) in enumerate(order)}
+    largest = sorted(ALL_PROJECTIONS, key=lambda projection: min(place[table.name] for table in projection.tables))
+    indexes = [statement for projection in largest for statement in sql.each(projection.indexes)]
+    _side_by_side(connection.info, slot, [SQL(index) for index in indexes])
+    _side_by_side(connection.info, slot, [SQL("ANALYZE {}").format(Identifier(table)) for (table,) in order])
+
+
+def _side_by_side(info: psycopg.ConnectionInfo, slot: int, statements: Sequence[SQL | Composed]) -> None:
     conninfo = psycopg.conninfo.make_conninfo(info.dsn, password=info.password)
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(SQL("SET search_path TO {}").format(Identifier(PAST[slot - 1])))
-        connection.execute(projection.indexes)
-        for table in projection.tables:
-            connection.execute(SQL("ANALYZE {}").format(Identifier(table.name)))
+    todo = iter(statements)
+    turn = Lock()
+
+    def take() -> SQL | Composed | None:
+        with turn:
+            return next(todo, None)
+
+    def work() -> None:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(SQL("SET search_path TO {}").format(Identifier(PAST[slot - 1])))
+            while (statement := take()) is not None:
+                connection.execute(statement)
+
+    with ThreadPoolExecutor(AT_ONCE, "replay-indexes") as executor:
+        for working in [executor.submit(work) for _ in range(AT_ONCE)]:
+            working.result()
 
 
 def _sweep(connection: Connection) -> list[str]:

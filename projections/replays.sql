@@ -34,6 +34,11 @@ ORDER BY slot
 -- name: tables_of
 SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = %(schema)s
 
+-- name: by_size
+-- The largest first.
+SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'r'
+ORDER BY pg_relation_size(oid) DESC, relname
+
 -- name: turn
 SELECT pg_advisory_xact_lock(hashtextextended('fleetlog replays', 0))
 

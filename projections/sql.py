@@ -22,3 +22,8 @@ def load(module: str) -> dict[str, LiteralString]:
     _, *parts = _NAME.split(text)
     names, bodies = parts[::2], parts[1::2]
     return {name: cast("LiteralString", body.strip()) for name, body in zip(names, bodies, strict=True)}
+
+
+def each(statements: LiteralString) -> list[LiteralString]:
+    """Statements one by one, of a text of ours that has several; each ends with a semicolon at a line's end."""
+    return [part for part in (text.strip().removesuffix(";") for text in statements.split(";\n")) if part]
