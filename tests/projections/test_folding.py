@@ -59,6 +59,7 @@ def test_rebuilt_rows_are_those_folded_bit_by_bit(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "SMALL", small)  # 0: all rows by COPY
         patch.setattr(rebuilding, "CHUNK", 7)  # so that it reads as it reads a long log
+        patch.setattr(rebuilding, "GATHERED", 30)  # and a command's events come in several lots
         for name in names():
             rebuild(app_conninfo(postgres_url), name)
     assert rows_of(postgres_url) == folded

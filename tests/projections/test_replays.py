@@ -47,10 +47,16 @@ def replayed(url: str, position: int) -> Rows:
         replays.drop(app_conninfo(url), "then")
 
 
-@given(seed=st.integers(0, 2**32), before=st.integers(1, 80), later=st.integers(1, 80), archived=st.booleans())
+@given(
+    seed=st.integers(0, 2**32),
+    before=st.integers(1, 80),
+    later=st.integers(1, 80),
+    archived=st.booleans(),
+    gathered=st.sampled_from([1, 20, rebuilding.GATHERED]),
+)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_replay_is_what_the_live_tables_were(
-    postgres_url: str, seed: int, before: int, later: int, archived: bool
+    postgres_url: str, seed: int, before: int, later: int, archived: bool, gathered: int
 ) -> None:
     """Whatever happened later, and wherever its events are kept: as of a position, the very rows of then.
 
@@ -70,6 +76,7 @@ def test_a_replay_is_what_the_live_tables_were(
             if archived:
                 archive(postgres_url, timedelta(0), None)
             patch.setattr(rebuilding, "CHUNK", 7)  # so that it reads as it reads a long log
+            patch.setattr(rebuilding, "GATHERED", gathered)  # and a command's events come in several lots
             assert replayed(postgres_url, then) == live
             # And the live tables, a replay of now, are none the worse.
             assert replayed(postgres_url, head(postgres_url)) == rows_of(postgres_url)
