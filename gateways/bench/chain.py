@@ -48,7 +48,7 @@ async def run(options: BenchOptions) -> BenchResult:
         await log.start()
         for _ in range(ROUNDS):
             alone.append(await _append(log, count))
-            chained.append(count / await asyncio.to_thread(_chain, url))
+            chained.append(count / await asyncio.to_thread(chained_s, url))
         async with _follower(url):
             for _ in range(ROUNDS):
                 beside.append(await _append(log, count))
@@ -57,7 +57,7 @@ async def run(options: BenchOptions) -> BenchResult:
                 await _until(url, head)
         total = await log.head()
         await log.stop()
-        value, limit = statistics.median(chained), total / await asyncio.to_thread(_read, url)
+        value, limit = statistics.median(chained), total / await asyncio.to_thread(handed_out_s, url)
         verified_s = await asyncio.to_thread(_verify, url)
     extra = {
         "append_alone_per_s": statistics.median(alone),
@@ -76,8 +76,13 @@ async def _append(log: PostgresEventLog, count: int) -> float:
     return count / (time.perf_counter() - begun)
 
 
-def _chain(url: str) -> float:
-    """Chain what is there, as the follower does it; how long that took."""
+def chained_s(url: str, *, signed: bool = False) -> float:
+    """Chain what is there, as the follower does it; how long that took.
+
+    Args:
+        url: of the database.
+        signed: put the last of it under a checkpoint too.
+    """
     with psycopg.connect(app_conninfo(url), autocommit=True) as connection:
         chain = Chain(connection, load_seed(connection, None), Interval(), utc_now)
         begun = time.perf_counter()
@@ -85,6 +90,8 @@ def _chain(url: str) -> float:
             if chain.due():
                 chain.seal()
             chain.extend()
+        if signed:
+            chain.seal()
         return time.perf_counter() - begun
 
 
@@ -131,7 +138,7 @@ async def _until(url: str, position: int) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-def _read(url: str) -> float:
+def handed_out_s(url: str) -> float:
     """The log handed out once, by the server alone; how long that took."""
     with psycopg.connect(app_conninfo(url), autocommit=True) as connection:
         begun = time.perf_counter()

@@ -29,6 +29,7 @@ BENCHES = (
     "append",
     "append-one",
     "chain",
+    "extract",
     "forward",
     "project",
     "rebuild",

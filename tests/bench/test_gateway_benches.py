@@ -5,7 +5,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from gateways.bench import checkin, drain, growth, volume
+from gateways.bench import checkin, drain, extract, growth, volume
 from gateways.bench.result import BenchOptions
 
 AGENTS = 8
@@ -51,3 +51,12 @@ async def test_volume_grows_a_log_and_archives_some_of_it() -> None:
     assert result.extra["bytes_per_event"].keys() > {"events", "events_pkey", "events_agent_idx"}
     assert result.extra["archive"]["bytes_per_event"] < result.extra["bytes_per_event_in_all"] / 4
     assert result.extra["read_ms"].keys() == result.extra["read_ms_archived"].keys()
+
+
+async def test_extract_takes_all_out_and_verifies_it() -> None:
+    """Rates both ways, the file's size, and the most memory of the API and of both commands."""
+    result = await extract.run(BenchOptions(scale=0.002))
+    assert (result.name, result.unit, result.n) == ("extract", "events/s", 2_000)
+    assert result.extra["proven"] >= result.n
+    assert min(result.value, *result.extra.values()) > 0
+    assert result.extra["api_most_mb"] >= result.extra["api_before_mb"]
