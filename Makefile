@@ -41,7 +41,8 @@ reference: $(VENV)/installed ## the generated pages of docs/reference, from the 
 # With COVERAGE=1, what the parallel part reaches is shown; it takes half as long again, so it is for CI and for those who ask.
 test: $(VENV)/installed-dev $(BUNDLED) ## every test, against real Postgres, NATS and Valkey
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not serial and not faults"$(if $(COVERAGE), --cov --cov-report=term)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=15 --durations-min=5 \
+	  -m "not serial and not faults"$(if $(COVERAGE), --cov --cov-report=term)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "serial and not faults" || [ $$? -eq 5 ]
 
 # SEED=123 repeats one run of the harness; SEEDS=1000 makes it long, and FIRST_SEED=2001 makes it another.

@@ -24,17 +24,14 @@ class Aside:
     Args:
         conninfo: as the application connects.
         page_size: events per transaction.
-        stopping: set, it ends after the page under way.
         report: what is told of each page.
     """
 
-    def __init__(
-        self, conninfo: str, page_size: int, stopping: threading.Event, report: Callable[[Folded], None]
-    ) -> None:
+    def __init__(self, conninfo: str, page_size: int, report: Callable[[Folded], None]) -> None:
         self._conninfo = conninfo
         self._page_size = page_size
-        self._stopping = stopping
         self._report = report
+        self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
         self.projections: tuple[Projection, ...] = ()
@@ -43,6 +40,7 @@ class Aside:
     def begin(self, projections: Sequence[Projection]) -> None:
         """Take these in hand; it must have none."""
         self.projections = tuple(projections)
+        self._ending.clear()
         self._thread = threading.Thread(target=self._run, name="projector-aside", daemon=True)
         self._thread.start()
 
@@ -54,15 +52,16 @@ class Aside:
         """
         if self._thread is None or self._thread.is_alive():
             return False
-        self.join()
+        self.end()
         return True
 
-    def join(self) -> None:
-        """Wait until it has ended.
+    def end(self) -> None:
+        """End after the page under way; what is left is for whoever folds next.
 
         Raises:
             Exception: as above.
         """
+        self._ending.set()
         if self._thread is not None:
             self._thread.join()
         self._thread, self.projections = None, ()
@@ -74,12 +73,12 @@ class Aside:
         try:
             with psycopg.connect(self._conninfo, autocommit=True) as connection:
                 prepare(connection)
-                while not self._stopping.is_set():
+                while not self._ending.is_set():
                     folded = fold_page(connection, self.projections, self._page_size)
                     self._report(folded)
                     if not folded.full:
                         return
         except PASSING as error:  # the projector meets it too, or goes on from where this came to
             _log.warning("projection_aside_broke_off", error=str(error).strip())
-        except Exception as error:  # noqa: BLE001 - a thread has no caller: `join` raises it
+        except Exception as error:  # noqa: BLE001 - a thread has no caller: `end` raises it
             self._failure = error

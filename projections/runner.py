@@ -137,7 +137,7 @@ class Projector:
         _log.info("projector_leads")
         types = frozenset[str]().union(*(projection.types for projection in self._projections))
         ahead = ReadAhead(self._conninfo, types)
-        aside = Aside(self._conninfo, self._page_size, self._stopping, self._report)
+        aside = Aside(self._conninfo, self._page_size, self._report)
         here, stand = self._projections, None
         try:
             while not self._stopping.is_set():
@@ -157,7 +157,7 @@ class Projector:
                     self._sleep(connection, asleep, LOOK_ASIDE_S if aside.projections else self._poll_s)
         finally:
             ahead.close()
-            aside.join()
+            aside.end()
 
     def _rebuild_stale(self, connection: Connection) -> None:
         """Remake the tables that another version of a fold made."""
