@@ -26,7 +26,7 @@ async def test_it_is_lost_also_with_words_on_their_way(
     """Reset or never heard of again, with much unsaid: whoever keeps the link up is told, and soon."""
     monkeypatch.setattr(link_nats, "_PING_EVERY_S", 1)
     loop = Loop()
-    proxy = Proxy(loop, tcp(lambda: urlsplit(gateway.nats_url).port or 0), nats=True)
+    proxy = Proxy(loop, tcp(lambda: urlsplit(gateway.nats_url.partition(",")[0]).port or 0), nats=True)
     key = AgentKey.load_or_create(gateway.state_dir)
     session = await link_nats.connect(gateway.identity(), key, f"nats://127.0.0.1:{proxy.port}", _unasked, 5)
     speaking: list[asyncio.Task[None]] = []

@@ -30,7 +30,8 @@ async def test_a_line_is_run_and_watched_to_its_end(tab: Tab, fleet: Fleet) -> N
     await expect(dialog).to_contain_text("Online: it begins at once.")
     await expect(dialog.get_by_role("button", name="Run", exact=True)).to_be_disabled()
     await dialog.get_by_label("Line").fill("make all")
-    await dialog.get_by_role("button", name="Run", exact=True).click()
+    async with page.expect_response("**/api/v1/commands"):
+        await dialog.get_by_role("button", name="Run", exact=True).click()
     await expect(dialog).to_contain_text("queued")
 
     queue = (await fleet.http.get(f"/agents/{agent_id}/queue")).json()["items"]
@@ -52,7 +53,8 @@ async def test_a_line_is_run_and_watched_to_its_end(tab: Tab, fleet: Fleet) -> N
     await expect(dialog).to_contain_text("succeeded")
     await expect(dialog).to_contain_text("exit code 0")
     await expect(dialog.get_by_role("link", name=re.compile("Download stdout"))).to_be_visible()
-    await dialog.get_by_role("button", name="Run again").click()
+    async with page.expect_response("**/api/v1/commands/*/retry"):
+        await dialog.get_by_role("button", name="Run again").click()
     await expect(dialog).to_contain_text("queued")
     again = (await fleet.http.get(f"/agents/{agent_id}/queue")).json()["items"]
     assert [one["spec"]["line"] for one in again] == ["make all"]
