@@ -1,6 +1,7 @@
 """Which handler answers which intent."""
 
 from datetime import timedelta
+from typing import Protocol
 
 from command_bus.bus import CommandBus
 from command_bus.context import Clock, InFlight, NewId
@@ -22,6 +23,7 @@ from command_bus.handlers.roles import RoleHandlers
 from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
 from command_bus.handlers.scripts import ScriptHandlers
 from command_bus.handlers.secrets import SecretHandlers
+from command_bus.handlers.tagging import TagHandlers, TagReads
 from command_bus.handlers.tokens import TokenHandlers
 from command_bus.handlers.users import UserHandlers
 from command_bus.handlers.views import ViewHandlers
@@ -51,10 +53,14 @@ from command_bus.touches import Touches, Uncounted
 from domain.commands import DEFAULT_EXPIRY
 
 
+class Reads(RolloutReads, TagReads, Protocol):
+    """What handlers ask of the read models."""
+
+
 def make_bus(
     log: EventLog,
     in_flight: InFlight,
-    reads: RolloutReads,
+    reads: Reads,
     *,
     clock: Clock = utc_now,
     fresh_id: NewId = new_id,
@@ -69,7 +75,7 @@ def make_bus(
     Args:
         log: where decisions are recorded.
         in_flight: which commands an agent may already have been handed.
-        reads: whom a rollout is for, and who of them failed.
+        reads: whom an action on many is about, and who of a rollout failed.
         clock: now.
         fresh_id: a fresh version 7 UUID.
         default_expiry: how long a command waits at the most, where its intent does not say.
@@ -106,6 +112,7 @@ def make_bus(
             agents.MoveAgent: agent.move,
             agents.RenameAgent: agent.rename,
             agents.TagAgent: agent.tag,
+            agents.TagAgents: TagHandlers(log, reads).tag,
             agents.SuspendAgent: agent.suspend,
             agents.ResumeAgent: agent.resume,
             agents.RetireAgent: agent.retire,

@@ -188,6 +188,13 @@ class EmptyRolloutError(DomainError):
     status = 422
 
 
+class NeverJoinsError(DomainError):
+    """Nobody is seen to join by `pending`, `seen_after` or `seen_before`; leave them out, or `joins_within_s`."""
+
+    code = "never_joins"
+    status = 422
+
+
 class InvalidFilterError(DomainError):
     """The filter over facts cannot be read."""
 
@@ -298,6 +305,13 @@ class UserNotDisabledError(DomainError):
 
     code = "user_not_disabled"
     status = 409
+
+
+class TooManyTagsError(DomainError):
+    """One of these agents would have more tags than an agent may have; leave it out, or take some of its tags away."""
+
+    code = "too_many_tags"
+    status = 422
 
 
 class TooManyAgentsError(DomainError):

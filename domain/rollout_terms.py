@@ -12,6 +12,7 @@ from domain.errors import InvalidValueError
 from domain.facts_filter import parsed
 from domain.hours import Hours
 from domain.ids import AgentId, ClientId, SiteId
+from domain.matching import Matching
 
 MAX_WAVES = 50
 MAX_PAUSE_S = 30 * 24 * 3600
@@ -39,10 +40,13 @@ class Selector(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     machine_types: tuple[MachineType, ...] = ()
     filter: str = ""
     """Over facts: see `domain.facts_filter`."""
+    matching: Matching | None = None
+    """Those that the fleet's own question finds, when the list is made."""
 
     @property
     def names_somebody(self) -> bool:
-        return self.everything or bool(self.clients or self.sites or self.agents or self.tags)
+        named = bool(self.clients or self.sites or self.agents or self.tags)
+        return self.everything or named or self.matching is not None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,12 +63,22 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             InvalidFilterError: a filter makes no sense.
         """
         if not self.include.names_somebody:
-            raise InvalidValueError("target.include: name clients, sites, agents or tags, or say everything.")
+            raise InvalidValueError(
+                "target.include: name clients, sites, agents, tags or what matches, or say everything."
+            )
         if self.exclude.everything:
             raise InvalidValueError("target.exclude: excluding everything leaves nobody.")
         for selector in (self.include, self.exclude):
             if selector.filter:
                 parsed(selector.filter)
+            if selector.matching is not None:
+                selector.matching.check()
+
+    @property
+    def by_the_log(self) -> bool:
+        """Whether an agent's own events alone make it match: else nobody sees it join."""
+        asked = (self.include.matching, self.exclude.matching)
+        return all(matching is None or matching.by_the_log for matching in asked)
 
 
 class Joins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

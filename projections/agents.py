@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, LiteralString, Self, TypedDict, Unpack
+from typing import Any, ClassVar, LiteralString, Self, Unpack
 from uuid import UUID
 
 import msgspec
-from psycopg.types.json import Jsonb
 
 from domain.agents import (
     AgentConnected,
@@ -30,6 +29,7 @@ from domain.erasures import SubjectErased
 from domain.event import Event, Recorded
 from domain.personal import ERASED, SubjectKind
 from projections import agent_orders, sql
+from projections.agent_filters import Filters, narrow_by
 from projections.errors import FoldError
 from projections.pages import DEFAULT_LIMIT, MAX_LIMIT, Connection, Order, Page, Query, Tenants
 from projections.projection import Batch, Cells, Projection, TableBatch
@@ -281,77 +281,6 @@ SORTS: dict[str, tuple[Order, Key]] = (
     )
 )
 """Each order of the list, and the one back; ids are in the order of enrollment."""
-_SPECIAL: LiteralString = "\\%_"
-
-
-def _pattern(text: str) -> str:
-    """Text as it stands, anywhere: LIKE's own signs lose their meaning, and NUL is in no row."""
-    folded = text.casefold().replace("\x00", "\ufffd")
-    return "%" + "".join(f"\\{sign}" if sign in _SPECIAL else sign for sign in folded) + "%"
-
-
-class Filters(TypedDict, total=False):
-    """What a list of agents, or a count of them, is narrowed by; what is None narrows nothing."""
-
-    client_id: UUID | None
-    site_id: UUID | None
-    tags: tuple[str, ...]
-    """It has all of them."""
-    state: AgentState | None
-    retired: bool | None
-    platform: Platform | None
-    os: str | None
-    """Part of its operating system's name, in any case."""
-    agent_version: str | None
-    online: bool | None
-    duplicate: bool | None
-    """Whether another machine with its identity was shut out."""
-    text: str | None
-    """Part of its name or hostname, in any case."""
-    pending: int | None
-    """So many commands wait for it, or more."""
-    seen_after: datetime | None
-    seen_before: datetime | None
-    """Its last sign of life; telemetry, and of now alone."""
-
-
-def _narrow(query: Query, filters: Filters) -> None:  # noqa: C901, PLR0912 - one line for each filter
-    if (client_id := filters.get("client_id")) is not None:
-        query.where("client_id = %s", client_id)
-    if (site_id := filters.get("site_id")) is not None:
-        query.where("site_id = %s", site_id)
-    if tags := filters.get("tags"):
-        query.where("tags @> %s", Jsonb(list(tags)))
-    if (state := filters.get("state")) is not None:
-        # The literal lets a plan see that the partial index of unusual states serves.
-        query.where("state = %s" if state is AgentState.ACTIVE else "state <> 'active' AND state = %s", state.value)
-    if (retired := filters.get("retired")) is not None:
-        query.where("state <> 'active' AND state = 'retired'" if retired else "state <> 'retired'")
-    if (platform := filters.get("platform")) is not None:
-        query.where("platform = %s", platform.value)
-    if os := filters.get("os"):
-        query.where("lower(os) LIKE %s", _pattern(os))
-    if (agent_version := filters.get("agent_version")) is not None:
-        query.where("agent_version = %s", agent_version)
-    if (online := filters.get("online")) is not None:
-        query.where("online" if online else "NOT online")
-    if (duplicate := filters.get("duplicate")) is not None:
-        query.where("duplicate IS NOT NULL" if duplicate else "duplicate IS NULL")
-    if text := filters.get("text"):
-        query.where("(sort_key LIKE %s OR host_key LIKE %s)", _pattern(text), _pattern(text))
-    if pending := filters.get("pending"):
-        # By their queues' index: who has anything is found, and counted no further than it takes.
-        query.where(
-            "agent_id IN (SELECT agent_id FROM pending)"
-            if pending == 1
-            else "agent_id IN (SELECT agent_id FROM pending GROUP BY agent_id HAVING count(*) >= %s)",
-            *([] if pending == 1 else [pending]),
-        )
-    seen: LiteralString = "agent_id IN (SELECT agent_id FROM fleetlog.presence WHERE last_seen_at"
-    if (after := filters.get("seen_after")) is not None:
-        query.where(f"{seen} >= %s)", after)
-    if (before := filters.get("seen_before")) is not None:
-        query.where(f"{seen} < %s)", before)
 
 
 async def list_agents(
@@ -376,7 +305,7 @@ async def list_agents(
 
     def narrow(query: Query) -> None:
         query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
-        _narrow(query, filters)
+        narrow_by(query, filters)
 
     query = Query(_ROW)
     if sort in agent_orders.STRETCHES:
@@ -457,7 +386,7 @@ async def count_agents(connection: Connection, *, client_ids: Tenants, **filters
     """How many there are that fit all that is given (see `Filters`)."""
     query = Query(_SQL["counts"])
     query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
-    _narrow(query, filters)
+    narrow_by(query, filters)
     counts = await query.one(connection, lambda row: AgentCounts(*row))
     return counts or AgentCounts(0, 0, 0, 0, 0)
 

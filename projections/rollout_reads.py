@@ -4,8 +4,8 @@ For the command bus: it sees all tenants, or says whom it sees.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,26 +17,15 @@ from domain.rollout_candidates import Candidate, Joined, wanted_facts
 from domain.rollout_terms import Joins, Target
 from domain.rollouts import FAILURES, Tally
 from domain.scopes import EVERYTHING, Scope
+from projections.agent_filters import filters_of, ids_matching
+from projections.agent_reads import AgentReader
 from projections.pages import Connection
 from projections.rollouts import read_all
+from schema.arrays import uuids
 
 
-class RolloutReader:
-    """What the command bus asks of the read models about rollouts.
-
-    Args:
-        connect: lends a connection.
-        catch_up: returns once these projections are where the log was when it was called. Without it they are read as
-            they are.
-    """
-
-    def __init__(
-        self,
-        connect: Callable[[], AbstractAsyncContextManager[Connection]],
-        catch_up: Callable[[Collection[str]], Awaitable[None]] | None = None,
-    ) -> None:
-        self._connect = connect
-        self._catch_up = catch_up
+class RolloutReader(AgentReader):
+    """What the command bus asks of the read models about rollouts, beside what it asks about agents."""
 
     async def candidates(
         self, target: Target, scope: Scope, *, timezone: bool = False
@@ -53,9 +42,10 @@ class RolloutReader:
         async with self._snapshot() as connection:
             ((position,),) = await read_all(connection, "agents_position", {})
             unknown = [row[0] for row in await read_all(connection, "unknown", named | within)]
-            rows = (
-                [] if unknown else await read_all(connection, "candidates", _wanted(target, timezone=timezone) | within)
-            )
+            rows = []
+            if not unknown:
+                wanted = _wanted(target, timezone=timezone) | await _matching(connection, target, scope)
+                rows = await read_all(connection, "candidates", wanted | within)
         return await asyncio.to_thread(_candidates, rows), unknown, position
 
     async def joined(
@@ -76,11 +66,13 @@ class RolloutReader:
             last = upto
             if until is not None:
                 ((last,),) = await read_all(connection, "position_before", {"until": until})
-            arguments = {"after": after, "upto": min(upto, last), "limit": limit}
+            scope = EVERYTHING if joins.clients is None else Scope.of(joins.clients)
+            changed = (after, min(upto, last))
             found = (
                 _wanted(target, timezone=timezone)
-                | _scope(EVERYTHING if joins.clients is None else Scope.of(joins.clients))
-                | arguments
+                | await _matching(connection, target, scope, changed)
+                | _scope(scope)
+                | {"after": after, "upto": min(upto, last), "limit": limit}
             )
             rows = await read_all(connection, "joined", found)
         candidates = _candidates(rows)
@@ -126,11 +118,6 @@ class RolloutReader:
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield connection
 
-    async def _seen(self, *names: str) -> None:
-        """A machine that was enrolled, tagged or moved a moment ago is meant as it is now."""
-        if self._catch_up is not None:
-            await self._catch_up(names)
-
     async def _rows(self, name: str, **arguments: Any) -> list[tuple[Any, ...]]:
         async with self._connect() as connection:
             return await read_all(connection, name, arguments)
@@ -165,6 +152,18 @@ def _wanted(target: Target, *, timezone: bool) -> dict[str, Any]:
         "without_online": exclude.online,
         "facts": list(wanted_facts(target, timezone=timezone)),
     }
+
+
+async def _matching(
+    connection: Connection, target: Target, scope: Scope, changed: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """The agents that a target names and leaves out, those with them that match the fleet's own question."""
+    found: dict[str, Any] = {}
+    for name, selector in (("agents", target.include), ("without_agents", target.exclude)):
+        if selector.matching is not None:
+            matching = await ids_matching(connection, filters_of(selector.matching), scope, changed)
+            found[name] = uuids([*selector.agents, *matching])
+    return found
 
 
 def _candidates(rows: Sequence[tuple[Any, ...]]) -> list[Candidate]:

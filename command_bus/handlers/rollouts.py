@@ -33,7 +33,7 @@ from command_bus.placeholders import FIELD, READ_AT_ONCE, Resolver, placeholders
 from command_bus.repository import load_existing, load_many
 from domain.agents import Agent
 from domain.commands import DEFAULT_EXPIRY, Command, CommandQueued
-from domain.errors import NotFoundError, WrongPlatformError
+from domain.errors import NeverJoinsError, NotFoundError, WrongPlatformError
 from domain.event import Change
 from domain.ids import AgentId, ClientId, SiteId
 from domain.rollout_candidates import NOT_MEANT, Candidate, LeftOut, why_left_out
@@ -155,6 +155,8 @@ class RolloutHandlers:
         excluded = dict(sorted(Counter(why for _, why in left_out).items()))
         joins = None
         if intent.joins_within_s is not None:
+            if not target.by_the_log:
+                raise NeverJoinsError
             if caller.scope.sites:
                 raise ForbiddenError("Agents may join a rollout only of those who act for whole clients.")
             until = self._clock() + timedelta(seconds=intent.joins_within_s)

@@ -1,11 +1,13 @@
 """Intents about agents."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from uuid import UUID
 
 from pydantic import Field
 
 from command_bus.bus import Intent
+from command_bus.intents.matching import Matching
+from domain.agents import MAX_TAG_LENGTH, MAX_TAGS
 from domain.duplicates import Stays
 from domain.permissions import Permission
 
@@ -37,6 +39,23 @@ class TagAgent(Intent):
 
     agent_id: UUID
     tags: list[str] = Field(max_length=64)
+
+
+Tag = Annotated[str, Field(min_length=1, max_length=MAX_TAG_LENGTH)]
+
+
+class TagAgents(Intent):
+    """Give many agents tags, and take others from them; what else each has stays. Retired ones are passed over."""
+
+    needs: ClassVar[Permission] = Permission.AGENTS_EDIT
+
+    agents: list[UUID] = Field(default=[], max_length=20_000)
+    matching: Matching | None = Field(
+        default=None, description="Those, too, that `GET /agents` finds by this. Not an empty one."
+    )
+    exclude: list[UUID] = Field(default=[], max_length=20_000, description="Not these, whatever names them.")
+    add: list[Tag] = Field(default=[], max_length=MAX_TAGS)
+    remove: list[Tag] = Field(default=[], max_length=MAX_TAGS)
 
 
 class SuspendAgent(Intent):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from command_bus.bus import Intent
 from command_bus.intents.commands import Retry, Spec, permissions_of
 from command_bus.intents.hours import Hours
+from command_bus.intents.matching import Matching
 from command_bus.intents.times import Moment
 from domain import commands, facts_filter, rollout_terms
 from domain.agents import MAX_TAG_LENGTH, MachineType, Platform
@@ -39,6 +40,9 @@ class _Selector(_Part):
         max_length=facts_filter.MAX_LENGTH,
         description='Over facts, as `facts.os_id = "debian" and facts.memory_bytes > 4e9`.',
     )
+    matching: Matching | None = Field(
+        default=None, description="Agents that `GET /agents` finds by this, when the list is made. Not an empty one."
+    )
 
     def to_domain(self, *, everything: bool = False) -> rollout_terms.Selector:
         return rollout_terms.Selector(
@@ -51,11 +55,12 @@ class _Selector(_Part):
             online=self.online,
             machine_types=tuple(dict.fromkeys(self.machine_types)),
             filter=self.filter,
+            matching=self.matching.to_domain() if self.matching is not None else None,
         )
 
 
 class Include(_Selector):
-    """Agents of any of the named clients, sites, agents and tags, or everything; all else narrows that down."""
+    """Agents of the named clients, sites, agents and tags, those that match, or everything; all else narrows that."""
 
     everything: bool = Field(default=False, description="All agents that you see.")
 

@@ -1,12 +1,15 @@
 """``fleetlog agents``: the machines, and what is on record of them."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from gateways.cli import finding
 from gateways.cli.erasing import erased
-from gateways.cli.finding import AgentArgument
+from gateways.cli.errors import BadValueError
+from gateways.cli.finding import AgentArgument, complete_agent
+from gateways.cli.fleet_query import matching
 from gateways.cli.output import Column, Row, ago, moment
 from gateways.cli.session import Session, command, group
 
@@ -95,16 +98,47 @@ def rename_agent(
 @command(app, "tag")
 def tag_agent(
     session: Session,
-    agent: AgentArgument,
+    agent: Annotated[
+        str | None,
+        typer.Argument(metavar="[AGENT]", help="Name or id; none with --where.", autocompletion=complete_agent),
+    ] = None,
     tags: Annotated[
         list[str] | None, typer.Argument(help="All of its tags from now on; +TAG adds one, -TAG (after --) drops one.")
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="QUERY", help="All agents that match, as in the dashboard's search box."),
+    ] = None,
 ) -> None:
-    """Set an agent's tags, or change some of them."""
+    """Set an agent's tags, or change some of them; of all agents that match, change some."""
+    if where is not None:
+        _tag_matching(session, where, [*([agent] if agent else []), *(tags or [])])
+        return
+    if agent is None:
+        raise BadValueError("Name an agent, or say which with --where QUERY.")
     found = finding.agent(session.api, agent)
     wanted = _tags(found["tags"], tags or [])
     answer = session.api.put(f"/agents/{found['id']}/tags", {"tags": wanted})
     session.out.done(f"{found['name']} has the tags: {', '.join(wanted) or 'none'}.", answer)
+
+
+def _tag_matching(session: Session, where: str, typed: list[str]) -> None:
+    """Part after part, until nothing is left."""
+    if not typed or not all(tag.startswith(("+", "-")) for tag in typed):
+        raise BadValueError("With --where each tag has a sign: +TAG adds one, -TAG (after --) drops one.")
+    body = {
+        "matching": matching(where, datetime.now(UTC)),
+        "add": [tag[1:] for tag in typed if tag.startswith("+")],
+        "remove": [tag[1:] for tag in typed if tag.startswith("-")],
+    }
+    answer = session.api.post("/agents/tags", body)
+    tagged = answer["tagged"]
+    while answer["left"] and answer["tagged"]:
+        session.out.note(f"{tagged} done, {answer['left']} left.")
+        answer = session.api.post("/agents/tags", body)
+        tagged += answer["tagged"]
+    agents = "1 agent has" if tagged == 1 else f"{tagged} agents have"
+    session.out.done(f"{agents} other tags now.", answer | {"tagged": tagged})
 
 
 def _tags(present: list[str], typed: list[str]) -> list[str]:

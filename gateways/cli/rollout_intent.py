@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from domain.hours import Weekday
-from gateways.cli import finding
+from gateways.cli import finding, fleet_query
 from gateways.cli.errors import BadValueError
 from gateways.cli.finding import complete_script
 from gateways.cli.output import Row
@@ -44,6 +44,12 @@ Online = Annotated[
 ]
 Machine = Annotated[
     str | None, typer.Option("--machine", help="Only server or workstation, by its facts.", rich_help_panel=WHO)
+]
+Matching = Annotated[
+    str | None,
+    typer.Option(
+        "--matching", metavar="QUERY", help="What matches, as in the dashboard's search box.", rich_help_panel=WHO
+    ),
 ]
 Where = Annotated[
     str,
@@ -126,6 +132,7 @@ def intent(
     sites: Sites = None,
     agents: Agents = None,
     tags: Tags = None,
+    matching: Matching = None,
     platforms: Platforms = None,
     online: Online = None,
     machine: Machine = None,
@@ -172,6 +179,7 @@ def intent(
     )
     include = _selector(session, clients, sites, agents, tags) | _given(
         everything=everything or None,
+        matching=fleet_query.matching(matching, datetime.now(UTC)) if matching is not None else None,
         platforms=platforms or None,
         online=online,
         machine_types=[machine] if machine else None,

@@ -15,9 +15,10 @@ from command_bus.intents.agents import (
     SettleDuplicate,
     SuspendAgent,
     TagAgent,
+    TagAgents,
 )
 from command_bus.intents.erasures import EraseAgent
-from command_bus.intents.times import Moment
+from command_bus.intents.matching import Matching
 from domain.agents import AgentState, Platform
 from domain.errors import (
     AgentNotRetiredError,
@@ -27,6 +28,7 @@ from domain.errors import (
     ErasedError,
     NoDuplicateError,
     NotFoundError,
+    TooManyTagsError,
 )
 from domain.permissions import Permission
 from gateways.rest.commands import QueuedModel, queued_document
@@ -35,7 +37,9 @@ from gateways.rest.errors import NotOfPastError
 from gateways.rest.events import EventModel, event_page
 from gateways.rest.presence import last_seen
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, json_response, one, write
-from projections.agents import AgentRow, Filters, count_agents, get_agent, get_agent_detail
+from projections.agent_filters import Filters
+from projections.agent_filters import filters_of as narrowed_by
+from projections.agents import AgentRow, count_agents, get_agent, get_agent_detail
 from projections.agents import list_agents as read_agents
 from projections.pending import QueueCounts, counts, list_pending
 
@@ -44,33 +48,8 @@ READS = ("agents", "clients")
 _GONE = (NotFoundError, AgentRetiredError)
 
 
-class AgentsFilter(ReadQuery):
+class AgentsFilter(ReadQuery, Matching):
     """Which agents."""
-
-    client_id: UUID | None = None
-    site_id: UUID | None = None
-    tag: list[Annotated[str, Field(max_length=64)]] = Field(
-        default=[], max_length=64, description="May be repeated; an agent has them all."
-    )
-    state: AgentState | None = None
-    retired: bool | None = None
-    platform: Platform | None = None
-    os: str | None = Field(
-        default=None, max_length=200, description="Part of its operating system's name, in any case."
-    )
-    agent_version: str | None = Field(default=None, max_length=100)
-    online: bool | None = None
-    q: str | None = Field(default=None, max_length=200, description="Part of its name or hostname, in any case.")
-    duplicate: bool | None = Field(
-        default=None, description="Whether another machine with its identity was shut out, and nobody said which stays."
-    )
-    pending: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None, description="So many commands wait for it, or more."
-    )
-    seen_after: Moment | None = Field(
-        default=None, description="Its last sign of life was then or later; of now alone."
-    )
-    seen_before: Moment | None = Field(default=None, description="Its last sign of life was earlier; of now alone.")
 
 
 class AgentsQuery(AgentsFilter, PageQuery):
@@ -149,6 +128,15 @@ class AgentDetailModel(AgentModel):
     facts: dict[str, Any]
 
 
+class TagAnswer(Model):
+    """What was done of it, and what is left: the same request again goes on."""
+
+    tagged: int = Field(description="Agents that have their new tags now.")
+    left: int = Field(description="Agents for the next request: one changes 2,000 at the most.")
+    position: int = Field(description="Of its last event in the log; a read that waits for it sees the change.")
+    version: None = None
+
+
 def agent_document(row: AgentRow, last_seen_at: Any, pending: int) -> dict[str, Any]:
     """One agent, as `AgentModel` describes it."""
     return {
@@ -191,22 +179,7 @@ def filters_of(call: Call) -> Filters:
     by_seen = getattr(query, "sort", "").endswith("seen")
     if call.at is not None and (by_seen or query.seen_after is not None or query.seen_before is not None):
         raise NotOfPastError("Signs of life are telemetry, and known of now alone.")
-    return Filters(
-        client_id=query.client_id,
-        site_id=query.site_id,
-        tags=tuple(query.tag),
-        state=query.state,
-        retired=query.retired,
-        platform=query.platform,
-        os=query.os,
-        agent_version=query.agent_version,
-        online=query.online,
-        duplicate=query.duplicate,
-        text=query.q,
-        pending=query.pending,
-        seen_after=query.seen_after,
-        seen_before=query.seen_before,
-    )
+    return narrowed_by(query.to_domain())
 
 
 async def list_agents(call: Call) -> Response:
@@ -284,6 +257,15 @@ ROUTES: tuple[Route, ...] = (
         query=AgentsFilter,
         response=AgentCountsModel,
         reads=READS,
+    ),
+    write(
+        "POST",
+        "/agents/tags",
+        TagAgents,
+        tag=TAG,
+        response=TagAnswer,
+        errors=(NotFoundError, TooManyTagsError),
+        bulk=True,
     ),
     Route(
         method="GET",

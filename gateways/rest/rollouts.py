@@ -28,6 +28,7 @@ from domain.errors import (
     ExpiryBeforeStartError,
     ExpiryInPastError,
     InvalidFilterError,
+    NeverJoinsError,
     NotFoundError,
     NothingToRetryError,
     NoWaveLeftError,
@@ -75,6 +76,7 @@ TAG = "Rollouts"
 _REFUSED = (
     NotFoundError,
     InvalidFilterError,
+    NeverJoinsError,
     EmptyRolloutError,
     ExpiryInPastError,
     ExpiryBeforeStartError,

@@ -234,3 +234,33 @@ async def test_a_long_list_loads_as_it_is_scrolled_and_all_of_it_is_chosen_for_a
         await body.evaluate("(it) => it.scrollTo(0, it.scrollHeight)")
         await page.evaluate("new Promise(requestAnimationFrame)")
     await expect(last).to_be_visible()
+
+
+async def test_all_that_match_are_tagged_but_for_one(tab: Tab, fleet: Fleet) -> None:
+    """What matches is found by the server; who is taken out again stays as it was, and another search begins anew."""
+    for name in ("web-01", "web-02", "web-03", "db-01"):
+        await fleet.agent(name)
+    await tab.logged_in()
+    page = tab.page
+    box = page.get_by_label("Search machines")
+    await box.fill("web")
+    await expect(names(page)).to_have_text(["web-01", "web-02", "web-03"])
+    await page.get_by_label("Select web-01").click()
+    await page.get_by_role("button", name="Select all 3 that match").click()
+    await page.get_by_label("Select web-02").click()
+    await expect(page.get_by_text("2 selected")).to_be_visible()
+    await page.get_by_role("button", name="Tags…").click()
+    dialog = page.get_by_role("dialog", name="Tags of 2 machines")
+    await dialog.get_by_label("Add").fill("patched prod")
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Change tags").click()
+    await expect(dialog).to_have_count(0)
+    await expect(page.get_by_role("row", name="web-01")).to_contain_text("patched")
+    tags = {one["name"]: one["tags"] for one in (await fleet.http.get("/agents")).json()["items"]}
+    assert tags == {"db-01": [], "web-01": ["patched", "prod"], "web-02": [], "web-03": ["patched", "prod"]}
+    await page.get_by_role("button", name="Run").click()
+    await expect(page.get_by_role("dialog", name="Run on 2 machines")).to_contain_text("2 get it when they return")
+    await page.get_by_role("button", name="Cancel").click()
+    await box.fill("db")
+    await expect(names(page)).to_have_text(["db-01"])
+    await expect(page.get_by_text("2 selected")).to_have_count(0)

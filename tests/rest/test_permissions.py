@@ -74,6 +74,7 @@ OPERATOR_DOES_NOT = {
 HELPDESK_DOES = {
     ("PUT", "/agents/{agent_id}/name"),
     ("PUT", "/agents/{agent_id}/tags"),
+    ("POST", "/agents/tags"),
     ("POST", "/commands"),
     ("POST", "/commands/{command_id}/cancel"),
     ("PUT", "/commands/{command_id}/priority"),

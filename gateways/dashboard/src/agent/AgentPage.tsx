@@ -126,7 +126,7 @@ export default function AgentPage() {
           )}
           {running && (
             <Suspense>
-              <RunDialog agents={[id]} name={shown.name} onClose={() => setRunning(false)} />
+              <RunDialog on={{ ids: new Set([id]) }} name={shown.name} onClose={() => setRunning(false)} />
             </Suspense>
           )}
         </>

@@ -1,54 +1,38 @@
-import { useState } from "react";
 import { useMay } from "../api/session";
 import { Button } from "../ui/Button";
-import { toastError } from "../ui/Toasts";
-import { collectIds } from "./agents";
 import type { Filter } from "./filter";
+import { count, NONE, only, type Selection } from "./selection";
 
 interface Props {
-  selected: ReadonlySet<string>;
+  selection: Selection;
   total: number | undefined;
   filter: Filter;
-  onSelect: (ids: ReadonlySet<string>) => void;
+  onSelect: (selection: Selection) => void;
   onRun: () => void;
+  onTag: () => void;
 }
 
-/** As many as one rollout names one by one. */
-const MOST = 20_000;
 const COUNT = new Intl.NumberFormat("en");
 
 /** What can be done with all that is selected. */
-export function BulkBar({ selected, total, filter, onSelect, onRun }: Props) {
+export function BulkBar({ selection, total, filter, onSelect, onRun, onTag }: Props) {
   const may = useMay();
-  const [found, setFound] = useState<number | null>(null);
-  const all = async (): Promise<void> => {
-    setFound(0);
-    try {
-      onSelect(new Set(await collectIds(filter, MOST, setFound)));
-    } catch (error) {
-      toastError(error);
-    } finally {
-      setFound(null);
-    }
-  };
-  const rest = total !== undefined && total > selected.size;
-  const can = may("commands.queue") && (selected.size === 1 || may("rollouts.start"));
+  const chosen = count(selection);
+  const rest = total !== undefined && total > chosen;
+  const can = may("commands.queue") && (only(selection) !== undefined || may("rollouts.start"));
   return (
     <div className="bulk" role="region" aria-label="Selected machines">
-      <strong>{COUNT.format(selected.size)} selected</strong>
+      <strong>{COUNT.format(chosen)} selected</strong>
       {rest && (
-        <Button look="tiny" onClick={all} busy={found !== null}>
-          {found !== null
-            ? `Found ${COUNT.format(found)}…`
-            : total > MOST
-              ? `Select the first ${COUNT.format(MOST)} that match`
-              : `Select all ${COUNT.format(total)} that match`}
+        <Button look="tiny" onClick={() => onSelect({ matching: filter, except: new Set(), total })}>
+          Select all {COUNT.format(total)} that match
         </Button>
       )}
-      <Button look="plain tiny" onClick={() => onSelect(new Set())}>
+      <Button look="plain tiny" onClick={() => onSelect(NONE)}>
         Select none
       </Button>
       <div className="grow" />
+      {may("agents.edit") && <Button onClick={onTag}>Tags…</Button>}
       {can && (
         <Button look="primary" onClick={onRun}>
           Run… <kbd>r</kbd>

@@ -13,11 +13,13 @@ import { type Filter, parse } from "./filter";
 import { Places } from "./Places";
 import { SearchBox } from "./SearchBox";
 import { StatusChips } from "./StatusChips";
+import { count, isOf, joined, NONE, only, type Selection, toggled } from "./selection";
 import { Table } from "./Table";
 import { type Look, Views } from "./Views";
 import "./fleet.css";
 
 const RunDialog = lazy(() => import("../run/RunDialog"));
+const TagDialog = lazy(() => import("./TagDialog"));
 const COUNT = new Intl.NumberFormat("en");
 
 /** The list of machines, as its address says: ?f= what was typed, ?client= ?site= where, ?sort= in which order,
@@ -34,8 +36,9 @@ export default function FleetPage() {
   const [places, setPlaces] = useState(false);
   const [ownColumns, setOwnColumns] = useColumnChoice();
   const [cursor, setCursor] = useState(-1);
-  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
-  const [running, setRunning] = useState<{ ids: string[]; name: string | undefined } | null>(null);
+  const [chosen, setSelection] = useState<Selection>(NONE);
+  const [running, setRunning] = useState<{ on: Selection; name: string | undefined } | null>(null);
+  const [tagging, setTagging] = useState<Selection | null>(null);
   const search = useRef<HTMLInputElement>(null);
   const anchor = useRef(-1);
 
@@ -51,6 +54,9 @@ export default function FleetPage() {
     return { filter: { ...parsed.filter, ...at }, wrong: parsed.wrong };
   }, [typed, client, site]);
 
+  // All that match are no longer meant once something else is asked for.
+  const selection = isOf(chosen, filter) ? chosen : NONE;
+
   const update = (changes: Record<string, string | undefined>): void => {
     const next = new URLSearchParams(window.location.search);
     for (const [name, value] of Object.entries(changes)) {
@@ -63,7 +69,7 @@ export default function FleetPage() {
   const look = (to: Look): void => {
     setText(to.query);
     setCursor(-1);
-    setSelected(new Set());
+    setSelection(NONE);
     update({
       f: to.query,
       client: to.client,
@@ -89,21 +95,20 @@ export default function FleetPage() {
   }, [fetchNextPage, isFetchingNextPage]);
 
   const select = (index: number, range: boolean): void => {
-    const next = new Set(selected);
     const id = agents[index]?.id;
     if (id === undefined) return;
     if (range && anchor.current >= 0) {
       const [from, to] = [Math.min(anchor.current, index), Math.max(anchor.current, index)];
-      for (const one of agents.slice(from, to + 1)) next.add(one.id);
-    } else if (!next.delete(id)) next.add(id);
+      setSelection(joined(selection, agents.slice(from, to + 1)));
+    } else setSelection(toggled(selection, id));
     anchor.current = index;
-    setSelected(next);
   };
+  const some = count(selection) > 0;
   const run = (): void => {
     const at = agents[cursor];
-    const ids = selected.size > 0 ? [...selected] : at ? [at.id] : [];
-    if (ids.length > 0 && may("commands.queue")) {
-      setRunning({ ids, name: agents.find((one) => one.id === ids[0])?.name });
+    const on: Selection = some ? selection : { ids: new Set(at ? [at.id] : []) };
+    if (count(on) > 0 && may("commands.queue")) {
+      setRunning({ on, name: agents.find((one) => one.id === only(on))?.name });
     }
   };
   useKeys([
@@ -164,7 +169,7 @@ export default function FleetPage() {
               sort={sort}
               onSort={(to) => update({ sort: to === "name" ? undefined : to })}
               shown={columns}
-              selected={selected}
+              selection={selection}
               onSelect={select}
               cursor={cursor}
               onCursor={setCursor}
@@ -173,20 +178,26 @@ export default function FleetPage() {
               stale={list.isPlaceholderData}
             />
           )}
-          {selected.size > 0 && (
+          {some && (
             <BulkBar
-              selected={selected}
+              selection={selection}
               total={total}
               filter={filter}
-              onSelect={setSelected}
-              onRun={() => setRunning({ ids: [...selected], name: agents.find((one) => selected.has(one.id))?.name })}
+              onSelect={setSelection}
+              onRun={run}
+              onTag={() => setTagging(selection)}
             />
           )}
         </section>
       </div>
       {running !== null && (
         <Suspense>
-          <RunDialog agents={running.ids} name={running.name} onClose={() => setRunning(null)} />
+          <RunDialog on={running.on} name={running.name} onClose={() => setRunning(null)} />
+        </Suspense>
+      )}
+      {tagging !== null && (
+        <Suspense>
+          <TagDialog selection={tagging} onClose={() => setTagging(null)} />
         </Suspense>
       )}
     </div>

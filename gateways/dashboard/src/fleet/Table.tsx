@@ -3,6 +3,7 @@ import { useVirtualizer } from "@tanstack/react-virtual";
 import { memo, useEffect, useMemo, useRef } from "react";
 import type { Agent } from "./agents";
 import { COLUMNS, useNarrow } from "./columns";
+import { holds, type Selection } from "./selection";
 
 const ROW = 34;
 const HEAD = ROW + 1;
@@ -19,7 +20,7 @@ interface Props {
   sort: string;
   onSort: (sort: string) => void;
   shown: VisibilityState;
-  selected: ReadonlySet<string>;
+  selection: Selection;
   onSelect: (index: number, range: boolean) => void;
   /** The row that the keyboard is at; -1 for none. */
   cursor: number;
@@ -32,7 +33,7 @@ interface Props {
 
 /** The list: as many rows are drawn as fit on the screen, however many there are. */
 export function Table(props: Props) {
-  const { agents, total, sort, onSort, selected, cursor, hasMore, onMore, stale } = props;
+  const { agents, total, sort, onSort, selection, cursor, hasMore, onMore, stale } = props;
   const narrow = useNarrow();
   const place = useRef<HTMLDivElement>(null);
   const shown = narrow ? NARROW : props.shown;
@@ -134,7 +135,7 @@ export function Table(props: Props) {
                 index={item.index}
                 start={item.start - HEAD}
                 template={template}
-                chosen={selected.has(row.id)}
+                chosen={holds(selection, row.id)}
                 here={item.index === cursor}
                 onCursor={hooks.onCursor}
                 onSelect={hooks.onSelect}

@@ -52,20 +52,6 @@ export function useCounts(filter: Filter) {
   });
 }
 
-/** All that fit, by their ids, at most so many; for what is done to all of them. */
-export async function collectIds(filter: Filter, most: number, tell: (found: number) => void): Promise<string[]> {
-  const ids: string[] = [];
-  let cursor: string | null = null;
-  do {
-    const query: AgentQuery = { ...filter, sort: "id", limit: 500, ...(cursor === null ? {} : { cursor }) };
-    const page: Page = await ask(api.GET("/api/v1/agents", { params: { query } }));
-    ids.push(...page.items.map((one) => one.id));
-    cursor = page.next;
-    tell(ids.length);
-  } while (cursor !== null && ids.length < most);
-  return ids.slice(0, most);
-}
-
 /** What an event changes in a row; null where it takes asking. */
 function changeBy(event: LogEvent): ((agent: Agent) => Partial<Agent>) | null {
   const at = event.recorded_at;

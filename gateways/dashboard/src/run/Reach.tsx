@@ -2,23 +2,25 @@ import { useQuery } from "@tanstack/react-query";
 import { api, ask } from "../api/client";
 import { isProblem } from "../api/problem";
 import { useMay } from "../api/session";
+import { count, only, type Selection, targetOf } from "../fleet/selection";
 
 /** How many get it now, and how many later. */
-export function Reach({ agents }: { agents: string[] }) {
+export function Reach({ on }: { on: Selection }) {
   const may = useMay();
-  const one = agents.length === 1 ? agents[0] : undefined;
+  const one = only(on);
+  const { include, ...rest } = targetOf(on);
   const agent = useQuery({
     queryKey: ["agent", one],
     enabled: one !== undefined,
     queryFn: () => ask(api.GET("/api/v1/agents/{agent_id}", { params: { path: { agent_id: one ?? "" } } })),
   });
   const plan = useQuery({
-    queryKey: ["reach", agents],
+    queryKey: ["reach", include, rest],
     enabled: one === undefined && may("rollouts.start"),
     queryFn: async () => {
       const count = async (online: boolean | undefined): Promise<number> => {
-        const include = online === undefined ? { agents } : { agents, online };
-        const body = { name: "reach", target: { include }, spec: { kind: "ping" as const } };
+        const narrowed = online === undefined ? include : { ...include, online };
+        const body = { name: "reach", target: { ...rest, include: narrowed }, spec: { kind: "ping" as const } };
         try {
           return (await ask(api.POST("/api/v1/rollouts/plan", { body }))).targeted;
         } catch (error) {
@@ -44,7 +46,7 @@ export function Reach({ agents }: { agents: string[] }) {
   }
   if (plan.data === undefined)
     return <span className="muted">{plan.isFetching ? "Counting who is online…" : null}</span>;
-  const left = agents.length - plan.data.all;
+  const left = count(on) - plan.data.all;
   return (
     <span className="muted">
       {plan.data.now} online now, {plan.data.all - plan.data.now} get it when they return

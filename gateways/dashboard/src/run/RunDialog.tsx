@@ -5,6 +5,7 @@ import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
+import { count, only, type Selection, targetOf } from "../fleet/selection";
 import { Button } from "../ui/Button";
 import { Choice } from "../ui/Choice";
 import { Dialog } from "../ui/Dialog";
@@ -19,17 +20,19 @@ import { NO_TERMS, TermsFields, termsOf } from "./terms";
 
 type Spec = components["schemas"]["QueueCommand"]["spec"];
 
+const COUNT = new Intl.NumberFormat("en");
+
 interface Props {
-  /** Of whom, by their ids. */
-  agents: string[];
-  /** Of the first of them. */
+  /** Whom it is for. */
+  on: Selection;
+  /** Of the machine, where it is one. */
   name: string | undefined;
   script?: string;
   onClose: () => void;
 }
 
 /** Choose what to run on one machine or many; of one, see at once what it prints. */
-export default function RunDialog({ agents, name, script, onClose }: Props) {
+export default function RunDialog({ on, name, script, onClose }: Props) {
   const may = useMay();
   const [, go] = useLocation();
   const [command, setCommand] = useState<string | null>(null);
@@ -45,7 +48,8 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
   const [reason, setReason] = useState("");
   const [env, setEnv] = useState("");
   const [terms, setTerms] = useState(NO_TERMS);
-  const one = agents.length === 1 ? agents[0] : undefined;
+  const one = only(on);
+  const many = COUNT.format(count(on));
   const spec = (): Spec => {
     const more = {
       ...(timeout ? { timeout_s: Number(timeout) } : {}),
@@ -62,13 +66,13 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
         return ask(api.POST("/api/v1/commands", { body: { agent_id: one, spec: spec(), reason } }));
       }
       const title = kind === "run_shell" ? line.slice(0, 100) : (chosen?.name ?? "script");
-      const body = { name: title, target: { include: { agents } }, spec: spec(), reason, ...termsOf(terms) };
+      const body = { name: title, target: targetOf(on), spec: spec(), reason, ...termsOf(terms) };
       return ask(api.POST("/api/v1/rollouts", { body }));
     },
     (answer) => {
       if (one !== undefined) setCommand(answer.id);
       else {
-        toast(`Queued for ${agents.length} machines.`);
+        toast("targeted" in answer ? `Queued for ${COUNT.format(answer.targeted)} machines.` : "Queued.");
         onClose();
         go(`/rollouts/${answer.id}`);
       }
@@ -85,7 +89,7 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
     event.preventDefault();
     if (ready) queue.mutate();
   };
-  const title = one === undefined ? `Run on ${agents.length} machines` : `Run on ${name ?? "this machine"}`;
+  const title = one === undefined ? `Run on ${many} machines` : `Run on ${name ?? "this machine"}`;
   if (command !== null) {
     return (
       <Dialog
@@ -113,11 +117,11 @@ export default function RunDialog({ agents, name, script, onClose }: Props) {
       footer={
         <>
           <div className="grow">
-            <Reach agents={agents} />
+            <Reach on={on} />
           </div>
           <Button onClick={onClose}>Cancel</Button>
           <Button look="primary" type="submit" form="run" busy={queue.isPending} disabled={!ready}>
-            {one === undefined ? `Queue for ${agents.length}` : "Run"}
+            {one === undefined ? `Queue for ${many}` : "Run"}
           </Button>
         </>
       }

@@ -20,7 +20,7 @@ export default function TestRun({ script, onClose }: { script: string; onClose: 
     },
   });
   if (chosen !== null) {
-    return <RunDialog agents={[chosen.id]} name={chosen.name} script={script} onClose={onClose} />;
+    return <RunDialog on={{ ids: new Set([chosen.id]) }} name={chosen.name} script={script} onClose={onClose} />;
   }
   return (
     <Dialog title="Try it on one machine" onClose={onClose}>
