@@ -19,6 +19,7 @@ from command_bus.handlers.extracts import ExtractHandlers
 from command_bus.handlers.fields import FieldHandlers
 from command_bus.handlers.identities import IdentityHandlers
 from command_bus.handlers.logins import LoginHandlers
+from command_bus.handlers.notes import NoteHandlers
 from command_bus.handlers.roles import RoleHandlers
 from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
 from command_bus.handlers.scripts import ScriptHandlers
@@ -39,6 +40,7 @@ from command_bus.intents import (
     extracts,
     fields,
     logins,
+    notes,
     roles,
     rollouts,
     scripts,
@@ -102,6 +104,7 @@ def make_bus(
     identity = IdentityHandlers(log, issuer)
     erasure = ErasureHandlers(log, credentials)
     view = ViewHandlers(log, fresh_id)
+    note = NoteHandlers(log, fresh_id)
     bus = CommandBus(
         log,
         {
@@ -170,6 +173,9 @@ def make_bus(
             fields.FillClientFields: field.fill,
             fields.FillSiteFields: field.fill,
             fields.FillAgentFields: field.fill,
+            notes.WriteNote: note.write,
+            notes.ChangeNote: note.change,
+            notes.RemoveNote: note.remove,
             views.SaveView: view.save,
             views.ChangeView: view.change,
             views.RemoveView: view.remove,

@@ -307,6 +307,13 @@ class UserNotDisabledError(DomainError):
     status = 409
 
 
+class TooManyNotesError(DomainError):
+    """The agent has as many notes as it may have; change or remove one."""
+
+    code = "too_many_notes"
+    status = 409
+
+
 class TooManyTagsError(DomainError):
     """One of these agents would have more tags than an agent may have; leave it out, or take some of its tags away."""
 

@@ -23,6 +23,7 @@ from domain import (
     login_attempts,
     logins,
     names,
+    notes,
     passkeys,
     restores,
     retention,
@@ -337,6 +338,8 @@ _LINES |= {
         f"Event {event.position} ({event.event_type}) is passed over there{_because(event.reason)}."
     ),
     destinations.DestinationRemoved: lambda event: f"Forwarding ended{_because(event.reason)}.",
+    notes.AgentNoteWritten: lambda event: f"Note: {shown(event.text)}",
+    notes.AgentNoteRemoved: lambda _: "Note removed.",
     views.ViewSaved: lambda event: f"View {shown(event.name)!r} saved{', shared' if event.shared else ''}.",
     views.ViewRemoved: lambda _: "View removed.",
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",

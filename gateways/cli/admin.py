@@ -13,6 +13,7 @@ from gateways.cli import (
     forward,
     keys,
     login,
+    notes,
     roles,
     rollouts,
     run,
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     diff.register(app)
     groups = (
         agents.app,
+        notes.app,
         views.app,
         clients.clients,
         clients.sites,

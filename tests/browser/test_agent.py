@@ -180,3 +180,30 @@ async def test_how_busy_a_machine_was_is_drawn_and_said(tab: Tab, fleet: Fleet) 
     await page.get_by_role("button", name="Day", exact=True).click()
     await expect(page.locator(".graph canvas")).to_have_count(3)
     assert await tab.sideways() == 0
+
+
+async def test_notes_are_written_changed_and_removed(tab: Tab, fleet: Fleet) -> None:
+    """What one writes, another sees at once; the machine's own page is where it is changed and taken away."""
+    agent_id = await fleet.agent("web-07")
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+    notes = page.get_by_role("region", name="Notes")
+    await expect(notes).to_contain_text("Nobody has written one.")
+    await notes.get_by_role("button", name="Write one").click()
+    await notes.get_by_label("New note").fill("the fan rattles")
+    assert await tab.serious_faults() == []
+    await notes.get_by_role("button", name="Save").click()
+    await expect(notes.get_by_role("listitem")).to_contain_text("the fan rattles")
+    await expect(notes.get_by_role("listitem")).to_contain_text("Ada")
+    await fleet.http.post(f"/agents/{agent_id}/notes", json={"text": "replace it in May"})
+    await expect(notes.get_by_role("listitem")).to_have_count(2)
+    newest = notes.get_by_role("listitem").first
+    await newest.get_by_role("button", name="Change").click()
+    await notes.get_by_label("Note", exact=True).fill("replace it in June")
+    await notes.get_by_role("button", name="Save").click()
+    await expect(newest).to_contain_text("replace it in June")
+    await expect(newest).to_contain_text("changed by Ada")
+    assert await tab.serious_faults() == []
+    await newest.get_by_role("button", name="Remove").click()
+    await newest.get_by_role("button", name="Remove it").click()
+    await expect(notes.get_by_role("listitem")).to_have_count(1)

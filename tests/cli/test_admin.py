@@ -209,3 +209,14 @@ async def test_passwords_from_the_command_line(terminal: Terminal) -> None:
     assert await terminal.refused("users", "set-password", "Ada", "--ask", stdin="") == "bad_value"
     assert await terminal.refused("users", "reset-second-factor", "Ada") == "no_second_factor"
     await terminal.ok("users", "log-out", "Ada", "--reason", "left the room")
+
+
+async def test_notes_on_a_machine(terminal: Terminal, fleet: Fleet) -> None:
+    """Written, changed by a piece of its id, removed; a piece that fits none is refused."""
+    await fleet.agent("web-07")
+    note = (await terminal.json("notes", "add", "web-07", "the fan rattles"))["id"]
+    await terminal.ok("notes", "change", "web-07", note[-12:], "quiet again")
+    assert "quiet again" in await terminal.ok("notes", "list", "web-07")
+    assert await terminal.refused("notes", "remove", "web-07", "ffffffff-nothing") == "not_found"
+    await terminal.ok("notes", "remove", "web-07", note)
+    assert await terminal.json("notes", "list", "web-07") == []

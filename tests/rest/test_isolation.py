@@ -86,10 +86,11 @@ async def furnish(api: Api, name: str, client_id: str | None = None) -> Tenant:
         *ids.values(),
         open_id,
         name,
-        *(f"{name}-{what}" for what in ("host", "reason", "rollout", "note", "seat", "view")),
+        *(f"{name}-{what}" for what in ("host", "reason", "rollout", "note", "seat", "view", "remark")),
     }
     field = {"name": "seat", "terms": {"kind": "text", "on": ["agent"]}}
     ids["field_id"] = (await made(http, "/fields", field))["id"]
+    ids["note_id"] = (await made(http, f"/agents/{agent_id}/notes", {"text": f"{name}-remark"}))["id"]
     view = {"name": f"{name}-view", "site_id": fleet.site_id, "shared": True}
     ids["view_id"] = (await made(http, "/views", view))["id"]
     filled = await http.patch(f"/agents/{agent_id}/fields", json={"values": {"seat": f"{name}-seat"}})
@@ -365,6 +366,8 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "secrets": {"name": "mine", "value": "long enough", "scope": {"kind": "site", "site_id": other.ids["site_id"]}},
         "extracts": {"agent_id": other.ids["agent_id"]},
         "priority": {"priority": 0},
+        "notes": {"text": "mine"},
+        "note_id": {"text": "mine"},
         "skip": {"position": 1, "reason": "mine"},
         "duplicate": {"stays": "present"},
         "fields": {"name": "mine", "terms": {"kind": "text", "on": ["agent"]}},
@@ -374,6 +377,8 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "destination_id": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
     }
     body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
+    if route.path == "/agents/tags":
+        body = {**include, "add": ["mine"]}
     if route.method == "PATCH" and route.path.endswith("/fields"):
         body = {"values": {"seat": "mine"}}
     ids = other.ids | dict.fromkeys(

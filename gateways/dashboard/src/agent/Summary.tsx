@@ -3,6 +3,7 @@ import { Link } from "wouter";
 import type { components } from "../api/schema";
 import { Time } from "../ui/Time";
 import { CustomFields } from "./CustomFields";
+import { Notes } from "./Notes";
 
 const Graphs = lazy(() => import("./Graphs"));
 
@@ -88,6 +89,7 @@ export function Summary({ agent }: { agent: Agent }) {
       <Suspense fallback={<section className="card graphs muted">Loading…</section>}>
         <Graphs agentId={agent.id} />
       </Suspense>
+      <Notes agentId={agent.id} />
       <CustomFields agentId={agent.id} />
       {disks.length > 0 && (
         <section className="card">

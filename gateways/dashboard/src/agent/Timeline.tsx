@@ -38,6 +38,8 @@ const CHANGES: EventType[] = [
   "AgentRetired",
   "AgentKeyRotated",
   "FieldsFilled",
+  "AgentNoteWritten",
+  "AgentNoteRemoved",
 ];
 const FILTERS: readonly [string, string, EventType[]][] = [
   ["all", "Everything", []],
