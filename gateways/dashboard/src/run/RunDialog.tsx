@@ -72,7 +72,8 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
     (answer) => {
       if (one !== undefined) setCommand(answer.id);
       else {
-        toast("targeted" in answer ? `Queued for ${COUNT.format(answer.targeted)} machines.` : "Queued.");
+        const targeted = "targeted" in answer ? Number(answer.targeted) : count(on);
+        toast(`Queued for ${COUNT.format(targeted)} machines.`);
         onClose();
         go(`/rollouts/${answer.id}`);
       }
