@@ -34,6 +34,7 @@ CREATE TABLE agents (
 -- name: indexes
 CREATE INDEX agents_name_idx ON agents (sort_key, agent_id) INCLUDE (host_key);
 CREATE INDEX agents_text_idx ON agents USING gin (sort_key public.gin_trgm_ops, host_key public.gin_trgm_ops);
+CREATE INDEX agents_os_idx ON agents USING gin (lower(os) public.gin_trgm_ops);
 CREATE INDEX agents_client_idx ON agents (client_id, sort_key, agent_id);
 CREATE INDEX agents_site_idx ON agents (site_id, sort_key, agent_id);
 CREATE INDEX agents_tags_idx ON agents USING gin (tags jsonb_path_ops);

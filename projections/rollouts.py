@@ -32,6 +32,7 @@ from domain.commands import (
     CommandState,
     CommandSucceeded,
     CommandTimedOut,
+    RunScript,
     state_after,
 )
 from domain.event import Event, Recorded
@@ -244,6 +245,7 @@ def _started(event: RolloutStarted, recorded: Recorded) -> Cells:
         "client_ids": event.client_ids,
         "target": event.target,
         "command": _encode(event.order),
+        "script_id": event.order.spec.script_id if isinstance(event.order.spec, RunScript) else None,
         "targeted": event.targeted,
         "excluded": event.excluded,
         "waves": event.waves,
@@ -386,7 +388,7 @@ async def list_rollouts(
     if client_id is not None:
         query.where("client_ids @> %s", Jsonb([str(client_id)]))
     if script_id is not None:
-        query.where("convert_from(command, 'UTF8')::jsonb #>> '{spec,script_id}' = %s", str(script_id))
+        query.where("script_id = %s", script_id)
     return await query.page(
         connection, RolloutRow.from_row, BY_POSITION, cursor=cursor, limit=limit, key=lambda row: (row.position,)
     )

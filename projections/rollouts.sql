@@ -7,6 +7,7 @@ CREATE TABLE rollouts (
     client_ids jsonb NOT NULL, -- of all who are targeted: only who sees all of them sees the rollout
     target jsonb NOT NULL,
     command bytea NOT NULL, -- JSON of domain.rollouts.Order, as it was recorded
+    script_id uuid, -- that it runs, where it is one
     targeted integer NOT NULL,
     excluded jsonb NOT NULL,
     waves jsonb NOT NULL,
@@ -51,6 +52,7 @@ ALTER TABLE rollout_commands SET (fillfactor = 50);
 -- name: indexes
 CREATE INDEX rollouts_position_idx ON rollouts (position);
 CREATE INDEX rollouts_state_idx ON rollouts (state, position);
+CREATE INDEX rollouts_script_idx ON rollouts (script_id, position) WHERE script_id IS NOT NULL;
 CREATE INDEX rollout_commands_agents_idx ON rollout_commands (rollout_id, agent_id);
 CREATE INDEX rollout_commands_ended_idx ON rollout_commands (rollout_id, ended_as, agent_id) INCLUDE (wave, latest);
 

@@ -58,7 +58,8 @@ INSERT INTO read.sites
 INSERT INTO read.agents
     SELECT pg_temp.id(n), pg_temp.id(n % 100), pg_temp.id(n % 1000), 'a' || n, 'a' || n, 'h' || n, 'h' || n, 'linux',
         'x86_64', '1', 'key' || n, CASE WHEN n % 200 = 0 THEN '["rare"]' ELSE '["web"]' END::jsonb,
-        CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, n % 50 = 0, NULL, NULL, '', '', '', '', '', '{}', NULL,
+        CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, n % 50 = 0, NULL, NULL, '', '', '',
+        CASE WHEN n % 2000 = 9 THEN 'Rare OS 1' ELSE 'Debian ' || n % 3 END, '', '{}', NULL,
         CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, 1, now(), 1, n
     FROM generate_series(0, 19999) AS n;
 INSERT INTO fleetlog.presence
@@ -80,10 +81,11 @@ INSERT INTO read.pending (command_id, agent_id, client_id, lane, priority, posit
         pg_temp.id(n), '{}', 1, CASE WHEN n % 100 = 7 THEN 'hours' || n % 7 END
     FROM generate_series(0, 39999) AS n;
 INSERT INTO read.rollouts (rollout_id, position, name, state, client_ids, target, command, targeted, excluded, waves,
-        wave_sizes, limits, wave, wave_finished, reason, detail, requester, correlation_id, started_at, version)
+        wave_sizes, limits, wave, wave_finished, reason, detail, requester, correlation_id, started_at, version,
+        script_id)
     SELECT pg_temp.id(n), n, 'r', CASE WHEN n % 500 = 0 THEN 'running' WHEN n % 500 = 1 THEN 'aborted' ELSE 'completed'
         END, '["00000000-0000-0000-0000-000000000007"]', '{}', '{}', 20, '{}', '[]', '[20]', '{}', 0, false, '', '', '',
-        pg_temp.id(n), now(), 1
+        pg_temp.id(n), now(), 1, CASE WHEN n % 2 = 0 THEN pg_temp.id(n % 300) END
     FROM generate_series(0, 2999) AS n;
 INSERT INTO read.rollout_commands (command_id, rollout_id, agent_id, client_id, site_id, wave, round, latest, state,
         ended_as, cancel_requested, detail)
@@ -168,6 +170,7 @@ PAGED: dict[str, Query] = {
     "commands queued": lambda c: commands.list_commands(c, client_ids=None, states=[CommandState.QUEUED]),
     "rollouts": lambda c: rollouts.list_rollouts(c, client_ids=None),
     "rollouts running": lambda c: rollouts.list_rollouts(c, client_ids=None, state=RolloutState.RUNNING),
+    "rollouts of a script": lambda c: rollouts.list_rollouts(c, client_ids=None, script_id=AGENT),
     "agents of a rollout": lambda c: rollouts.list_members(c, CLIENT, states=["queued"]),
     "agents of a rollout that failed": lambda c: rollouts.list_members(c, CLIENT, states=["failed"]),
     "tokens": lambda c: tokens.list_tokens(c, client_ids=None),
@@ -194,6 +197,9 @@ FOUND: dict[str, Query] = {
     "an agent by key": lambda c: agents.agent_of_key(c, "key77"),
     "agents of tenants": lambda c: agents.list_agents(c, client_ids=FEW),
     "agents with a rare tag": lambda c: agents.list_agents(c, client_ids=None, tags=("rare",)),
+    "agents of a rare system": lambda c: agents.list_agents(c, client_ids=None, os="rare"),
+    "agents of a rare system, heard of last": lambda c: agents.list_agents(c, client_ids=None, os="rare", sort="-seen"),
+    "agents of a rare system, counted": lambda c: agents.count_agents(c, client_ids=None, os="rare"),
     "agents by text": lambda c: agents.list_agents(c, client_ids=None, text="a1234"),
     "agents of clients, counted": lambda c: agents.count_at_clients(c, [CLIENT], client_ids=None),
     "agents of sites, counted": lambda c: agents.count_at_sites(c, [SITE], client_ids=FEW),
