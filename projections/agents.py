@@ -47,6 +47,7 @@ class AgentRow(msgspec.Struct, frozen=True):
     public_key: str
     tags: tuple[str, ...]
     state: AgentState
+    erased: bool
     online: bool
     connected_at: datetime | None
     disconnected_at: datetime | None
@@ -102,6 +103,7 @@ def _summary(facts: dict[str, Any]) -> Cells:
 
 
 _ERASED_CELLS: Cells = {
+    "erased": True,
     "name": ERASED,
     "sort_key": ERASED,
     "hostname": ERASED,
@@ -211,6 +213,7 @@ class Agents(Projection):
             "public_key": event.public_key,
             "tags": (),
             "state": AgentState.ACTIVE,
+            "erased": False,
             "online": False,
             "connected_at": None,
             "disconnected_at": None,

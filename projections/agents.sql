@@ -13,6 +13,7 @@ CREATE TABLE agents (
     public_key text NOT NULL,
     tags jsonb NOT NULL,
     state text NOT NULL,
+    erased boolean NOT NULL,
     online boolean NOT NULL,
     connected_at timestamptz,
     disconnected_at timestamptz,
@@ -46,8 +47,8 @@ CREATE INDEX agents_position_idx ON agents (position);
 CREATE INDEX agents_key_idx ON agents (public_key);
 
 -- name: columns
-SELECT agent_id, client_id, site_id, name, hostname, platform, arch, agent_version, public_key, tags, state, online,
-    connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at, duplicate, enrolled_at,
+SELECT agent_id, client_id, site_id, name, hostname, platform, arch, agent_version, public_key, tags, state, erased,
+    online, connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at, duplicate, enrolled_at,
     version, sort_key,
     (SELECT name FROM clients WHERE clients.client_id = agents.client_id) AS client,
     (SELECT name FROM sites WHERE sites.site_id = agents.site_id) AS site

@@ -83,7 +83,7 @@ KINDS: dict[str, Kind] = {
             "agents",
             (
                 *("name", "hostname", "client_id", "site_id", "platform", "arch", "agent_version", "public_key"),
-                *("tags", "state", "online", "address", "transport", "os", "logged_in_user", "facts"),
+                *("tags", "state", "erased", "online", "address", "transport", "os", "logged_in_user", "facts"),
             ),
         ),
         Kind("clients", "Client", Clients(), "clients", ("name",), (ClientCreated, ClientRenamed)),
@@ -111,7 +111,13 @@ KINDS: dict[str, Kind] = {
             ("name", "state", "targeted", "wave", "wave_finished", "continues_at", "open_until", "detail"),
             tuple(one for one in Rollouts.folds if one not in Commands.folds),
         ),
-        Kind("users", "User", Users(), "users", ("name", "kind", "email", "disabled", "grants", "group_grants")),
+        Kind(
+            "users",
+            "User",
+            Users(),
+            "users",
+            ("name", "kind", "email", "disabled", "erased", "grants", "group_grants"),
+        ),
         Kind("roles", "Role", Roles(), "roles", ("name", "permissions", "limits", "retired")),
         Kind("api-keys", "API key", ApiKeys(), "api_keys", ("name", "owner_id", "grants", "expires_at", "revoked_at")),
         Kind(

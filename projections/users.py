@@ -22,6 +22,7 @@ class UserRow(msgspec.Struct, frozen=True):
     name: str
     email: str
     disabled: bool
+    erased: bool
     grants: tuple[Grant, ...]
     """By hand."""
     group_grants: tuple[Grant, ...]
@@ -34,7 +35,7 @@ class UserRow(msgspec.Struct, frozen=True):
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         cells = list(row)
         cells[1] = UserKind(row[1])
-        cells[5:7] = (msgspec.convert(one, tuple[Grant, ...]) for one in row[5:7])
+        cells[6:8] = (msgspec.convert(one, tuple[Grant, ...]) for one in row[6:8])
         return cls(*cells)
 
 
@@ -61,6 +62,7 @@ class Users(Projection):
                     sort_key=event.name.casefold(),
                     email=event.email,
                     disabled=False,
+                    erased=False,
                     grants=event.grants,
                     group_grants=(),
                     created_at=recorded.recorded_at,
@@ -79,7 +81,7 @@ class Users(Projection):
                 users.update(key, disabled=False, version=version)
             case SubjectErased(kind=SubjectKind.USER):
                 # Whatever comes of sealed fields: see projections/agents.py.
-                users.update(key, name=ERASED, sort_key=ERASED, email="", version=version)
+                users.update(key, erased=True, name=ERASED, sort_key=ERASED, email="", version=version)
 
 
 _SQL = sql.load("users")

@@ -6,6 +6,7 @@ CREATE TABLE users (
     sort_key text COLLATE "C" NOT NULL,
     email text NOT NULL,
     disabled boolean NOT NULL,
+    erased boolean NOT NULL,
     grants jsonb NOT NULL,
     group_grants jsonb NOT NULL,
     created_at timestamptz NOT NULL,
@@ -19,4 +20,4 @@ CREATE INDEX users_name_idx ON users (sort_key, user_id);
 CREATE INDEX users_kind_idx ON users (kind, sort_key, user_id);
 
 -- name: select
-SELECT user_id, kind, name, email, disabled, grants, group_grants, created_at, created_by, version FROM users
+SELECT user_id, kind, name, email, disabled, erased, grants, group_grants, created_at, created_by, version FROM users

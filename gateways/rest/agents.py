@@ -94,6 +94,7 @@ class AgentModel(Model):
     agent_version: str
     tags: list[str]
     state: AgentState
+    erased: bool = Field(description="What it told of itself is erased for good.")
     online: bool
     connected_at: AwareDatetime | None
     disconnected_at: AwareDatetime | None
@@ -153,6 +154,7 @@ def agent_document(row: AgentRow, last_seen_at: Any, pending: int) -> dict[str, 
         "agent_version": row.agent_version,
         "tags": row.tags,
         "state": row.state,
+        "erased": row.erased,
         "online": row.online,
         "connected_at": row.connected_at,
         "disconnected_at": row.disconnected_at,

@@ -57,6 +57,7 @@ class UserModel(Model):
     name: str
     email: str
     disabled: bool
+    erased: bool = Field(description="Who they were is erased for good.")
     grants: list[GrantModel] = Field(description="What they may do by what was granted to them here.")
     group_grants: list[GrantModel] = Field(
         description="What they may do besides, by their groups at the provider, as of their last login through it."
@@ -86,6 +87,7 @@ def user_document(row: UserRow, names: dict[UUID, str]) -> dict[str, Any]:
         "name": row.name,
         "email": row.email,
         "disabled": row.disabled,
+        "erased": row.erased,
         "grants": grant_documents(row.grants, names),
         "group_grants": grant_documents(row.group_grants, names),
         "created_at": row.created_at,

@@ -58,7 +58,7 @@ INSERT INTO read.sites
 INSERT INTO read.agents
     SELECT pg_temp.id(n), pg_temp.id(n % 100), pg_temp.id(n % 1000), 'a' || n, 'a' || n, 'h' || n, 'h' || n, 'linux',
         'x86_64', '1', 'key' || n, CASE WHEN n % 200 = 0 THEN '["rare"]' ELSE '["web"]' END::jsonb,
-        CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, n % 50 = 0, NULL, NULL, '', '', '',
+        CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, false, n % 50 = 0, NULL, NULL, '', '', '',
         CASE WHEN n % 2000 = 9 THEN 'Rare OS 1' ELSE 'Debian ' || n % 3 END, '', '{}', NULL,
         CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, 1, now(), 1, n
     FROM generate_series(0, 19999) AS n;
@@ -108,8 +108,8 @@ INSERT INTO read.api_keys
     FROM generate_series(0, 9999) AS n;
 INSERT INTO fleetlog.key_uses SELECT pg_temp.id(n), now() FROM generate_series(0, 9999) AS n;
 INSERT INTO read.users
-    SELECT pg_temp.id(n), CASE WHEN n % 2 = 0 THEN 'person' ELSE 'service' END, 'u' || n, 'u' || n, '', false, '[]',
-        '[]', now(), '', 1
+    SELECT pg_temp.id(n), CASE WHEN n % 2 = 0 THEN 'person' ELSE 'service' END, 'u' || n, 'u' || n, '', false, false,
+        '[]', '[]', now(), '', 1
     FROM generate_series(0, 4999) AS n;
 INSERT INTO read.approvals
     SELECT pg_temp.id(n), CASE WHEN n % 2 = 0 THEN 'waiting' ELSE 'granted' END, 'StartRollout', '{}', '', 1, 'key:y',

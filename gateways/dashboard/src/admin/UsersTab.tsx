@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMayEverywhere } from "../api/session";
@@ -18,11 +18,16 @@ import { UserDialog } from "./UserDialog";
 
 export type User = components["schemas"]["UserModel"];
 
+const EraseDialog = lazy(() => import("../app/EraseDialog"));
+
 /** Everybody, and every program, that works with the fleet. */
 export default function UsersTab() {
-  const manage = useMayEverywhere()("users.manage");
+  const mayEverywhere = useMayEverywhere();
+  const manage = mayEverywhere("users.manage");
+  const erase = mayEverywhere("personal.erase");
   const [adding, setAdding] = useState(false);
   const [opened, setOpened] = useState<string | null>(null);
+  const [erasing, setErasing] = useState<User | null>(null);
   const { pages, items, again } = useList(["admin", "users"], ["User"], (query) =>
     ask(api.GET("/api/v1/users", { params: { query } })),
   );
@@ -45,7 +50,7 @@ export default function UsersTab() {
       )}
       {items.length > 0 && (
         <div className="card">
-          <Table title="Users" heads={["Name", "Kind", "State", "May", ...(manage ? [""] : [])]}>
+          <Table title="Users" heads={["Name", "Kind", "State", "May", ...(manage || erase ? [""] : [])]}>
             {items.map((one) => (
               <tr key={one.id}>
                 <th scope="row">
@@ -54,7 +59,11 @@ export default function UsersTab() {
                 </th>
                 <td className="nowrap">{one.kind === "service" ? "service account" : "person"}</td>
                 <td>
-                  {one.disabled ? (
+                  {one.erased ? (
+                    <Status tone="off" shape="cross">
+                      erased
+                    </Status>
+                  ) : one.disabled ? (
                     <Status tone="warn" shape="bars">
                       suspended
                     </Status>
@@ -67,11 +76,20 @@ export default function UsersTab() {
                 <td>
                   <GrantList grants={[...one.grants, ...one.group_grants]} none="nothing" />
                 </td>
-                {manage && (
+                {(manage || erase) && (
                   <td>
-                    <Button onClick={() => setOpened(one.id)} aria-label={`Change ${one.name}`}>
-                      Change
-                    </Button>
+                    <div className="row">
+                      {manage && !one.erased && (
+                        <Button onClick={() => setOpened(one.id)} aria-label={`Change ${one.name}`}>
+                          Change
+                        </Button>
+                      )}
+                      {erase && one.disabled && !one.erased && (
+                        <Button look="danger" onClick={() => setErasing(one)} aria-label={`Erase ${one.name}`}>
+                          Erase…
+                        </Button>
+                      )}
+                    </div>
                   </td>
                 )}
               </tr>
@@ -89,6 +107,17 @@ export default function UsersTab() {
         />
       )}
       {open !== undefined && <UserDialog user={open} onChanged={again} onClose={() => setOpened(null)} />}
+      {erasing !== null && (
+        <Suspense>
+          <EraseDialog
+            kind="user"
+            id={erasing.id}
+            name={erasing.name}
+            onDone={again}
+            onClose={() => setErasing(null)}
+          />
+        </Suspense>
+      )}
     </>
   );
 }

@@ -13,6 +13,7 @@ import { AgentStatus } from "../ui/Status";
 import { Time } from "../ui/Time";
 import { Actions } from "./Actions";
 import { CommandDialog } from "./CommandDialog";
+import { Erase } from "./Erase";
 import { Queue } from "./Queue";
 import { Summary } from "./Summary";
 import { Timeline } from "./Timeline";
@@ -90,12 +91,16 @@ export default function AgentPage() {
               seen <Time at={shown.last_seen_at ?? shown.disconnected_at} over={!shown.online} />
             </span>
             <Actions agent={shown} />
+            <Erase agent={shown} />
             {may("commands.queue") && shown.state !== "retired" && (
               <Button look="primary" onClick={() => setRunning(true)}>
                 Run… <kbd>r</kbd>
               </Button>
             )}
           </header>
+          {shown.erased && (
+            <div className="notice">What this machine told of itself is erased for good. Its history stays.</div>
+          )}
           {shown.duplicate && (
             <div className="notice bad" role="alert">
               Two machines have this identity: {shown.duplicate.present.hostname} ({shown.duplicate.present.address})
