@@ -12,6 +12,7 @@ import msgspec
 from command_bus.postgres import AsyncPool
 from command_bus.sso_provider import Asked
 from domain.ids import UserId
+from schema.arrays import uuids
 
 LIFE = timedelta(minutes=10)
 _BYTES = 32
@@ -31,6 +32,8 @@ class Flow(msgspec.Struct, frozen=True):
     """Of the session at the provider, where it said."""
     roles: tuple[str, ...] | None = None
     """That their groups stand for; None where an older version took the answer, which did not look."""
+    taken_at: datetime | None = None
+    """When the answer came, by the database's clock; None where an older version took it."""
 
 
 class Began(msgspec.Struct, frozen=True):
@@ -78,9 +81,9 @@ class SsoFlows:
     async def take(self, state: str, ticket: str, session_id: UUID | None, now: datetime) -> Flow | None:
         """The one that is answered, if it was begun so and not answered before; of two at once, one has it."""
         found = await self._one(
-            "UPDATE fleetlog.sso_flows SET taken = true WHERE state_sha256 = %s AND ticket_sha256 = %s "
-            "AND session_id IS NOT DISTINCT FROM %s AND expires_at > %s AND NOT taken "
-            "RETURNING nonce, verifier, redirect_uri, began_at",
+            "UPDATE fleetlog.sso_flows SET taken = true, taken_at = clock_timestamp() "
+            "WHERE state_sha256 = %s AND ticket_sha256 = %s AND session_id IS NOT DISTINCT FROM %s "
+            "AND expires_at > %s AND NOT taken RETURNING nonce, verifier, redirect_uri, began_at",
             [_hash(state), _hash(ticket), session_id, now],
         )
         return None if found is None else Flow(_hash(state), Asked(*found[:3]), found[3])
@@ -106,39 +109,58 @@ class SsoFlows:
     async def find(self, state: str, ticket: str, now: datetime) -> Flow | None:
         """One that was vouched for, and has not begun a session yet."""
         found = await self._one(
-            "SELECT nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles, sid_sha256 "
-            "FROM fleetlog.sso_flows WHERE state_sha256 = %s AND ticket_sha256 = %s AND session_id IS NULL "
+            "SELECT nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles, sid_sha256, "
+            "taken_at FROM fleetlog.sso_flows WHERE state_sha256 = %s AND ticket_sha256 = %s AND session_id IS NULL "
             "AND expires_at > %s AND user_id IS NOT NULL",
             [_hash(state), _hash(ticket), now],
         )
         if found is None:
             return None
-        nonce, verifier, redirect_uri, began_at, user_id, identity_id, second_factor, roles, sid_sha256 = found
+        *asked, began_at, user_id, identity_id, second_factor, roles, sid_sha256, taken_at = found
         return Flow(
             state_sha256=_hash(state),
-            asked=Asked(nonce, verifier, redirect_uri),
+            asked=Asked(*asked),
             began_at=began_at,
             user_id=user_id,
             identity_id=identity_id,
             second_factor=second_factor,
             sid_sha256=sid_sha256,
             roles=tuple(roles) if roles is not None else None,
+            taken_at=taken_at,
         )
 
-    async def drop(self, identity_id: UUID | None, sid_sha256: bytes | None) -> None:
+    async def drop(self, identity_ids: Sequence[UUID] | None, sid_sha256: bytes | None) -> None:
         """Whoever the provider vouched for has logged out there: what is on its way in begins no session any more.
 
         Args:
-            identity_id: whose; None where only the session there was named.
+            identity_ids: whose, by all ids that it has; None where only the session there was named.
             sid_sha256: of the session there; None means all of that identity.
         """
+        ids = uuids(identity_ids) if identity_ids is not None else None
+        logout = {"identities": ids, "sid": sid_sha256}
         async with self._pool.connection() as connection:
+            await connection.execute("DELETE FROM fleetlog.sso_logouts WHERE at < clock_timestamp() - 2 * %s", [LIFE])
             await connection.execute(
-                "DELETE FROM fleetlog.sso_flows WHERE user_id IS NOT NULL "
-                "AND coalesce(identity_id = %(identity)s, %(identity)s::uuid IS NULL) AND (%(sid)s::bytea IS NULL "
-                "OR sid_sha256 = %(sid)s OR (sid_sha256 IS NULL AND %(identity)s::uuid IS NOT NULL))",
-                {"identity": identity_id, "sid": sid_sha256},
+                "INSERT INTO fleetlog.sso_logouts (identity_ids, sid_sha256) VALUES (%(identities)s, %(sid)s)", logout
             )
+            await connection.execute(
+                "DELETE FROM fleetlog.sso_flows WHERE user_id IS NOT NULL AND (%(identities)s::uuid[] IS NULL "
+                "OR identity_id = ANY(%(identities)s::uuid[])) AND (%(sid)s::bytea IS NULL "
+                "OR sid_sha256 = %(sid)s OR (sid_sha256 IS NULL AND %(identities)s::uuid[] IS NOT NULL))",
+                logout,
+            )
+
+    async def logged_out(self, flow: Flow) -> bool:
+        """Whether whoever the provider vouched for has logged out there since it did."""
+        return (
+            await self._one(
+                "SELECT true FROM fleetlog.sso_logouts WHERE at >= %(taken_at)s "
+                "AND (identity_ids IS NULL OR %(identity)s = ANY(identity_ids)) AND (sid_sha256 IS NULL "
+                "OR sid_sha256 = %(sid)s OR (%(sid)s::bytea IS NULL AND identity_ids IS NOT NULL)) LIMIT 1",
+                {"taken_at": flow.taken_at, "identity": flow.identity_id, "sid": flow.sid_sha256},
+            )
+            is not None
+        )
 
     async def end(self, flow: Flow) -> bool:
         """Whether it was still there; of two that end it at once, one hears so."""
@@ -149,7 +171,7 @@ class SsoFlows:
             is not None
         )
 
-    async def _one(self, sql: Any, parameters: list[Any]) -> Any:
+    async def _one(self, sql: Any, parameters: Any) -> Any:
         async with self._pool.connection() as connection:
             return await (await connection.execute(sql, parameters)).fetchone()
 

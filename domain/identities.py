@@ -5,6 +5,8 @@ A provider's word for somebody is its issuer and a subject, which it never gives
 user alone is a stream of its own, as with names.
 """
 
+import hashlib
+import hmac
 from typing import ClassVar
 from uuid import UUID
 
@@ -26,8 +28,21 @@ class Identity(msgspec.Struct, frozen=True, order=True):
     subject: str
 
     @property
-    def id(self) -> UUID:
+    def plain_id(self) -> UUID:
+        """What its stream was called once: whoever guesses the subject sees that it is right."""
         return derived_id("sso-identity", self.issuer, self.subject)
+
+    def secret_id(self, key: bytes) -> UUID:
+        """Its id: without the key nobody tells whose it is.
+
+        Args:
+            key: a secret of the fleet's, that people's names are hashed with as well.
+        """
+        return UUID(bytes=hmac.digest(key, self.plain_id.bytes, hashlib.sha256)[:16], version=5)
+
+    def ids(self, key: bytes) -> tuple[UUID, UUID]:
+        """Its id, and what it was once: what was recorded before there was a key names it so."""
+        return self.secret_id(key), self.plain_id
 
 
 class IdentityLinked(Event, frozen=True, kw_only=True):
@@ -90,9 +105,13 @@ class IdentityHolder(Aggregate):
         Raises:
             IdentityTakenError: it is somebody's.
         """
+        self.must_be_free()
+        return self.decide(IdentityHeld(user_id=user_id))
+
+    def must_be_free(self) -> None:
+        """Raise IdentityTakenError where it is somebody's."""
         if self.holder is not None:
             raise IdentityTakenError
-        return self.decide(IdentityHeld(user_id=user_id))
 
     def free(self, user_id: UserId) -> Change:
         return self.decide(IdentityFreed(user_id=user_id))

@@ -7,11 +7,12 @@ from command_bus.bus import Decision, id_answer
 from command_bus.context import Caller
 from command_bus.event_log import EventLog
 from command_bus.handlers.grants import must_cover
+from command_bus.handlers.identity_holders import holding_of
 from command_bus.handlers.scope import match_version
 from command_bus.intents.sso import LinkIdentity, UnlinkIdentity
 from command_bus.repository import load, load_existing
 from domain.errors import InvalidValueError, NotAPersonError, NotFoundError
-from domain.identities import IdentityHolder, clean_identity
+from domain.identities import clean_identity
 from domain.ids import UserId
 from domain.logins import Login, login_stream
 from domain.users import User, UserKind
@@ -37,19 +38,20 @@ class IdentityHandlers:
         if issuer is None:
             raise InvalidValueError("issuer: no provider is set here, so name the one that the identity is of.")
         identity = clean_identity(issuer, intent.subject)
-        holder = await load(self._log, IdentityHolder, identity.id)
+        holding = await holding_of(self._log, identity)
         user_id = UserId(user.stream_id)
-        return Decision(changes=[login.link(user_id, identity), holder.hold(user_id)], answer=id_answer(identity.id))
+        return Decision(changes=[login.link(user_id, identity), holding.hold(user_id)], answer=id_answer(holding.id))
 
     async def unlink(self, intent: UnlinkIdentity, caller: Caller, _stack: AsyncExitStack) -> Decision:
         user, login = await self._person(intent.user_id, caller)
-        identity = next((one for one in login.identities if one.id == intent.identity_id), None)
+        key = await self._log.names_key()
+        identity = next((one for one in login.identities if intent.identity_id in one.ids(key)), None)
         if identity is None:
             raise NotFoundError(f"There is no identity {intent.identity_id} of {user.name}.")
-        holder = await load(self._log, IdentityHolder, identity.id)
+        holding = await holding_of(self._log, identity)
         user_id = UserId(user.stream_id)
-        changes = [login.unlink(user_id, identity, intent.reason), holder.free(user_id)]
-        return Decision(changes=changes, answer=id_answer(identity.id))
+        changes = [login.unlink(user_id, identity, intent.reason), *holding.free(user_id)]
+        return Decision(changes=changes, answer=id_answer(holding.id))
 
     async def _person(self, user_id: UUID, caller: Caller) -> tuple[User, Login]:
         user = await load_existing(self._log, User, user_id, "user")

@@ -19,6 +19,7 @@ from command_bus.errors import (
     SsoOffError,
 )
 from command_bus.event_log import ConflictError, EventLog
+from command_bus.handlers.identity_holders import Holding, holding_of
 from command_bus.handlers.login_checks import ANONYMOUS, Patience, Visitor
 from command_bus.handlers.provider_roles import ACTOR
 from command_bus.repository import load, load_many
@@ -26,7 +27,7 @@ from command_bus.session_rows import SessionRow, SessionRows
 from command_bus.sso_flows import SsoFlows
 from command_bus.sso_provider import LoggedOut, Provider, ProviderRefusedError, sid_hash
 from domain.event import Change, Metadata
-from domain.identities import Identity, IdentityHolder, ProviderLogout
+from domain.identities import Identity, ProviderLogout
 from domain.login_attempts import LoginAttempt, LoginLockedOut, LoginRefused, Purpose, Why
 from domain.sessions import Ending, UserSession
 
@@ -96,14 +97,15 @@ class ProviderLogouts:
         issuer = self._issuer
         sid = sid_hash(issuer, told.sid) if told.sid is not None else None
         identity = Identity(issuer, told.subject) if told.subject is not None else None
-        # First, so that whoever is on their way in does not begin a session behind it.
-        await self._flows.drop(identity.id if identity is not None else None, sid)
+        holding = await holding_of(self._log, identity) if identity is not None else None
+        # First, so that whoever is on their way in does not begin a session behind it: see `Sso.log_in`.
+        await self._flows.drop(holding.ids if holding is not None else None, sid)
         logout_id = ProviderLogout.id_of(issuer, told.jti)
         for _ in range(_MAX_TRIES):
             logout = await load(self._log, ProviderLogout, logout_id)
             if logout.exists:
                 raise await self._refused(visitor, Why.SSO_BAD_TOKEN, "the logout token was taken before")
-            over = await self._sessions_of(identity, sid)
+            over = await self._sessions_of(holding, sid)
             changes: list[Change] = [logout.take(issuer, tuple(sorted(one.stream_id for one in over)))]
             changes += [session.end(Ending.PROVIDER, visitor.address) for session in over]
             try:
@@ -121,19 +123,18 @@ class ProviderLogouts:
             raise SsoOffError
         return self._provider.terms.issuer
 
-    async def _sessions_of(self, identity: Identity | None, sid: bytes | None) -> list[UserSession]:
+    async def _sessions_of(self, holding: Holding | None, sid: bytes | None) -> list[UserSession]:
         """Those that go on, and end by it."""
         rows: list[SessionRow] = []
-        if identity is not None:
-            holder = (await load(self._log, IdentityHolder, identity.id)).holder
-            rows = await self._rows.of_user(holder) if holder is not None else []
+        if holding is not None:
+            rows = await self._rows.of_user(holding.holder) if holding.holder is not None else []
             rows = [row for row in rows if sid is None or row.sid_sha256 in (sid, None)]
         elif sid is not None:
             rows = await self._rows.of_provider(sid)
         found = await load_many(self._log, UserSession, [row.session_id for row in rows])
         sessions = [found[row.session_id] for row in rows]
-        if identity is not None:
-            sessions = [one for one in sessions if one.identity_id == identity.id]
+        if holding is not None:
+            sessions = [one for one in sessions if one.identity_id in holding.ids]
         return [one for one in sessions if one.exists and not one.ended]
 
     async def _held_back(self, wait_s: int, visitor: Visitor, *, first: bool) -> None:

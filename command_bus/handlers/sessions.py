@@ -1,5 +1,6 @@
 """Sessions of people: logging in and out, showing oneself once more, seeing and ending one's own."""
 
+import contextlib
 import hashlib
 import unicodedata
 from collections.abc import Sequence
@@ -238,6 +239,12 @@ class Sessions:
         )
         await self._rows.add(row)
         return Opened(credential.text, row, change)
+
+    async def end_unheard(self, row: SessionRow, why: Ending, visitor: Visitor) -> None:
+        """End a session whose token nobody was given; it may be over already."""
+        await self._rows.drop(row.session_id)
+        with contextlib.suppress(SessionOverError, BusyStreamError):
+            await self.end(row.session_id, row.user_id, why, visitor)
 
     async def end(self, session_id: UUID, user_id: UserId, why: Ending, visitor: Visitor) -> int:
         """End a session of a user; returns the position.

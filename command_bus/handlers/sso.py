@@ -24,6 +24,7 @@ from command_bus.errors import (
     SsoRefusedError,
 )
 from command_bus.event_log import EventLog
+from command_bus.handlers.identity_holders import holding_of
 from command_bus.handlers.login_checks import LoginChecks, Shown, Visitor
 from command_bus.handlers.provider_roles import ACTOR, GroupRoles, provider_roles
 from command_bus.handlers.sessions import Begun, Sessions, account_of
@@ -34,11 +35,11 @@ from command_bus.sso_flows import Began, Flow, SsoFlows
 from command_bus.sso_provider import LEEWAY_S, Provider, ProviderRefusedError, Vouched, sid_hash
 from domain.errors import DomainError, InvalidValueError
 from domain.event import Change
-from domain.identities import Identity, IdentityHolder, clean_identity
+from domain.identities import Identity, clean_identity
 from domain.ids import UserId
 from domain.login_attempts import LoginRefused, Purpose, Why
 from domain.logins import Login, login_stream
-from domain.sessions import Proof, UserSession
+from domain.sessions import Ending, Proof, UserSession
 from domain.users import User, UserKind
 
 BROWSER, BROWSER_PROOF, COPIED = "b", "p", "t"
@@ -137,9 +138,10 @@ class Sso:
         account = account_of(None, f"sso {intent.state}")
         await self._checks.admit(Purpose.LOG_IN, account, None, visitor)
         flow, identity, vouched = await self._vouched(Purpose.LOG_IN, intent, ticket, None, visitor)
-        user_id = (await load(self._log, IdentityHolder, identity.id)).holder
+        holding = await holding_of(self._log, identity)
+        user_id = holding.holder
         if user_id is None:
-            user_id = await self._provisioned(identity, vouched, visitor)
+            user_id = await self._provisioned(identity, holding.once, vouched, visitor)
         if user_id is None:
             detail = f"{identity.issuer} {identity.subject}"
             await self._note(Purpose.LOG_IN, Why.SSO_NOT_LINKED, None, visitor, detail)
@@ -153,7 +155,7 @@ class Sso:
         sid = sid_hash(identity.issuer, vouched.sid) if vouched.sid is not None else None
         roles = provider_roles(self._provider.terms, vouched)
         await self._flows.vouched(
-            flow, user_id, identity.id, second_factor=vouched.second_factor, roles=roles, sid_sha256=sid
+            flow, user_id, holding.id, second_factor=vouched.second_factor, roles=roles, sid_sha256=sid
         )
         await self._checks.forgive(account, visitor)
         return Known(user.name, login.totp_id is not None and not vouched.second_factor)
@@ -174,7 +176,8 @@ class Sso:
             await self._checks.admit(Purpose.LOG_IN, account, None, visitor)
             raise await self._refused(Purpose.LOG_IN, Why.SSO_UNKNOWN_ANSWER, None, visitor)
         user, login = await self._read(flow.user_id)
-        linked = any(one.id == flow.identity_id for one in login.identities)
+        key = await self._log.names_key()
+        linked = any(flow.identity_id in one.ids(key) for one in login.identities)
         if not user.exists or user.disabled or user.kind is not UserKind.PERSON or not linked:
             why = Why.SSO_NOT_LINKED if user.exists and not linked else Why.DISABLED_USER
             raise await self._refused(Purpose.LOG_IN, why, flow.user_id, visitor)
@@ -195,7 +198,7 @@ class Sso:
             raise await self._refused(Purpose.LOG_IN, Why.SSO_UNKNOWN_ANSWER, flow.user_id, visitor)
         if flow.roles is not None:
             await self._groups.apply(flow.user_id, self._provider.terms.issuer, flow.roles, visitor.correlation_id)
-        return await self._sessions.begin(
+        begun = await self._sessions.begin(
             flow.user_id,
             login,
             proofs,
@@ -205,6 +208,12 @@ class Sso:
             identity_id=flow.identity_id,
             sid_sha256=flow.sid_sha256,
         )
+        # Looked at when the session is on record. A logout is noted before it looks for sessions: so it has seen this
+        # one and ended it, or is seen here.
+        if await self._flows.logged_out(flow):
+            await self._sessions.end_unheard(begun.opened.row, Ending.PROVIDER, visitor)
+            raise await self._refused(Purpose.LOG_IN, Why.SSO_UNKNOWN_ANSWER, flow.user_id, visitor, "logged out there")
+        return begun
 
     async def prove(self, intent: ProveBySso, ticket: str | None, session: LiveSession, visitor: Visitor) -> int:
         """Show once more who sits there; returns the position. The provider must have asked them since.
@@ -236,9 +245,11 @@ class Sso:
         began = await load(self._log, UserSession, session_id)
         return await self._set_up.logout_url(back_to) if Proof.SSO in began.proofs else None
 
-    async def identities_of(self, user_id: UUID) -> list[Identity]:
-        """Of a user, in order."""
-        return sorted((await load(self._log, Login, login_stream(user_id))).identities)
+    async def identities_of(self, user_id: UUID) -> list[tuple[UUID, Identity]]:
+        """Of a user, in order, each with its id."""
+        key = await self._log.names_key()
+        identities = (await load(self._log, Login, login_stream(user_id))).identities
+        return [(one.secret_id(key), one) for one in sorted(identities)]
 
     async def _vouched(
         self,
@@ -267,7 +278,7 @@ class Sso:
             await self._note(purpose, Why.SSO_UNAVAILABLE, user_id, visitor, error.detail)
             raise
 
-    async def _provisioned(self, identity: Identity, vouched: Vouched, visitor: Visitor) -> UserId | None:
+    async def _provisioned(self, identity: Identity, once: UUID, vouched: Vouched, visitor: Visitor) -> UserId | None:
         """A user for somebody of a trusted domain who comes for the first time; None of anybody else.
 
         An identity is never linked to a user who is there already, whatever the address: whoever can have the provider
@@ -278,16 +289,16 @@ class Sso:
             return None
         try:
             made = await self._bus.dispatch(
-                CreateUser(name=email, email=email), self._caller(visitor, f"sso-user-{identity.id}")
+                CreateUser(name=email, email=email), self._caller(visitor, f"sso-user-{once}")
             )
             user_id = UserId(UUID(made.answer["id"]))
             link = LinkIdentity(user_id=user_id, issuer=identity.issuer, subject=identity.subject)
-            await self._bus.dispatch(link, self._caller(visitor, f"sso-link-{identity.id}"))
+            await self._bus.dispatch(link, self._caller(visitor, f"sso-link-{once}"))
         except (DomainError, ValueError) as error:  # the name is taken, or it was unlinked on purpose
             detail = f"no user could be added for {email}: {error}"[:_MAX_SHOWN]
             await self._note(Purpose.LOG_IN, Why.SSO_NOT_LINKED, None, visitor, detail)
             return None
-        return (await load(self._log, IdentityHolder, identity.id)).holder
+        return (await holding_of(self._log, identity)).holder
 
     def _caller(self, visitor: Visitor, once: str) -> Caller:
         """What is named is done once, however often somebody comes for the first time at once."""

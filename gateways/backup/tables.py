@@ -46,6 +46,7 @@ LEFT = (
     "passkey_challenges",
     "http_runs",
     "sso_flows",
+    "sso_logouts",
     "replays",
 )
 """Who runs, who was heard of and how busy machines were, as of then; where to look for leases that were left, which is

@@ -167,7 +167,7 @@ async def list_identities(call: Call) -> Response:
     user_id = call.path["user_id"]
     await load_existing(call.parts.log, User, user_id, "user")
     found = await call.parts.people.sso.identities_of(user_id)
-    return json_response({"items": [_document(one.id, one.issuer, one.subject) for one in found]})
+    return json_response({"items": [_document(identity_id, one.issuer, one.subject) for identity_id, one in found]})
 
 
 def _document(identity_id: UUID, issuer: str, subject: str) -> dict[str, Any]:

@@ -9,6 +9,9 @@ import httpx2
 import psycopg
 import pytest
 
+from command_bus.ids import new_id, utc_now
+from command_bus.sso_flows import Flow, SsoFlows
+from domain.ids import UserId
 from gateways.rest.guesses import LOGOUT_HOLDS
 from tests.rest.harness import Api
 from tests.rest.people import Person
@@ -229,3 +232,73 @@ async def test_while_the_provider_is_away_nothing_is_believed(api: Api, provider
     answer = await told(api, provider.logout_token(sub="s"))
     assert (answer.status_code, answer.json()["code"]) == (503, "provider_unavailable")
     assert (await refusals(api))[-1][0] == "sso_unavailable"
+
+
+async def test_a_session_that_begins_while_a_logout_is_taken_is_over(
+    api: Api, provider: RunningProvider, postgres_url: str
+) -> None:
+    """The logout looks when the login was let in, and its session is not there yet: it ends all the same."""
+    await linked(api, await plain_user(api), "s")
+    for claims in ({"sub": "s"}, {"sid": "one"}, {"sub": "s", "sid": "one"}):
+        provider.lies(claims={"sid": "one"})
+        terminal = Terminal(api, provider)
+        assert (await terminal.hand_in(await terminal.back_from("s"))).is_success
+        async with await psycopg.AsyncConnection.connect(postgres_url) as holding:
+            await holding.execute("LOCK TABLE fleetlog.sessions IN SHARE ROW EXCLUSIVE MODE")
+            entering = asyncio.create_task(terminal.enter())
+            async with asyncio.timeout(20):
+                while not await waits(postgres_url):  # noqa: ASYNC110 - another process tells of it
+                    await asyncio.sleep(0.01)
+            assert (await told(api, provider.logout_token(**claims))).json() == {"sessions": 0}
+        refused = await entering
+        assert (refused.status_code, refused.json()["code"]) == (401, "sso_refused"), claims
+    assert [one["data"]["why"] for one in await of_type(api, "SessionEnded")] == ["provider"] * 3
+    assert (await refusals(api))[-1] == ("sso_unknown_answer", "logged out there")
+    # Neither is whoever comes afterwards kept out, nor somebody else.
+    await linked(api, await plain_user(api, "Bob"), "other")
+    assert set(await open_still({one: await logged_in(api, provider, one, one) for one in ("s", "other")})) == {
+        "s",
+        "other",
+    }
+
+
+async def waits(url: str) -> bool:
+    """Whether somebody is about to begin a session."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        found = await connection.execute(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND query LIKE '%INTO fleetlog.sessions%'"
+        )
+        return await found.fetchone() is not None
+
+
+async def test_a_logout_while_the_provider_is_asked_is_not_missed(api: Api) -> None:
+    """From when the answer came: of that identity or session alone, by any id; and one of before is none."""
+    flows, now, user_id = SsoFlows(api.pool), utc_now(), UserId(new_id())
+    one, other, sid = new_id(), new_id(), b"s" * 32
+
+    async def taken(said: bytes | None) -> Flow:
+        began = await flows.begin("t", "http://here", None, None, now)
+        flow = await flows.take(began.state, began.ticket, None, now)
+        assert flow is not None
+        await flows.vouched(flow, user_id, one, second_factor=False, roles=(), sid_sha256=said)
+        found = await flows.find(began.state, began.ticket, now)
+        assert found is not None
+        return found
+
+    await flows.drop([one], None)
+    found = await taken(sid)
+    steps: list[tuple[list[UUID] | None, bytes | None, bool]] = [
+        ([other], None, False),
+        (None, b"x" * 32, False),
+        ([one], b"x" * 32, False),
+        ([other], sid, False),
+        ([other, one], None, True),
+    ]
+    for identities, said, overtaken in steps:
+        await flows.drop(identities, said)
+        assert await flows.logged_out(found) is overtaken, (identities, said)
+    for identities, said, overtaken in (([one], sid, True), (None, sid, False)):
+        unsaid = await taken(None)
+        await flows.drop(identities, said)
+        assert await flows.logged_out(unsaid) is overtaken
