@@ -173,8 +173,10 @@ class Forwarder:
                 await self._settle(connection)
                 await asyncio.sleep(self._look_s)
         finally:
-            await end([one.task for one in self._running.values()])
-            self._running.clear()
+            try:
+                await end([one.task for one in self._running.values()])
+            finally:
+                self._running.clear()
 
     async def _read_destinations(self) -> None:
         last = await self._log.read_rows(Selection(types=_TYPES), limit=1, backwards=True)
