@@ -44,7 +44,7 @@ async def hears(client: Client) -> bool:
 
 async def test_an_error_of_the_server_is_not_the_end(nats_url: str) -> None:
     """Whatever the server ends the connection for."""
-    async with asyncio.timeout(20), connected(nats_url) as (client, came_back):
+    async with asyncio.timeout(20), connected(*nats_url.split(",")) as (client, came_back):
         assert client._transport is not None
         client._transport.write(b"NONSENSE\r\n")
         await came_back.wait()
@@ -55,7 +55,7 @@ async def test_a_connection_that_stands_still_is_given_up(nats_url: str, monkeyp
     """Also with much that is still to be sent, for which the kernel would wait for a quarter of an hour."""
     monkeypatch.setattr(connection, "_PING_EVERY_S", 1)
     loop = Loop()
-    proxies = [Proxy(loop, tcp(lambda: urlsplit(nats_url).port or 0), nats=True) for _ in range(2)]
+    proxies = [Proxy(loop, tcp(lambda: urlsplit(nats_url.partition(",")[0]).port or 0), nats=True) for _ in range(2)]
     urls = [f"nats://127.0.0.1:{proxy.port}" for proxy in proxies]
     try:
         async with asyncio.timeout(30), connected(*urls) as (client, came_back):
@@ -75,7 +75,7 @@ async def test_a_connection_that_stands_still_is_given_up(nats_url: str, monkeyp
 async def test_a_simulated_agent_knows_that_its_connection_has_ended(nats_url: str) -> None:
     """Also with much unsaid, which nobody can be sent any more."""
     loop = Loop()
-    proxy = Proxy(loop, tcp(lambda: urlsplit(nats_url).port or 0), nats=True)
+    proxy = Proxy(loop, tcp(lambda: urlsplit(nats_url.partition(",")[0]).port or 0), nats=True)
     identity = SimulatedIdentity(AgentId(uuid4()), os.urandom(32))
     agent = SimulatedAgent(identity, Key(os.urandom(32)).public)
     speaking: list[asyncio.Task[None]] = []
