@@ -6,6 +6,7 @@ exactly once: this is one more connection that folds, of projections that the pr
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import psycopg
@@ -14,6 +15,9 @@ import structlog
 from projections.paging import PASSING, Folded, fold_page
 from projections.projection import Projection
 from projections.settings import prepare
+
+REST_S = 10.0
+"""After it broke off the projector folds everything itself for so long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,8 +38,14 @@ class Aside:
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
+        self._rests_until = 0.0
         self.projections: tuple[Projection, ...] = ()
         """Those that it has in hand."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be given something; not for a while after it broke off."""
+        return not self.projections and time.monotonic() >= self._rests_until
 
     def begin(self, projections: Sequence[Projection]) -> None:
         """Take these in hand; it must have none."""
@@ -79,6 +89,7 @@ class Aside:
                     if not folded.full:
                         return
         except PASSING as error:  # the projector meets it too, or goes on from where this came to
+            self._rests_until = time.monotonic() + REST_S
             _log.warning("projection_aside_broke_off", error=str(error).strip())
         except Exception as error:  # noqa: BLE001 - a thread has no caller: `end` raises it
             self._failure = error

@@ -61,6 +61,8 @@ def fold_page(
     page_size: int,
     ahead: ReadAhead | None = None,
     stand: Stand | None = None,
+    *,
+    apart: bool = False,
 ) -> Folded:
     """Fold one page, in one transaction, into those of the projections that are furthest behind.
 
@@ -70,16 +72,17 @@ def fold_page(
         page_size: at most so many events.
         ahead: reads the next full page meanwhile.
         stand: what the page before said, if nothing else was done since.
+        apart: leave behind those for whom the page is much; the caller has somebody else fold it into them.
     """
     with no_collection():
         if stand is not None and (after := fold_small(connection, stand)) is not None:
             return Folded(after.events, after.stand.position, full=False, stand=after.stand)
         try:
-            return _fold_page(connection, projections, page_size, ahead, _fold_all)
+            return _fold_page(connection, projections, page_size, ahead, _fold_all, apart=apart)
         except PASSING:
             raise
         except Exception:  # noqa: BLE001 - rolled back as a whole; whose fault it is, is found with savepoints
-            return _fold_page(connection, projections, page_size, None, _fold_each)
+            return _fold_page(connection, projections, page_size, None, _fold_each, apart=apart)
 
 
 def _fold_page(
@@ -88,6 +91,8 @@ def _fold_page(
     page_size: int,
     ahead: ReadAhead | None,
     fold: Fold,
+    *,
+    apart: bool,
 ) -> Folded:
     with connection.transaction(), connection.cursor(binary=True) as cursor:
         # The tables first: see projections/rebuild.py.
@@ -112,13 +117,15 @@ def _fold_page(
             if upto != END:
                 tracking.advance(cursor, [projection.name for projection in here], upto)
             return Folded(0, after, full=upto != END, stand=Stand.of(here, after) if upto == END else None)
+        heavy = _heavy(here, page) if apart else ()
+        if len(heavy) == len(going):  # nobody waits for the others
+            heavy = ()
+        light = [projection for projection in here if projection not in heavy]
+        if not light:
+            return Folded(0, after, full=True, left=heavy)
         full = len(page.positions) == page_size
         if ahead is not None and full and upto == END:
             ahead.begin(page.positions[-1], page_size)
-        heavy = _heavy(here, page)
-        if len(heavy) == len(here):  # nobody waits for the others
-            heavy = ()
-        light = [projection for projection in here if projection not in heavy]
         folded = _write(cursor, fold(cursor, light, page), light, page, full=full or upto != END)
         return msgspec.structs.replace(folded, left=heavy, full=True, stand=None) if heavy else folded
 

@@ -144,10 +144,10 @@ class Projector:
                 if aside.given_back():
                     here, stand = self._projections, None
                 began = time.monotonic()
-                folded = fold_page(connection, here, self._page_size, ahead, stand)
+                folded = fold_page(connection, here, self._page_size, ahead, stand, apart=aside.ready)
                 stand = folded.stand
                 self._report(folded)
-                if folded.left and not aside.projections:
+                if folded.left:
                     aside.begin(folded.left)
                     here = tuple(one for one in here if one not in folded.left)
                 if not folded.full:
@@ -156,8 +156,10 @@ class Projector:
                         self._gather(time.monotonic() - began)
                     self._sleep(connection, asleep, LOOK_ASIDE_S if aside.projections else self._poll_s)
         finally:
-            ahead.close()
-            aside.end()
+            try:
+                ahead.close()
+            finally:
+                aside.end()
 
     def _rebuild_stale(self, connection: Connection) -> None:
         """Remake the tables that another version of a fold made."""

@@ -14,8 +14,9 @@ from domain.event import Change, Event, Metadata
 from domain.ids import AgentId, ClientId, SiteId
 from domain.rollout_events import Entry, RolloutTargeted
 from domain.rollouts import CHUNK_ENTRIES
-from projections.paging import HEAVY_ROWS
-from projections.runner import Projector
+from projections.catalog import FOLLOWING
+from projections.paging import HEAVY_ROWS, fold_page
+from projections.runner import PAGE, Projector
 from projections.verify import verify
 from projections.wait import PositionWaiter
 from tests.projections.database import plant, positions, record
@@ -98,6 +99,50 @@ async def test_what_is_aside_outlives_its_connection(
         admin.execute(f"SELECT pg_terminate_backend(pid) {WAITING}")
     await waiter.wait(position, EVERYBODY, PATIENCE_S)
     assert rows(admin) == HEAVY_ROWS
+
+
+async def test_a_list_that_was_left_is_taken_up_beside_the_rest(
+    postgres_url: str, conninfo: str, waiter: PositionWaiter, admin: psycopg.Connection[Any]
+) -> None:
+    """Whoever starts where a list lies behind the others folds it aside, too."""
+    await listed(postgres_url, HEAVY_ROWS)
+    others = [projection for projection in FOLLOWING if projection.name != "rollouts"]
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        while fold_page(connection, others, PAGE).full:
+            pass
+    projector = Projector(conninfo)
+    with held_up(postgres_url):
+        await projector.start()
+        position = await said(postgres_url, [])
+        await waiter.wait(position, OTHERS, PATIENCE_S)
+        assert rows(admin) == 0
+    await waiter.wait(position, EVERYBODY, PATIENCE_S)
+    await projector.stop()
+    assert projector.failure is None
+    assert rows(admin) == HEAVY_ROWS
+
+
+async def test_the_projectors_own_connection_is_lost_with_a_list_in_hand(
+    postgres_url: str, projector: Projector, waiter: PositionWaiter, admin: psycopg.Connection[Any]
+) -> None:
+    """It comes back, or another takes over, and the list is there once."""
+    await until(lambda: projector.state == "running")
+    standby = Projector(projector._conninfo, poll_s=0.05)
+    await standby.start()
+    with held_up(postgres_url):
+        position = await listed(postgres_url, HEAVY_ROWS)
+        await waiter.wait(position, OTHERS, PATIENCE_S)
+        await until(lambda: under_way(admin))
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid <> 42"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        await until(lambda: standby.state == "running")
+    await waiter.wait(position, EVERYBODY, PATIENCE_S)
+    assert rows(admin) == HEAVY_ROWS
+    await standby.stop()
+    await waiter.wait(await said(postgres_url, []), EVERYBODY, PATIENCE_S)
+    assert standby.failure is None
 
 
 async def test_it_stops_with_the_projector(
