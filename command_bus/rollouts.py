@@ -11,7 +11,7 @@ than it might, never more.
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -43,6 +43,9 @@ SHARED = 300
 FEW = 200
 """So many go with those of others in a group commit."""
 TAKEN_BACK_AT_ONCE = 500
+UNREAD = timedelta(seconds=10)
+"""What was recorded so short a time ago may be unread (`unanswered` in projections/rollouts.sql): so much longer nobody
+counts as silent."""
 TALLY_SHARE = 20
 """Counting may take this part of the time: a count is reused for so many times as long as it took."""
 
@@ -223,7 +226,7 @@ class FanOut:
         if began >= known.tally_until:
             guard = known.rollout.started.guard
             within = guard.answer_within if guard is not None else None
-            since = now - within if within is not None else None
+            since = now - within - UNREAD if within is not None else None
             known.tally = await self._reads.tally(known.rollout.stream_id, since)
             known.tally_until = loop.time() + TALLY_SHARE * (loop.time() - began)
         return known.tally

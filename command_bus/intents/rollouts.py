@@ -127,7 +127,8 @@ class Guard(_Part):
     answer_within_s: Annotated[int, Strict(), Field(ge=1, le=rollout_terms.MAX_PAUSE_S)] | None = Field(
         default=None,
         description="An agent does not answer if it has had its command for so long without an ending, or has been "
-        "online for so long without taking it. One that is simply away is waited for.",
+        "online for so long without taking it; and ten seconds more, since its answer may be on record and not read "
+        "yet. One that is simply away is waited for.",
     )
     min_ended: Annotated[int, Strict(), Field(ge=1, le=10_000_000)] = Field(
         default=10, description="Nothing is judged before so many have ended (or did not answer, where that counts)."

@@ -167,6 +167,23 @@ async def test_nobody_is_silent_while_the_read_models_are_behind(rolling: Rollin
     assert (await rolling.reads.tally(rollout_id, later)).unanswered == 0
 
 
+async def test_who_answered_a_moment_ago_is_not_silent(rolling: Rolling) -> None:
+    """An answer that no read model has read yet counts: as much longer is waited as they may be behind."""
+    (agent_id,) = await rolling.agents(1)
+    await rolling.tell(agent_id, AgentConnected(gateway="g"))
+    guard = Guard(max_unanswered_percent=1, answer_within_s=10, min_ended=1)
+    rollout_id = await rolling.start(guard=guard)
+    await rolling.settle()
+    accepted = Accepted(command_id=command_id(rollout_id, agent_id, 1), attempt=1, status="accepted")
+    await rolling.deliveries.accepted(agent_id, [accepted], "test", None)  # and the read models do not follow
+    rolling.clock.pass_(timedelta(seconds=12))
+    await rolling.turn()
+    assert (await rolling.story(rollout_id)).state is RolloutState.RUNNING
+    rolling.clock.pass_(timedelta(seconds=18))
+    await rolling.turn()
+    assert (await rolling.story(rollout_id)).state is RolloutState.PAUSED
+
+
 async def test_each_machine_has_hours_of_its_own(rolling: Rolling) -> None:
     """Ten at night is another moment in each zone; who does not tell its zone is left out, as the plan says."""
     berlin, nepal, offset, unknown = await rolling.agents(4)

@@ -27,6 +27,7 @@ from command_bus.repository import load
 from domain.access import Access
 from domain.agents import (
     Agent,
+    AgentConnected,
     AgentFactsReported,
     Platform,
 )
@@ -100,10 +101,11 @@ async def test_a_plan_tells_a_mistake_from_a_wish(rolling: Rolling) -> None:
     [
         ({"everything": True}, {}, {0, 1, 2}),
         ({"everything": True, "platforms": ["windows"]}, {}, {2}),
-        ({"everything": True, "online": True}, {}, set()),
-        ({"everything": True, "online": False}, {}, {0, 1, 2}),
+        ({"everything": True, "online": True}, {}, {1}),
+        ({"everything": True, "online": False}, {}, {0, 2}),
         ({"everything": True}, {"platforms": ["linux"]}, {2}),
-        ({"everything": True}, {"online": False}, set()),
+        ({"everything": True}, {"online": False}, {1}),
+        ({"everything": True}, {"online": True}, {0, 2}),
         ({"agents": [0, 2]}, {}, {0, 2}),
         ({"agents": [0, 2]}, {"agents": [0]}, {2}),
         ({"sites": ["site"], "platforms": ["linux"]}, {}, {0, 1}),
@@ -130,6 +132,8 @@ async def test_who_is_meant(
     await rolling.tell(agents[0], AgentFactsReported(facts=server))
     desktop = {"machine_type": "workstation", "memory_bytes": 2_000_000_000, "users": []}
     await rolling.tell(agents[2], AgentFactsReported(facts=desktop))
+    await rolling.tell(agents[1], AgentConnected(gateway="g"))
+    rolling.follow()
     named = {"site": rolling.fleet.site_id, "client": rolling.fleet.client_id} | dict(enumerate(agents))
 
     def with_ids(given: dict[str, Any]) -> dict[str, Any]:
