@@ -5,17 +5,21 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import psycopg
 import pytest
 
 from command_bus import rollouts
 from command_bus.context import Caller
 from command_bus.event_log import ATOMIC_EVENTS, ConflictError
+from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.agents import MoveAgent, RetireAgent, SuspendAgent
 from command_bus.intents.clients import CreateClient, CreateSite
@@ -30,6 +34,7 @@ from command_bus.intents.rollouts import (
     Target,
     Wave,
 )
+from command_bus.postgres import app_conninfo
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.repository import load
 from command_bus.rollouts import FanOut
@@ -42,7 +47,8 @@ from domain.commands import Command, CommandState
 from domain.event import Metadata
 from domain.ids import ClientId, SiteId
 from domain.rollouts import RolloutState, command_id
-from schema.wire import Accepted
+from projections.pending import QueueReader
+from schema.wire import Accepted, ResultReport
 from tests.command_bus.conftest import Dispatch
 from tests.command_bus.rolling import (
     PATIENCE_S,
@@ -53,6 +59,7 @@ from tests.command_bus.rolling import (
     queued_per_agent,
 )
 from tests.command_bus.rolling_out import Impatient
+from tests.projections.database import deliverable
 
 
 async def test_each_agent_gets_a_command_in_the_name_of_whoever_asked(rolling: Rolling, caller: Caller) -> None:
@@ -188,6 +195,35 @@ async def test_steps_are_short_while_others_write(rolling: Rolling, monkeypatch:
         await rolling.turn()
         steps.append((await rolling.story(rollout_id)).cursor - before)
     assert steps == [16, 16, 8, 4, 4, 8, 16, 16]
+
+
+@asynccontextmanager
+async def lent(url: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await psycopg.AsyncConnection.connect(app_conninfo(url), autocommit=True) as connection:
+        yield connection
+
+
+async def test_its_part_waits_a_month_for_who_is_away(rolling: Rolling) -> None:
+    """Where nothing else is said, a command waits for thirty days, and then its agent's part has expired."""
+    back, gone = await rolling.agents(2)
+    rollout_id = await rolling.start()
+    await rolling.settle()
+    rolling.clock.pass_(timedelta(days=29))
+    housekeeping = Housekeeping(rolling.log, rolling.in_flight, QueueReader(partial(lent, rolling.url)), new_id)
+    assert await housekeeping.expire_due(rolling.clock()) == 0
+    async with await rolling.connection() as connection:
+        waiting = await deliverable(connection, [back, gone], now=rolling.clock(), window=8)
+    assert {row.agent_id for row in waiting} == {back, gone}
+    accepted = Accepted(command_id=command_id(rollout_id, back, 1), attempt=1, status="accepted")
+    await rolling.deliveries.accepted(back, [accepted], "test", None)
+    report = ResultReport(command_id=command_id(rollout_id, back, 1), attempt=1, outcome="succeeded", exit_code=0)
+    await rolling.deliveries.finished(back, report, "test")
+    rolling.clock.pass_(timedelta(days=2))
+    assert await housekeeping.expire_due(rolling.clock()) == 1
+    rolling.follow()
+    await rolling.settle()
+    assert await rolling.counts(rollout_id) == {"succeeded": 1, "expired": 1}
+    assert (await rolling.story(rollout_id)).state is RolloutState.COMPLETED
 
 
 async def test_an_abort_takes_back_what_waits_and_lets_finish_what_runs(rolling: Rolling) -> None:
