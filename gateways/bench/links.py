@@ -32,6 +32,7 @@ class Link(asyncio.Protocol):
         sign: proves it, by the server's nonce.
         answer: what to say to a request on the agent's command subject; None says nothing.
         on_lost: told when the connection has ended, whoever ended it.
+        lag_s: for how long what it says is on its way, each time anew.
     """
 
     def __init__(
@@ -40,11 +41,14 @@ class Link(asyncio.Protocol):
         sign: Callable[[str], bytes],
         answer: Callable[[bytes], bytes | None],
         on_lost: Callable[["Link"], None],
+        lag_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._agent_id = agent_id
         self._sign = sign
         self._answer = answer
         self._on_lost = on_lost
+        self._lag_s = lag_s
+        self._arrives_at = 0.0
         self._inbox = wire.inbox_prefix(agent_id)
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -65,9 +69,7 @@ class Link(asyncio.Protocol):
             raise LinkLostError from self.lost
         self._number += 1
         token = b"%d" % self._number
-        self._transport.write(
-            b"PUB %b %b.%b %d\r\n%b\r\n" % (subject.encode(), self._inbox.encode(), token, len(data), data)
-        )
+        self._send(b"PUB %b %b.%b %d\r\n%b\r\n" % (subject.encode(), self._inbox.encode(), token, len(data), data))
         answered: asyncio.Future[bytes] = self._loop.create_future()
         self._asked[token] = answered
         try:
@@ -116,8 +118,21 @@ class Link(asyncio.Protocol):
                 waiting.set_result(body)
             return
         said = self._answer(body)
-        if said is not None and reply and self._transport is not None:
-            self._transport.write(b"PUB %b %d\r\n%b\r\n" % (reply[0], len(said), said))
+        if said is not None and reply:
+            self._send(b"PUB %b %d\r\n%b\r\n" % (reply[0], len(said), said))
+
+    def _send(self, line: bytes) -> None:
+        """Say something; what is on its way arrives in the order in which it was said."""
+        lag_s, now = self._lag_s(), self._loop.time()
+        if lag_s <= 0:
+            self._write(line)
+            return
+        self._arrives_at = max(now + lag_s, self._arrives_at + 1e-6)
+        self._loop.call_at(self._arrives_at, self._write, line)
+
+    def _write(self, line: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(line)
 
     def _on_line(self, line: bytes) -> None:
         if self._transport is None:
@@ -173,7 +188,7 @@ class LightAgent(SimulatedAgent):
             raise ValueError("A link does not reconnect.")
         parts = urlsplit(urls[0])
         _, self._link = await asyncio.get_running_loop().create_connection(
-            lambda: Link(self.agent_id, self.sign_nonce, self.answer, self.on_lost),
+            lambda: Link(self.agent_id, self.sign_nonce, self.answer, self.on_lost, self.lag_s),
             parts.hostname or "",
             parts.port or 4222,
         )
@@ -183,6 +198,10 @@ class LightAgent(SimulatedAgent):
     async def close(self) -> None:
         if self._link is not None:
             self._link.close()
+
+    def lag_s(self) -> float:
+        """How long what it says next is on its way; to be overridden by an agent that is far away."""
+        return 0.0
 
     def on_lost(self, link: Link) -> None:
         """A connection has ended; to be overridden by an agent that comes back."""

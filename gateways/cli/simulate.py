@@ -44,6 +44,9 @@ def simulate(
         int, typer.Option("--commands", min=0, help="Queue so many, evenly over the time and the agents.")
     ] = 0,
     run_s: Annotated[float, typer.Option("--run-s", min=0, help="How long a command runs, on average.")] = 0.2,
+    latency_s: Annotated[
+        float, typer.Option("--latency-s", min=0, max=5, help="How long what an agent says is on its way, on average.")
+    ] = 0.0,
     failing: Annotated[float, typer.Option("--failing", min=0, max=1, help="Share of runs that fail.")] = 0.05,
     offline: Annotated[
         float, typer.Option("--offline", min=0, max=1, help="Share of agents that are away until the end.")
@@ -74,6 +77,7 @@ def simulate(
     plan = Plan(
         duration_s=seconds(duration),
         run_s=run_s,
+        latency_s=latency_s,
         failing=failing,
         offline=offline,
         churn=churn,

@@ -209,6 +209,10 @@ class SimulatedMachine(LightAgent):
         self.online.set()
         await self.greet()
 
+    def lag_s(self) -> float:
+        """See `LightAgent`."""
+        return self._world.around(self._world.plan.latency_s)
+
     def on_unknown_key(self) -> None:
         """See `SimulatedAgent`."""
         self._world.spawn(self.greet())

@@ -13,6 +13,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float = 60.0
     run_s: float = 0.2
     """How long a command runs, on average."""
+    latency_s: float = 0.0
+    """How long what an agent says is on its way, on average."""
     failing: float = 0.05
     """The share of runs that fail."""
     offline: float = 0.0

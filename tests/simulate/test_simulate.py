@@ -1,8 +1,10 @@
 """`fleetlog simulate` against a whole platform: many agents in one process, held to what they are promised."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -76,6 +78,22 @@ async def test_agents_that_are_adopted(terminal: Terminal) -> None:
     report = await simulated(terminal, "--adopt", "--for", "1s", "--commands", "50", "--run-s", "0")
     assert report["broken"] == {}
     assert (report["agents"], report["ended"]) == (AGENTS, 50)
+
+
+async def test_agents_that_are_far_away(running: Running, terminal: Terminal) -> None:
+    """What they say comes later, in order, and nothing is lost by it."""
+    report = await simulated(
+        terminal, "--adopt", "--for", "2s", "--commands", "100", "--run-s", "0", "--latency-s", "0.4", "--seed", "8"
+    )
+    assert (report["broken"], report["ended"], report["runs"]) == ({}, 100, 100)
+    with api(running) as http:
+        newest = list(itertools.islice(http.items("/commands"), 100))
+    took = [_moment(one["delivered_at"]) - _moment(one["queued_at"]) for one in newest]
+    assert min(took) >= timedelta(seconds=0.2)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 async def test_it_finds_what_was_done_behind_its_back(running: Running, terminal: Terminal) -> None:
