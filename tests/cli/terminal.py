@@ -1,8 +1,10 @@
 """The command line as a person uses it, against an API on real servers."""
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +17,15 @@ from gateways.cli import admin
 PROGRAM = (
     "import sys, typer; from gateways.cli import admin; app = typer.Typer(); admin.register(app); app(sys.argv[1:])"
 )
+
+
+def _all_of(terminal: int) -> str:
+    """Until nobody has its other end open any more, which Linux says by an error."""
+    found = b""
+    with open(terminal, "rb", buffering=0) as screen, contextlib.suppress(OSError):
+        while piece := screen.read(65536):
+            found += piece
+    return found.decode()
 
 
 class Terminal:
@@ -51,6 +62,25 @@ class Terminal:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+
+    async def seen(self, *arguments: str) -> str:
+        """What a person sees in a real terminal until the command has ended, with all that was painted over."""
+        if self.settle is not None:
+            await self.settle()
+        ours, theirs = pty.openpty()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", PROGRAM, *arguments),
+                env=os.environ | self._environment | {"TERM": "xterm-256color"},
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
+        finally:
+            os.close(theirs)
+        reading = asyncio.create_task(asyncio.to_thread(_all_of, ours))
+        await process.wait()
+        return await reading
 
     @property
     def _environment(self) -> dict[str, str]:

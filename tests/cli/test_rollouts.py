@@ -62,6 +62,17 @@ async def test_start_waits_for_the_end(terminal: Terminal, api: Api, fleet: Flee
     assert sorted(row.split("\t")[0] for row in rows[1:]) == ["web-01", "web-02"]
 
 
+async def test_whoever_waits_sees_a_bar_that_moves(terminal: Terminal, api: Api, fleet: Fleet) -> None:
+    """In a terminal, a line that is painted anew as agents end, and the outcome in its place when all have."""
+    for name in ("web-01", "web-02"):
+        await fleet.agent(name)
+    async with fanning_out(api, fleet):
+        seen = await terminal.seen("rollout", "start", "--ping", "--all", "--wave", "1")
+    assert "2/2" in seen
+    assert "wave 2 of 2" in seen
+    assert "2 succeeded" in seen.rpartition("completed")[2]
+
+
 async def test_a_plan_starts_nothing(terminal: Terminal, fleet: Fleet) -> None:
     """Who would be reached is said, with who would not and why."""
     await fleet.agent("web-01")
