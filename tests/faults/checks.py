@@ -13,85 +13,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
+from tests.faults import rollout
+from tests.faults.stories import ENDINGS, Event, Findings, Story
 from tests.faults.topology import AgentPart, Topology
 from tests.faults.workload import Told
 
-ENDINGS = {
-    "CommandSucceeded": "succeeded",
-    "CommandFailed": "failed",
-    "CommandTimedOut": "timed_out",
-    "CommandInterrupted": "interrupted",
-    "CommandRejected": "rejected",
-    "CommandCancelled": "cancelled",
-    "CommandExpired": "expired",
-}
 SLACK = timedelta(seconds=5)
 """Between the agent's look at an order's expiry and the first line of its script, on a machine that is busy. What it
 says itself of the moment is held to the expiry without any."""
 Key = tuple[str, int]
 """One attempt: command and number."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """A row of the log."""
-
-    position: int
-    version: int
-    kind: str
-    at: datetime
-    body: dict[str, Any]
-
-
-@dataclass
-class Story:
-    """One command, by the log."""
-
-    command_id: str
-    agent_id: str
-    events: list[Event]
-
-    @property
-    def queued(self) -> dict[str, Any]:
-        return self.events[0].body
-
-    @property
-    def tag(self) -> str:
-        return str(self.queued.get("reason", ""))
-
-    @property
-    def attempt(self) -> int:
-        """The last one that was due."""
-        return 1 + sum(event.kind == "CommandRequeued" for event in self.events)
-
-    @property
-    def endings(self) -> list[Event]:
-        return [event for event in self.events if event.kind in ENDINGS]
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Its place in its lane."""
-        return int(self.queued.get("priority", 5)), self.events[0].position
-
-    @property
-    def lane(self) -> str:
-        return str(self.queued.get("lane", "default"))
-
-    def outcomes(self) -> dict[int, list[tuple[str, dict[str, Any]]]]:
-        """What the log says that each attempt came to; of one that ran, exactly one thing."""
-        found: dict[int, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
-        for event in self.events:
-            match event.kind:
-                case "CommandRequeued":
-                    found[event.body["attempt"] - 1].append((event.body["outcome"], event.body["result"]))
-                case "LateResultRecorded":
-                    found[event.body["attempt"]].append((event.body["outcome"], event.body["result"]))
-                case kind if kind in ENDINGS and event.body.get("result"):
-                    found[event.body["attempt"]].append((ENDINGS[kind], event.body["result"]))
-        return found
 
 
 @dataclass
@@ -102,25 +35,6 @@ class Runs:
     done: dict[Key, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     lanes: dict[tuple[str, str], list[tuple[str, Key]]] = field(default_factory=lambda: defaultdict(list))
     """By agent and lane: marks in the order in which they were written."""
-
-
-@dataclass
-class Findings:
-    """What was found, and out of how much."""
-
-    commands: int = 0
-    runs: int = 0
-    lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-    @property
-    def all(self) -> list[str]:
-        return [
-            f"{kind}: {text}"
-            for kind, texts in (("lost", self.lost), ("doubled", self.doubled), ("wrong", self.wrong))
-            for text in texts
-        ]
 
 
 def read_log(topology: Topology, agents: Sequence[AgentPart]) -> dict[str, Story]:
@@ -165,8 +79,12 @@ def read_runs(topology: Topology, agents: Sequence[AgentPart]) -> Runs:
     return runs
 
 
-def settled(topology: Topology, agents: Sequence[AgentPart], told: Sequence[Told]) -> bool:
+def settled(
+    topology: Topology, agents: Sequence[AgentPart], told: Sequence[Told], rolled: rollout.RolloutTold | None = None
+) -> bool:
     """Whether everything has come to its end: every command in the log, every result out of the journals."""
+    if not rollout.ended(topology, rolled):
+        return False
     stories = read_log(topology, agents)
     if any(not story.endings for story in stories.values()):
         return False
@@ -176,7 +94,13 @@ def settled(topology: Topology, agents: Sequence[AgentPart], told: Sequence[Told
 
 
 def check(
-    topology: Topology, agents: Sequence[AgentPart], told: Sequence[Told], *, paused: bool, misled: bool
+    topology: Topology,
+    agents: Sequence[AgentPart],
+    told: Sequence[Told],
+    rolled: rollout.RolloutTold | None = None,
+    *,
+    paused: bool,
+    misled: bool,
 ) -> Findings:
     """Look from all sides.
 
@@ -184,6 +108,7 @@ def check(
         topology: where.
         agents: all of this run.
         told: what was said to those who asked.
+        rolled: the same of its rollout, if there was one.
         paused: agents were stopped or starved, so that moments between their checks and their deeds mean nothing.
         misled: the server's own clock was wrong for a while, and what is too early or too late goes by that clock.
     """
@@ -191,6 +116,8 @@ def check(
     runs = read_runs(topology, agents)
     found = Findings(commands=len(stories), runs=sum(map(len, runs.begun.values())))
     _asked(found, stories, told)
+    if rolled is not None:
+        rollout.check(found, stories, topology, agents, rolled)
     for story in stories.values():
         _one_ending(found, story)
         _once(found, story, runs)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.faults.checks import Findings
 from tests.faults.faults import Fault
+from tests.faults.stories import Findings
 
 FOLDER = Path(os.environ.get("FAULTS_FOLDER", ".faults"))
 

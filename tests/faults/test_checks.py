@@ -1,12 +1,14 @@
 """The suite's own eyes: each kind of damage is seen, and a sound run is not called damaged."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.faults import checks
-from tests.faults.checks import Event, Findings, Runs, Story
+from tests.faults import checks, rollout
+from tests.faults.checks import Runs
+from tests.faults.stories import Event, Findings, Story
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 QUEUED = {"reason": "ask", "expires_at": (AT + timedelta(hours=1)).isoformat()}
@@ -101,3 +103,32 @@ def test_running_side_by_side_in_a_lane_is_seen() -> None:
     found = Findings()
     checks._in_order(found, {}, runs, {})
     assert found.wrong
+
+
+def rolled_out(
+    *commands: Story, started: int = 1, completed: int = 1, succeeded: int = 1, refused: bool = False
+) -> Findings:
+    """All that can be said of a rollout to one agent."""
+    ask = rollout.RolloutAsk("ask", 0, 0, 0, in_waves=False)
+    told = rollout.RolloutTold(ask, rollout_id="" if refused else "r0", refused=refused)
+    rollouts = {f"r{n}": Counter(RolloutStarted=1, RolloutCompleted=completed) for n in range(started)}
+    counts = {key: Counter(succeeded=succeeded) for key in rollouts}
+    found = Findings()
+    rollout.judge(found, told, rollouts, counts, commands, {"agent": "agent-0"})
+    return found
+
+
+def test_a_rollout_is_judged() -> None:
+    """Started once, given once to each, completed once, and counted as what happened."""
+    one = story("CommandQueued", "CommandDelivered", "CommandStarted", "CommandSucceeded")
+    another = story("CommandQueued", "CommandSucceeded", command_id="d")
+    assert rolled_out(one).all == []
+    assert rolled_out(started=0, refused=True).all == []
+    assert rolled_out(succeeded=0).lost
+    assert rolled_out(started=0).lost
+    assert rolled_out(one, completed=0).lost
+    assert rolled_out(one, another, succeeded=2).doubled
+    assert rolled_out(one, started=2).doubled
+    assert rolled_out(one, succeeded=2).wrong
+    assert rolled_out(one, started=0, refused=True).wrong
+    assert rolled_out(one, refused=True).wrong

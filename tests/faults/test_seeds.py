@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tests.faults import checks, faults, workload
+from tests.faults import checks, faults, rollout, workload
 from tests.faults.record import Record
 from tests.faults.topology import FaultError, Topology, until
 
@@ -25,8 +25,9 @@ def test_whatever_fails(topology: Topology, record: Record, seed: int) -> None:
     rng = random.Random(seed)
     asks = workload.draw(rng, seed, agents=AGENTS, commands=COMMANDS, over_s=OVER_S)
     plan = faults.draw(rng, seed, OVER_S)
+    rolled = rollout.draw(seed, OVER_S)
     transports = ("nats", rng.choice(("nats", "nats", "nats", "http")))
-    log.warning("seed %d in %s, %s: %s", seed, topology.folder, transports, "; ".join(map(str, plan)))
+    log.warning("seed %d in %s, %s, %s: %s", seed, topology.folder, transports, rolled, "; ".join(map(str, plan)))
     agents = topology.fresh_agents(AGENTS)
     for fault in plan:
         if fault.kind == "kill agent at":
@@ -34,7 +35,7 @@ def test_whatever_fails(topology: Topology, record: Record, seed: int) -> None:
     for agent, transport in zip(agents, transports, strict=True):
         agent.transport = transport
         agent.start()
-    work = workload.Workload(topology, agents, asks, seed)
+    work = workload.Workload(topology, agents, asks, seed, rolled)
     work.start()
     injected = faults.inject(plan, topology, OVER_S)
     work.finish()
@@ -42,7 +43,7 @@ def test_whatever_fails(topology: Topology, record: Record, seed: int) -> None:
 
     def settled() -> bool:
         topology.supervise()
-        return checks.settled(topology, agents, work.told)
+        return checks.settled(topology, agents, work.told, work.rolled)
 
     try:
         until(settled, "everything to end", SETTLED_S)
@@ -51,7 +52,7 @@ def test_whatever_fails(topology: Topology, record: Record, seed: int) -> None:
         log.warning("%s", error)  # what is missing, the checks say
     paused = any(fault.kind == "stop agent" for fault in injected)
     misled = any(fault.kind == "clock" and not fault.target.startswith("agent") for fault in injected)
-    found = checks.check(topology, agents, work.told, paused=paused, misled=misled)
+    found = checks.check(topology, agents, work.told, work.rolled, paused=paused, misled=misled)
     record.add(seed, injected, found)
     if found.all:
         record.keep(seed, topology.folder.glob("*.log"))

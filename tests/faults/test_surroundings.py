@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.faults import checks
+from tests.faults import checks, stories
 from tests.faults.clocks import DAY_S
 from tests.faults.topology import AgentPart, Topology, until
 
@@ -70,7 +70,7 @@ def test_a_servers_clock_was_wrong_for_a_while(topology: Topology, agent: AgentP
 
     def lives() -> bool:
         one = ask(topology, agent, "true", timedelta(hours=1))
-        until(lambda: kinds(topology, agent, one)[-1] in checks.ENDINGS, "it to end")
+        until(lambda: kinds(topology, agent, one)[-1] in stories.ENDINGS, "it to end")
         return kinds(topology, agent, one)[-1] == "CommandSucceeded"
 
     until(lives, "an hour to be long enough")

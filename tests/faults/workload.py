@@ -17,6 +17,7 @@ from uuid import UUID, uuid5
 
 import httpx2
 
+from tests.faults import rollout
 from tests.faults.topology import AgentPart, Topology
 
 NAMESPACE = UUID("7a0f3c52-4a52-4a8e-9a0c-4d1f0f0e5a11")
@@ -108,14 +109,25 @@ class Workload:
         agents: for whom.
         asks: what.
         seed: makes the idempotency keys.
+        rolled: a rollout beside them.
     """
 
-    def __init__(self, topology: Topology, agents: Sequence[AgentPart], asks: Sequence[Ask], seed: int) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        agents: Sequence[AgentPart],
+        asks: Sequence[Ask],
+        seed: int,
+        rolled: rollout.RolloutAsk | None = None,
+    ) -> None:
+        self.rolled = rollout.RolloutTold(rolled) if rolled is not None else None
         self._topology = topology
         self._agents = agents
         self.told = [Told(ask) for ask in asks]
         self._run = uuid5(NAMESPACE, f"{seed} {time.time_ns()}")
-        self._due: queue.PriorityQueue[tuple[float, int, str, Told | None]] = queue.PriorityQueue()
+        self._due: queue.PriorityQueue[tuple[float, int, str, Told | rollout.RolloutTold | None]] = (
+            queue.PriorityQueue()
+        )
         self._threads = [threading.Thread(target=self._ask_on, name=f"asker-{n}") for n in range(ASKERS)]
         self._failures: list[BaseException] = []
         self._began = 0.0
@@ -126,6 +138,8 @@ class Workload:
             self._due.put((told.ask.at_s, number, "queue", told))
             if told.ask.cancel_after_s is not None:
                 self._due.put((told.ask.at_s + told.ask.cancel_after_s, number, "cancel", told))
+        if self.rolled is not None:
+            self._due.put((self.rolled.ask.at_s, len(self.told), "roll out", self.rolled))
         for number in range(ASKERS):
             self._due.put((float("inf"), 10_000 + number, "end", None))
         for thread in self._threads:
@@ -146,7 +160,10 @@ class Workload:
                     if told is None:
                         return
                     time.sleep(max(0.0, self._began + at_s - time.monotonic()))
-                    (self._queue if what == "queue" else self._cancel)(client, told)
+                    if isinstance(told, rollout.RolloutTold):
+                        self._roll_out(client, told)
+                    else:
+                        (self._queue if what == "queue" else self._cancel)(client, told)
         except BaseException as error:  # noqa: BLE001 - raised by `finish`
             self._failures.append(error)
 
@@ -195,8 +212,20 @@ class Workload:
         if answer is not None and answer.is_success:
             told.cancelled = answer.json()["state"] == "cancelled"
 
+    def _roll_out(self, client: httpx2.Client, told: rollout.RolloutTold) -> None:
+        body = rollout.body(told.ask, self._topology, self._agents)
+        answer = self._send(client, "/rollouts", body, told, str(uuid5(self._run, told.ask.tag)))
+        if answer is None:
+            return
+        if answer.is_success:
+            told.rollout_id = answer.json()["id"]
+        else:
+            told.refused = told.tries == 1 and answer.json().get("code") != "outcome_unknown"
+
     @staticmethod
-    def _send(client: httpx2.Client, path: str, body: dict[str, Any], told: Told, key: str) -> httpx2.Response | None:
+    def _send(
+        client: httpx2.Client, path: str, body: dict[str, Any], told: Told | rollout.RolloutTold, key: str
+    ) -> httpx2.Response | None:
         """The answer; None where there was none. What may not have been heard is said again, under the same key."""
         for _ in range(TRIES):
             told.tries += 1
