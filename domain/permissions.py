@@ -16,12 +16,19 @@ class Permission(enum.StrEnum):
         return member
 
     AGENTS_SEE = "agents.see", "See machines, what they told of themselves, and what waits for them."
-    AGENTS_EDIT = "agents.edit", "Name and tag machines."
+    AGENTS_EDIT = "agents.edit", "Name and tag machines, write notes on them, and share views of them."
     AGENTS_MOVE = "agents.move", "Move machines to other sites."
-    AGENTS_SUSPEND = "agents.suspend", "Shut machines out for a while, and let them in again."
+    AGENTS_SUSPEND = (
+        "agents.suspend",
+        "Shut machines out and let them in again, and say which of two with one identity stays.",
+    )
     AGENTS_RETIRE = "agents.retire", "Take machines out for good."
+    AGENTS_KEYS = "agents.keys", "Have machines make other keys for themselves."
     COMMANDS_SEE = "commands.see", "See commands, their results and their output."
-    COMMANDS_QUEUE = "commands.queue", "Queue commands: pings and facts with nothing more, other kinds with their own."
+    COMMANDS_QUEUE = (
+        "commands.queue",
+        "Queue commands (pings and facts with nothing more, other kinds with their own), and say which go first.",
+    )
     COMMANDS_SCRIPT = "commands.script", "Run scripts from the library."
     COMMANDS_SHELL = "commands.shell", "Run any line in a shell."
     COMMANDS_CANCEL = "commands.cancel", "Cancel commands."
@@ -43,7 +50,10 @@ class Permission(enum.StrEnum):
     FORWARDING_SEE = "forwarding.see", "See where events are forwarded to, and how far that is."
     FORWARDING_MANAGE = "forwarding.manage", "Add, change, pause, resume and remove what events are forwarded to."
     PEOPLE_SEE = "people.see", "See users, service accounts, roles and API keys."
-    USERS_MANAGE = "users.manage", "Add, change, disable and enable users and service accounts, and grant them roles."
+    USERS_MANAGE = (
+        "users.manage",
+        "Add, change, disable and enable users and service accounts: their roles, passwords, factors, identities.",
+    )
     ROLES_MANAGE = "roles.manage", "Make, change and retire roles."
     PLATFORM_SEE = "platform.see", "See how Fleetlog's own servers, processes and read models fare."
     PLATFORM_BROWSE = "platform.browse", "Read the rows of the read models, of everybody, as they are kept."

@@ -117,6 +117,7 @@ _WORK = frozenset(
         P.AGENTS_EDIT,
         P.AGENTS_MOVE,
         P.AGENTS_SUSPEND,
+        P.AGENTS_KEYS,
         P.COMMANDS_QUEUE,
         P.COMMANDS_SCRIPT,
         P.COMMANDS_SHELL,

@@ -83,7 +83,7 @@ def permissions_of(spec: Spec | domain.Spec) -> tuple[Permission, ...]:
         case Ping() | CollectFacts() | domain.Ping() | domain.CollectFacts():
             return ()
         case RotateKey() | domain.RotateKey():
-            return (Permission.AGENTS_EDIT,)
+            return (Permission.AGENTS_KEYS,)
         case RunScript() | domain.RunScript():
             return (Permission.COMMANDS_SCRIPT,)
         case _:

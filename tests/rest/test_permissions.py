@@ -50,6 +50,7 @@ OWN = {
 """Everybody's own affair."""
 PING = {"kind": "ping"}
 SHELL = {"kind": "run_shell", "shell": "sh", "line": "true"}
+ROTATE = {"kind": "rotate_key"}
 OPERATOR_DOES_NOT = {
     ("POST", "/agents/{agent_id}/retire"),
     ("POST", "/agents/{agent_id}/erase"),
@@ -265,6 +266,32 @@ async def test_a_kind_of_command_has_its_own_permission(api: Api, fleet: Fleet) 
     ):
         response = await helpdesk.post(path, json=body)
         assert response.status_code == status, (path, body, response.text)
+
+
+async def test_agents_keys_are_changed_by_a_permission_of_its_own(api: Api, fleet: Fleet) -> None:
+    """Who names machines and runs scripts on them has none make another key: not singly, not again, not on many."""
+    agent_id = await fleet.agent()
+    rotation = await fleet.command(agent_id, spec=ROTATE)
+    await fleet.finish(agent_id, rotation)
+    rollout = {"name": "r", "target": {"include": {"agents": [agent_id]}}, "spec": ROTATE}
+    rollout_id = (await made(fleet.http, "/rollouts", rollout))["id"]
+    tries: list[tuple[str, dict[str, Any]]] = [
+        ("/commands", {"agent_id": agent_id, "spec": ROTATE}),
+        (f"/commands/{rotation}/retry", {}),
+        ("/rollouts", rollout),
+        ("/rollouts/plan", rollout),
+        (f"/rollouts/{rollout_id}/retry-failed", {}),
+    ]
+    helpdesk = api.client(await api.key(Role.HELPDESK))
+    before = await api.log.head()
+    for path, body in tries:
+        refused = await helpdesk.post(path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), path
+        assert "agents.keys" in refused.json()["detail"]
+    assert await api.log.head() == before
+    operator = api.client(await api.key(Role.OPERATOR))
+    for path, body in tries[:-1]:
+        assert (await operator.post(path, json=body)).is_success, path
 
 
 async def test_an_action_touches_no_more_agents_than_the_role_says(api: Api, fleet: Fleet) -> None:
