@@ -43,13 +43,18 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def metadata(self) -> Metadata:
         return Metadata(actor=self.actor, correlation_id=self.correlation_id, causation_id=self.causation_id)
 
+    @property
+    def stale(self) -> bool:
+        """Whether it is a session whose person has not shown themselves lately."""
+        return self.freshness is not None and not self.freshness.proved
+
     def must_be_fresh(self) -> None:
         """Refuse what can do harm to a session whose person has not shown themselves lately.
 
         Raises:
             FreshProofNeededError: they are to do so first.
         """
-        if self.freshness is not None and not self.freshness.proved:
+        if self.stale:
             raise FreshProofNeededError
 
     def must_be_fresh_to_touch(self, agents: int | None) -> None:

@@ -22,7 +22,7 @@ from command_bus.handlers.logins import LoginHandlers
 from command_bus.handlers.notes import NoteHandlers
 from command_bus.handlers.roles import RoleHandlers
 from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
-from command_bus.handlers.scripts import ScriptHandlers
+from command_bus.handlers.scripts import ScriptHandlers, ScriptReads
 from command_bus.handlers.secrets import SecretHandlers
 from command_bus.handlers.tagging import TagHandlers, TagReads
 from command_bus.handlers.tokens import TokenHandlers
@@ -55,7 +55,7 @@ from command_bus.touches import Touches, Uncounted
 from domain.commands import DEFAULT_EXPIRY
 
 
-class Reads(RolloutReads, TagReads, Protocol):
+class Reads(RolloutReads, TagReads, ScriptReads, Protocol):
     """What handlers ask of the read models."""
 
 
@@ -77,7 +77,7 @@ def make_bus(
     Args:
         log: where decisions are recorded.
         in_flight: which commands an agent may already have been handed.
-        reads: whom an action on many is about, and who of a rollout failed.
+        reads: whom an action on many is about, who of a rollout failed, and who runs a script.
         clock: now.
         fresh_id: a fresh version 7 UUID.
         default_expiry: how long a command waits at the most, where its intent does not say.
@@ -88,7 +88,7 @@ def make_bus(
     """
     client = ClientHandlers(log, fresh_id)
     agent = AgentHandlers(log, touches or Uncounted())
-    script = ScriptHandlers(log, fresh_id)
+    script = ScriptHandlers(log, fresh_id, clock, reads)
     command = CommandHandlers(log, clock, fresh_id, in_flight, default_expiry)
     rollout = RolloutHandlers(log, clock, fresh_id, reads, default_expiry)
     token = TokenHandlers(log, clock, fresh_id)

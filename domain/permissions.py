@@ -36,7 +36,7 @@ class Permission(enum.StrEnum):
     ROLLOUTS_START = "rollouts.start", "Plan and start rollouts, and retry what failed in them."
     ROLLOUTS_STEER = "rollouts.steer", "Pause, resume, release, close and abort rollouts."
     SCRIPTS_SEE = "scripts.see", "See the script library."
-    SCRIPTS_MANAGE = "scripts.manage", "Add, revise, rename, archive and restore scripts."
+    SCRIPTS_MANAGE = "scripts.manage", "Add, revise, rename, file, archive and restore scripts."
     SECRETS_SEE = "secrets.see", "See which secrets there are; their values are shown to nobody."
     SECRETS_MANAGE = "secrets.manage", "Set, remove and seal anew secrets."
     FIELDS_DEFINE = "fields.define", "Define and remove custom fields."
@@ -48,7 +48,10 @@ class Permission(enum.StrEnum):
     ENROLLMENT_MANAGE = "enrollment.manage", "Make and revoke enrollment tokens."
     EVENTS_SEE = "events.see", "Read, export and follow the log."
     FORWARDING_SEE = "forwarding.see", "See where events are forwarded to, and how far that is."
-    FORWARDING_MANAGE = "forwarding.manage", "Add, change, pause, resume and remove what events are forwarded to."
+    FORWARDING_MANAGE = (
+        "forwarding.manage",
+        "Add, change, pause, resume and remove what events are forwarded to, and pass over events that it refuses.",
+    )
     PEOPLE_SEE = "people.see", "See users, service accounts, roles and API keys."
     USERS_MANAGE = (
         "users.manage",

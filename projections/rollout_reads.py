@@ -86,6 +86,18 @@ class RolloutReader(AgentReader):
         rows = await self._rows("failed", rollout_id=rollout_id, failed=_FAILED)
         return [(AgentId(row[0]), row[1]) for row in rows]
 
+    async def others_run(self, script_id: UUID, actor: str, since: datetime) -> bool:
+        """Whether others than somebody have run a script since then, or a rollout has, or is about to.
+
+        Args:
+            script_id: of the script.
+            actor: whose own runs on single machines do not count.
+            since: what was asked for before this moment does not count; of rollouts that go on it does.
+        """
+        await self._seen("commands", "rollouts")
+        ((used,),) = await self._rows("others_run", script_id=script_id, actor=actor, since=since)
+        return bool(used)
+
     async def running(self) -> list[UUID]:
         """Rollouts that run, oldest first."""
         return [row[0] for row in await self._rows("running")]

@@ -143,6 +143,15 @@ WHERE part.rollout_id = %(rollout_id)s AND part.latest AND part.ended_as = '' AN
 SELECT agent_id, round FROM rollout_commands
 WHERE rollout_id = %(rollout_id)s AND latest AND ended_as = ANY(%(failed)s)
 
+-- name: others_run
+SELECT EXISTS (
+    SELECT FROM rollouts WHERE script_id = %(script_id)s
+        AND (state IN ('running', 'paused') OR position > (SELECT fleetlog.position_before(%(since)s)))
+) OR EXISTS (
+    SELECT FROM commands WHERE script_id = %(script_id)s AND requester <> %(actor)s
+        AND position > (SELECT fleetlog.position_before(%(since)s))
+)
+
 -- name: to_take_back
 -- By the queues: what an old rollout has left there is little, however many agents it was for. Mostly no rollout is one
 -- that was aborted, and this is asked all the time: so in this order and no other, whatever the tables' sizes were when it

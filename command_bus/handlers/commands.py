@@ -38,6 +38,7 @@ from domain.commands import RunScript as PinnedScript
 from domain.commands import RunShell as PinnedShell
 from domain.errors import WrongPlatformError
 from domain.ids import AgentId, CommandId
+from domain.permissions import Permission
 from domain.scripts import Revision, Shell
 
 
@@ -58,6 +59,16 @@ class Pinned(msgspec.Struct, frozen=True):
             )
         if self.shell is Shell.CMD and platform is not Platform.WINDOWS:
             raise WrongPlatformError(f"The shell {self.shell} exists on windows alone; the agent runs {platform}.")
+
+
+def must_be_fresh_for(spec: WantedSpec | Spec, caller: Caller) -> None:
+    """Have a person show themselves once more before agents' keys change, be it one agent's.
+
+    Raises:
+        FreshProofNeededError: they are to do so first.
+    """
+    if Permission.AGENTS_KEYS in permissions_of(spec):
+        caller.must_be_fresh()
 
 
 async def pin(scripts: ScriptShelf, wanted: WantedSpec, caller: Caller) -> Pinned:
@@ -127,6 +138,7 @@ class CommandHandlers:
         return with_given(spec, given, widest_for(caller.scope))
 
     async def queue(self, intent: QueueCommand, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        must_be_fresh_for(intent.spec, caller)
         agent = await visible(self._log, caller, Agent, intent.agent_id)
         agent.must_take_commands()
         pinned = await pin(self._scripts, intent.spec, caller)
@@ -174,6 +186,7 @@ class CommandHandlers:
         old = before.queued
         if again := permissions_of(old.spec):
             await visible(self._log, caller.asking(*again), Command, intent.command_id)
+            must_be_fresh_for(old.spec, caller)
         agent = await visible(self._log, structs.replace(caller, if_match=None), Agent, old.agent_id)
         agent.must_take_commands()
         now = self._clock()

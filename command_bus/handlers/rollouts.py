@@ -14,7 +14,7 @@ from command_bus.bus import Decision, id_answer
 from command_bus.context import Caller, Clock, NewId
 from command_bus.errors import ForbiddenError
 from command_bus.event_log import EventLog
-from command_bus.handlers.commands import Pinned, pin
+from command_bus.handlers.commands import Pinned, must_be_fresh_for, pin
 from command_bus.handlers.limits import must_touch
 from command_bus.handlers.scope import match_version
 from command_bus.handlers.scripts import ScriptShelf
@@ -94,6 +94,7 @@ class RolloutHandlers:
         self._resolver = Resolver(log)
 
     async def start(self, intent: StartRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
+        must_be_fresh_for(intent.spec, caller)
         drafted = await self._drafted(intent, caller)
         if drafted.started.joins is not None:
             must_touch(caller, intent.required(), None, caller.scope)
@@ -222,6 +223,7 @@ class RolloutHandlers:
             needs = (intent.needs, *permissions_of(rollout.started.order.spec))
             if not _holds(caller.asking(*needs).scope, rollout):
                 raise NotFoundError(f"There is no rollout {intent.rollout_id}.")
+            must_be_fresh_for(rollout.started.order.spec, caller)
             must_touch(caller, needs, len(failed), _where(rollout.entries))
             return rollout.retry(failed, intent.reason)
 

@@ -2,10 +2,12 @@
 
 from collections import OrderedDict
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
 from command_bus.bus import Decision, id_answer
-from command_bus.context import Caller, NewId
+from command_bus.context import Caller, Clock, NewId
 from command_bus.event_log import EventLog
 from command_bus.handlers.clients import rename_claim
 from command_bus.handlers.scope import match_version
@@ -24,6 +26,15 @@ from domain.favourites import Favourites
 from domain.scripts import Script
 
 SHELF_SIZE = 256
+IN_USE = timedelta(days=30)
+"""Who has run a script within so long counts on it."""
+
+
+class ScriptReads(Protocol):
+    """What decisions about scripts need of the read models."""
+
+    async def others_run(self, script_id: UUID, actor: str, since: datetime) -> bool:
+        """Whether others than somebody have run a script since then, or a rollout has, or is about to."""
 
 
 class ScriptShelf:
@@ -62,9 +73,20 @@ def owner_of(caller: Caller) -> str:
 
 
 class ScriptHandlers:
-    def __init__(self, log: EventLog, new_id: NewId) -> None:
+    """Create, revise, rename, archive and restore; favour.
+
+    Args:
+        log: the event log.
+        new_id: for new scripts.
+        clock: now.
+        reads: says who runs a script.
+    """
+
+    def __init__(self, log: EventLog, new_id: NewId, clock: Clock, reads: ScriptReads) -> None:
         self._log = log
         self._new_id = new_id
+        self._clock = clock
+        self._reads = reads
 
     async def create(self, intent: CreateScript, _caller: Caller, _stack: AsyncExitStack) -> Decision:
         script = Script(self._new_id())
@@ -75,6 +97,7 @@ class ScriptHandlers:
 
     async def revise(self, intent: ReviseScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
         script = await self._script(intent.script_id, caller)
+        await self._must_be_fresh(script, caller)
         return _decided(script, [script.revise(intent.content.to_domain())])
 
     async def rename(self, intent: RenameScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
@@ -91,10 +114,12 @@ class ScriptHandlers:
 
     async def archive(self, intent: ArchiveScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
         script = await self._script(intent.script_id, caller)
+        await self._must_be_fresh(script, caller)
         return _decided(script, [script.archive()])
 
     async def restore(self, intent: RestoreScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
         script = await self._script(intent.script_id, caller)
+        await self._must_be_fresh(script, caller)
         return _decided(script, [script.restore()])
 
     async def favour(self, intent: FavourScript, caller: Caller, _stack: AsyncExitStack) -> Decision:
@@ -103,6 +128,18 @@ class ScriptHandlers:
         own = await load(self._log, Favourites, Favourites.id_of(owner))
         change = own.keep if intent.favourite else own.leave
         return Decision(changes=change(owner, intent.script_id), answer=id_answer(intent.script_id))
+
+    async def _must_be_fresh(self, script: Script, caller: Caller) -> None:
+        """Have a person show themselves once more before what others run becomes something else.
+
+        Whoever writes a script and tries it on a machine is not asked each time: only others' runs count, and rollouts.
+
+        Raises:
+            FreshProofNeededError: they are to do so first.
+        """
+        since = self._clock() - IN_USE
+        if caller.stale and await self._reads.others_run(script.stream_id, caller.actor, since):
+            caller.must_be_fresh()
 
     async def _script(self, script_id: UUID, caller: Caller) -> Script:
         script = await load_existing(self._log, Script, script_id, "script")

@@ -90,6 +90,7 @@ class RetireAgent(Intent):
     """Take an agent out for good: its key is void, its waiting commands are cancelled."""
 
     needs: ClassVar[Permission] = Permission.AGENTS_RETIRE
+    grave: ClassVar[bool] = True
 
     agent_id: UUID
     reason: str = Reason

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response, StreamingResponse
 
-from command_bus.errors import ForbiddenError
+from command_bus.errors import ForbiddenError, FreshProofNeededError
 from command_bus.event_log import Selection
 from command_bus.intents.commands import CancelCommand, PrioritiseCommand, QueueCommand, Retry, RetryCommand
 from command_bus.intents.hours import Hours
@@ -59,7 +59,7 @@ from projections.pending import PendingRow
 TAG = "Commands"
 READS = ("commands",)
 OCTETS = "application/octet-stream"
-_REFUSED = (NotFoundError, AgentRetiredError, AgentSuspendedError, ExpiryInPastError)
+_REFUSED = (NotFoundError, AgentRetiredError, AgentSuspendedError, ExpiryInPastError, FreshProofNeededError)
 
 
 class StreamModel(Model):

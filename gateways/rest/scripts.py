@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
+from command_bus.errors import FreshProofNeededError
 from command_bus.handlers.scripts import owner_of
 from command_bus.intents.scripts import (
     ArchiveScript,
@@ -19,6 +20,7 @@ from domain.agents import Platform
 from domain.errors import NameTakenError, NotFoundError, ScriptArchivedError, UnknownRevisionError
 from domain.permissions import Permission
 from domain.scripts import Shell
+from gateways.rest.errors import BehindError
 from gateways.rest.route import (
     Answer,
     Call,
@@ -39,6 +41,7 @@ from projections.scripts import list_scripts as read_scripts
 
 TAG = "Scripts"
 READS = ("scripts",)
+_WHERE_OTHERS_RUN_IT = (FreshProofNeededError, BehindError)
 
 
 class ScriptModel(Model):
@@ -227,7 +230,7 @@ ROUTES: tuple[Route, ...] = (
         ArchiveScript,
         tag=TAG,
         response=ScriptAnswer,
-        errors=(NotFoundError, ScriptArchivedError),
+        errors=(NotFoundError, ScriptArchivedError, *_WHERE_OTHERS_RUN_IT),
     ),
     write(
         "POST",
@@ -235,7 +238,7 @@ ROUTES: tuple[Route, ...] = (
         RestoreScript,
         tag=TAG,
         response=ScriptAnswer,
-        errors=(NotFoundError,),
+        errors=(NotFoundError, *_WHERE_OTHERS_RUN_IT),
     ),
     Route(
         method="GET",
@@ -256,7 +259,7 @@ ROUTES: tuple[Route, ...] = (
         status=201,
         response=ScriptAnswer,
         location="/scripts/{id}/revisions/{revision}",
-        errors=(NotFoundError, ScriptArchivedError),
+        errors=(NotFoundError, ScriptArchivedError, *_WHERE_OTHERS_RUN_IT),
     ),
     Route(
         method="GET",

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, expect
 import gateways.dashboard
 from gateways.rest.cookies import PLAIN_NAME
 from tests.rest.harness import Api
-from tests.rest.people import Person
+from tests.rest.people import SECOND, Person
 
 WAIT_MS = 15_000
 AXE = Path(gateways.dashboard.__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
@@ -54,6 +54,12 @@ class Tab(msgspec.Struct):
         )
         await self.page.goto(path)
         return person
+
+    async def show_it_is_me(self) -> None:
+        """Answer what asks for a fresh proof."""
+        proof = self.page.get_by_role("dialog", name="Is it you?")
+        await proof.get_by_label("Password or code").fill(SECOND)
+        await proof.get_by_role("button", name="Go on").click()
 
     async def serious_faults(self) -> list[str]:
         """What axe-core finds that keeps somebody from using the page: rules that are broken, and where."""

@@ -1,6 +1,7 @@
 """Scripts: written, revised and compared."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 from playwright.async_api import expect
@@ -50,6 +51,25 @@ async def test_a_script_is_written_revised_and_compared(tab: Tab, fleet: Fleet) 
     assert await tab.serious_faults() == []
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
+
+
+async def test_who_revises_what_others_run_shows_that_it_is_them(tab: Tab, fleet: Fleet) -> None:
+    """What was typed is not lost over it."""
+    content = {"shell": "sh", "body": "true"}
+    script = await made(fleet.http, "/scripts", {"name": "backup", "content": content})
+    await fleet.command(await fleet.agent("web-01"), spec={"kind": "run_script", "script_id": script["id"]})
+    await tab.logged_in(path=f"/scripts/{script['id']}")
+    page = tab.page
+    await page.get_by_role("button", name="Write the next revision").click()
+    await page.get_by_label("Code").click()
+    await page.keyboard.press("Control+End")
+    await page.keyboard.type("\nexit 3")
+    fleet.api.clock.ahead += timedelta(minutes=11)
+    await page.get_by_role("button", name="Save as revision 2").click()
+    await tab.show_it_is_me()
+    await expect(page.get_by_text("Revision 2 is there")).to_be_visible()
+    newest = (await fleet.http.get(f"/scripts/{script['id']}/revisions/2")).json()
+    assert newest["body"] == "true\nexit 3"
 
 
 async def test_a_script_is_exported_imported_filed_and_tried(tab: Tab, fleet: Fleet, tmp_path: Path) -> None:

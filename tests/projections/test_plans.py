@@ -253,6 +253,7 @@ async def _moving(reader: RolloutReader) -> None:
     assert len(await reader.running()) == 6
     await reader.tally(CLIENT, NOW)
     await reader.failed(CLIENT)
+    assert not await reader.others_run(AGENT, "", NOW)
     assert await reader.to_take_back(100)
 
 

@@ -1,22 +1,27 @@
 """What can do harm asks a person's session for a fresh proof, and says so before anything else comes of it."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from command_bus.bus import Intent
 from command_bus.context import Caller
-from command_bus.ids import new_id
+from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
 from domain.permissions import Permission
 from domain.roles import Role
 from gateways.rest.routes import ROUTES
+from projections.rollout_reads import RolloutReader
 from tests.rest.harness import Api, Fleet, composed, made
 from tests.rest.people import FIRST, SECOND, Person
+from tests.rest.test_rollouts import members, settle
 
 ALL: dict[str, Any] = {"role": "administrator", "everything": True}
 GRAVE = {
+    Permission.AGENTS_RETIRE,
     Permission.USERS_MANAGE,
     Permission.ROLES_MANAGE,
     Permission.KEYS_MANAGE,
@@ -25,6 +30,8 @@ GRAVE = {
     Permission.PERSONAL_ERASE,
 }
 LATER = timedelta(minutes=10)
+ROTATE = {"kind": "rotate_key"}
+CONTENT = {"shell": "sh", "body": "true"}
 
 
 def intents() -> set[type[Intent]]:
@@ -32,7 +39,7 @@ def intents() -> set[type[Intent]]:
 
 
 def test_who_may_do_what_and_secrets_are_grave() -> None:
-    """Each request about people, roles, keys and secrets, and the word that lets another's request through."""
+    """Requests about people, roles, keys and secrets, a machine's end, and the word that lets another's through."""
     grave = {intent.__name__ for intent in intents() if intent.grave}
     assert grave == {intent.__name__ for intent in intents() if intent.needs in GRAVE} | {"ApproveRequest"}
     assert len(grave) >= 17
@@ -116,6 +123,92 @@ async def test_programs_are_not_asked(api: Api) -> None:
         key = (await made(http, "/api-keys", {"name": "k", "owner_id": owner}))["key"]
         client = api.client(key, **{"Fleetlog-Wait-Position": str(await api.log.head())})
         assert (await client.post("/roles", json={"name": f"by {kind}", "permissions": []})).is_success
+
+
+async def test_agents_keys_and_their_end_ask(api: Api, fleet: Fleet) -> None:
+    """To have one agent make another key, be it again or by a rollout, and to retire it; a plan does not ask."""
+    ada = await Person.ready(api, "Ada", ALL)
+    agent_id = await fleet.agent()
+    before = await fleet.command(agent_id, spec=ROTATE)
+    await fleet.finish(agent_id, before, "failed")
+    rollout = {"name": "r", "target": {"include": {"agents": [agent_id]}}, "spec": ROTATE}
+    rollout_id = (await made(fleet.http, "/rollouts", rollout))["id"]
+    await settle(api, fleet)
+    (member,) = await members(fleet, rollout_id)
+    await fleet.finish(agent_id, member["command_id"], "failed")
+    await settle(api, fleet)
+    tries: list[tuple[str, dict[str, Any]]] = [
+        ("/commands", {"agent_id": agent_id, "spec": ROTATE}),
+        (f"/commands/{before}/retry", {}),
+        ("/rollouts", rollout),
+        (f"/rollouts/{rollout_id}/retry-failed", {}),
+        (f"/agents/{agent_id}/retire", {}),
+    ]
+    api.clock.ahead += LATER
+    head = await api.log.head()
+    for path, body in tries:
+        refused = await ada.http.post(path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed"), path
+    assert (await ada.http.post("/rollouts/plan", json=rollout)).is_success
+    assert await api.log.head() == head
+    assert (await ada.http.post("/session/proof", json={"password": SECOND})).is_success
+    for path, body in tries:
+        answer = await ada.http.post(path, json=body)
+        assert answer.is_success, (path, answer.text)
+
+
+@pytest.mark.parametrize("who", ["another", "a rollout"])
+async def test_a_script_that_others_run_asks(api: Api, fleet: Fleet, who: str) -> None:
+    """Who writes a script and tries it is not asked; once another runs it, or a rollout does, each change asks."""
+    ada = await Person.ready(api, "Ada", ALL)
+    agent_id = await fleet.agent()
+    script_id = (await made(ada.http, "/scripts", {"name": "s", "content": CONTENT}))["id"]
+    spec = {"kind": "run_script", "script_id": script_id}
+    changes = [("revisions", {"content": CONTENT}), ("archive", {}), ("restore", {})]
+    assert (await ada.http.post("/commands", json={"agent_id": agent_id, "spec": spec})).is_success
+    api.clock.ahead += LATER
+    for change, body in changes:
+        answer = await ada.http.post(f"/scripts/{script_id}/{change}", json=body)
+        assert answer.is_success, (change, answer.text)
+    if who == "another":
+        await fleet.command(agent_id, spec=spec)
+    else:
+        rollout = {"name": "r", "target": {"include": {"agents": [agent_id]}}, "spec": spec}
+        assert (await ada.http.post("/rollouts", json=rollout)).is_success
+    head = await api.log.head()
+    for change, body in changes:
+        refused = await ada.http.post(f"/scripts/{script_id}/{change}", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed"), change
+    assert await api.log.head() == head
+    assert (await ada.http.patch(f"/scripts/{script_id}", json={"description": "what it does"})).is_success
+    assert (await ada.http.post("/session/proof", json={"password": SECOND})).is_success
+    for change, body in changes:
+        answer = await ada.http.post(f"/scripts/{script_id}/{change}", json=body)
+        assert answer.is_success, (change, answer.text)
+
+
+async def test_what_was_run_long_ago_does_not_ask(api: Api, fleet: Fleet) -> None:
+    """Others' runs, and rollouts that have ended, count from a moment on; a rollout that goes on does, however old."""
+    agent_id = await fleet.agent()
+    script_id = (await made(fleet.http, "/scripts", {"name": "s", "content": CONTENT}))["id"]
+    spec = {"kind": "run_script", "script_id": script_id}
+
+    async def caught_up(names: Collection[str]) -> None:
+        await api.waiter.wait(await api.log.head(), names, 10.0)
+
+    reader = RolloutReader(api.pool.connection, caught_up)
+    began = utc_now()
+    await fleet.command(agent_id, spec=spec)
+    actor = (await fleet.http.get("/me")).json()["actor"]
+    assert not await reader.others_run(UUID(script_id), actor, began)
+    assert await reader.others_run(UUID(script_id), "user:another", began)
+    assert not await reader.others_run(UUID(script_id), "user:another", utc_now())
+    rollout = {"name": "r", "target": {"include": {"agents": [agent_id]}}, "spec": spec}
+    rollout_id = (await made(fleet.http, "/rollouts", rollout))["id"]
+    assert await reader.others_run(UUID(script_id), actor, utc_now())
+    await made(fleet.http, f"/rollouts/{rollout_id}/abort", {})
+    assert await reader.others_run(UUID(script_id), actor, began)
+    assert not await reader.others_run(UUID(script_id), actor, utc_now())
 
 
 async def test_what_touches_many_asks_too(postgres_url: str) -> None:
