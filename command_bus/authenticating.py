@@ -115,7 +115,7 @@ class Authenticator:
             access=found.access,
             user_id=key.owner_id,
             grants=found.grants,
-            standing=found.standing,
+            standing=found.standing if key.expires_at is None else _lasting(found.standing, key.expires_at - at),
         )
 
     async def _session(self, text: str, at: datetime, *, using: bool) -> Authenticated:
@@ -175,6 +175,6 @@ def _live(row: SessionRow, pending: tuple[str, ...], seen_at: datetime, idle: ti
 
 
 def _lasting(standing: Standing, left: timedelta) -> Standing:
-    """What goes on for long ends with the session's time, too."""
+    """What goes on for long ends with the session's or the key's time, too."""
     standing.lasts_until_s = asyncio.get_running_loop().time() + left.total_seconds()
     return standing

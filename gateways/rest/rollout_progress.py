@@ -7,6 +7,7 @@ one event, however much that was.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -32,6 +33,7 @@ LOOK_SHARE = 20
 """Looking may take this part of the time: after a look that took long, the next one waits longer."""
 IDLE_S = 1.0
 GIVEN = ("queued", "delivered", "running")
+Item = tuple[int | None, str, Any]
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -89,10 +91,18 @@ async def progress_stream(call: Call) -> Response:
     async with call.connection() as connection:
         # Before the status goes out, so that one that is not there is a 404 and no empty stream.
         first = await progress_of(call, connection, call.path["rollout_id"])
-    return stream(call, _progress(call, first, told))
+    return stream(call, _while_it_stands(call, _progress(call, first, told)))
 
 
-async def _progress(call: Call, progress: Progress, told: int | None) -> AsyncGenerator[tuple[int | None, str, Any]]:
+async def _while_it_stands(call: Call, told: AsyncGenerator[Item]) -> AsyncGenerator[Item]:
+    """What the caller may is over, too, when their session's or key's time is; `_beyond` looks whether it is."""
+    with call.standing.telling(lambda: None):
+        async with aclosing(told):
+            async for item in told:
+                yield item
+
+
+async def _progress(call: Call, progress: Progress, told: int | None) -> AsyncGenerator[Item]:
     loop = asyncio.get_running_loop()
     # Who comes back has seen the state at the position it names; the same one is not told again.
     shown = progress.shown if told is not None and told >= progress.position else None

@@ -354,32 +354,54 @@ async def test_a_sites_stream_follows_its_machines(api: Api, fleet: Fleet) -> No
     assert {event["agent_id"] for event in past} == {stays}
 
 
-async def test_a_stream_ends_when_its_reader_may_no_longer(api: Api, fleet: Fleet) -> None:
-    """Streams of the log, of a command and of a rollout end once the owner of the key may see no more."""
-    http = fleet.http
+async def streams(fleet: Fleet) -> list[str]:
+    """Of the log, of a command that waits, and of a rollout that goes on: none ends by itself."""
     agent_id = await fleet.agent()
     command_id = await fleet.command(agent_id)
     rollout = {"name": "r", "target": {"include": {"agents": [agent_id]}}, "spec": PING}
-    rollout_id = (await made(http, "/rollouts", rollout))["id"]
+    rollout_id = (await made(fleet.http, "/rollouts", rollout))["id"]
+    return ["/events/stream", f"/commands/{command_id}/live", f"/rollouts/{rollout_id}/stream"]
+
+
+async def read_to_the_end(client: httpx2.AsyncClient, path: str, ready: asyncio.Event) -> None:
+    async with client.stream("GET", path) as stream:
+        assert stream.status_code == 200
+        ready.set()
+        async for _ in sse(stream):
+            pass
+
+
+async def test_a_stream_ends_when_its_reader_may_no_longer(api: Api, fleet: Fleet) -> None:
+    """Streams of the log, of a command and of a rollout end once the owner of the key may see no more."""
+    http = fleet.http
+    paths = await streams(fleet)
     ada = await user(http, "Ada", everywhere("auditor"))
     client = api.client((await made(http, "/api-keys", {"name": "k", "owner_id": ada}))["key"])
-
-    async def read_to_the_end(path: str, ready: asyncio.Event) -> None:
-        async with client.stream("GET", path) as stream:
-            assert stream.status_code == 200
-            ready.set()
-            async for _ in sse(stream):
-                pass
-
-    paths = ("/events/stream", f"/commands/{command_id}/live", f"/rollouts/{rollout_id}/stream")
     ready = [asyncio.Event() for _ in paths]
-    reading = [asyncio.create_task(read_to_the_end(*each)) for each in zip(paths, ready, strict=True)]
+    reading = [asyncio.create_task(read_to_the_end(client, *each)) for each in zip(paths, ready, strict=True)]
     async with asyncio.timeout(20):
         for event in ready:
             await event.wait()
         assert (await http.put(f"/users/{ada}/grants", json={"grants": []})).is_success
         await asyncio.gather(*reading)
     assert (await client.get("/events")).status_code == 403
+
+
+async def test_a_key_opens_nothing_once_its_time_is_up(api: Api, fleet: Fleet) -> None:
+    """Until then it does; what was begun under it ends then, without anybody having recorded anything."""
+    paths = await streams(fleet)
+    until = (api.clock() + timedelta(minutes=1)).isoformat()
+    body = {"name": "k", "grants": [everywhere("auditor")], "expires_at": until}
+    client = api.client((await made(fleet.http, "/api-keys", body))["key"])
+    assert (await client.get("/events")).status_code == 200
+    head = await api.log.head()
+    api.clock.ahead += timedelta(seconds=55)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*[read_to_the_end(client, path, asyncio.Event()) for path in paths])
+    assert await api.log.head() == head
+    api.clock.ahead += timedelta(seconds=5)
+    refused = await client.get("/events")
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
 
 
 async def test_roles_that_are_built_in_stay_as_they_are(api: Api) -> None:
