@@ -419,8 +419,10 @@ class Command(Aggregate):
             return self.decide(
                 CommandRequeued(attempt=attempt + 1, outcome=outcome, not_before=opens_at, result=result)
             )
-        next_at = self._next_try(attempt, outcome, at) if outcome in RETRYABLE else None
-        if next_at is not None:
+        if outcome in RETRYABLE and self._tries_again(attempt, outcome, at):
+            wait = timedelta(seconds=self.queued.retry.backoff_s)
+            # Where there is nothing to wait for, no clock has a say: one that is a day ahead would have it wait for a day.
+            next_at = at + wait if wait else None
             return self.decide(CommandRequeued(attempt=attempt + 1, outcome=outcome, not_before=next_at, result=result))
         try:
             ending = _RESULT_EVENTS[outcome]
@@ -437,12 +439,11 @@ class Command(Aggregate):
         opens_at = hours.opening(at + GIVEN_BACK)
         return opens_at if opens_at < self.queued.expires_at else None
 
-    def _next_try(self, attempt: int, outcome: CommandState, at: datetime) -> datetime | None:
-        """When the retry policy wants another attempt, if it does."""
+    def _tries_again(self, attempt: int, outcome: CommandState, at: datetime) -> bool:
+        """Whether the retry policy wants another attempt, and there is time for it."""
         retry = self.queued.retry
-        next_at = at + timedelta(seconds=retry.backoff_s)
         again = outcome in retry.on and attempt < retry.max_attempts and not self.cancel_requested
-        return next_at if again and next_at < self.queued.expires_at else None
+        return again and at + timedelta(seconds=retry.backoff_s) < self.queued.expires_at
 
     def cancel(self, reason: str, *, in_flight: bool) -> list[Change]:
         """End it if it surely never left; otherwise ask the agent.

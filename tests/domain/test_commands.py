@@ -121,6 +121,13 @@ def test_only_forgiven_outcomes_are_tried_again() -> None:
     assert unforgiven.state is CommandState.INTERRUPTED
 
 
+def test_no_clock_has_a_say_where_nothing_is_waited_for() -> None:
+    """A server whose clock is ahead for a moment, as it records a result, does not put the next attempt off."""
+    command = fresh(retry=RetryPolicy(max_attempts=2, on=(CommandState.FAILED,), backoff_s=0))
+    finish(command, CommandState.FAILED)
+    assert (command.state, command.attempt, command.not_before) == (CommandState.QUEUED, 2, None)
+
+
 def test_no_attempt_begins_after_the_expiry() -> None:
     """A retry that could only start after the expiry does not happen."""
     command = fresh(retry=RetryPolicy(max_attempts=5, on=(CommandState.FAILED,), backoff_s=2 * 24 * 3600))
