@@ -6,6 +6,8 @@ agent signs the nonce behind a context of its own (`wire.NATS_CONTEXT`): were it
 send the body of an HTTP check-in as its nonce and get it signed.
 
 Only NATS servers can ask: the request comes on a ``$SYS`` subject of our account, to which no agent may publish.
+
+An address from which too many wrong proofs came is turned away unheard for a while (`gateways.agents.wrong_proofs`).
 """
 
 import base64
@@ -32,6 +34,8 @@ from gateways.agents.nats_config import ACCOUNT
 from gateways.agents.newest_first import NewestFirst
 from gateways.agents.proofs import BadProofError, Proofs
 from gateways.agents.tasks import Tasks
+from gateways.agents.wrong_proofs import WrongProofs
+from gateways.rest.errors import TooManyFailuresError
 from schema import wire
 
 _log = structlog.get_logger()
@@ -110,6 +114,7 @@ class AuthCallout:
         doorkeeper: tells an agent from its clones.
         issuer: the key that the NATS server's configuration names; asked for each time.
         clock: now.
+        wrong: counts wrong proofs.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class AuthCallout:
         doorkeeper: Doorkeeper,
         issuer: Callable[[], Key],
         clock: Callable[[], datetime],
+        wrong: WrongProofs,
     ) -> None:
         self._client = client
         self._directory = directory
@@ -127,6 +133,7 @@ class AuthCallout:
         self._doorkeeper = doorkeeper
         self._issuer = issuer
         self._clock = clock
+        self._wrong = wrong
         self._tasks = Tasks("auth-callout")
         self._turns = NewestFirst(wire.LET_IN_S)
         self._subscription: Any = None
@@ -161,6 +168,11 @@ class AuthCallout:
         except TooLateError as error:
             metrics.CONNECTS_REFUSED.labels(error.code).inc()
             return
+        except TooManyFailuresError as error:
+            # Each that led to it left a line; these would fill the log.
+            metrics.CONNECTS_REFUSED.labels(error.code).inc()
+            await self._respond(message, request, {"error": error.code})
+            return
         except (DomainError, EventLogError) as error:
             metrics.CONNECTS_REFUSED.labels(error.code).inc()
             # The name is whatever the stranger sent: cut short, and only ever logged as a value.
@@ -194,31 +206,40 @@ class AuthCallout:
         Raises:
             UnknownAgentError, BadProofError, AgentSuspendedError, AgentRetiredError, DuplicateAgentError: nobody's that
                 may come in.
+            TooManyFailuresError: its address was wrong too often.
             TooLateError: too many came at once.
         """
+        if not request.client_info.nonce:
+            raise BadProofError("The NATS server gave no nonce to sign; its configuration is not Fleetlog's.")
+        address, claimed = request.client_info.host, _claimed(request)
+        self._wrong.must_have_room(claimed, address)
         try:
-            agent_id = UUID(request.connect_opts.auth_token)
-        except ValueError:
-            raise UnknownAgentError from None
-        entry = await self._directory.get(agent_id)
+            entry = await self._prove(request, claimed)
+        except (UnknownAgentError, BadProofError):
+            self._wrong.failed(claimed, address)
+            raise
+        self._wrong.proved(entry.agent_id, address)
+        # Only the holder of the key learns what state the agent is in.
+        entry.must_be_active()
+        who = wire.read_connection_name(request.connect_opts.name)
+        await self._doorkeeper.admit(entry, who, address)
+        return entry
+
+    async def _prove(self, request: _Request, claimed: UUID | None) -> Entry:
+        entry = await self._directory.get(claimed) if claimed is not None else None
         if entry is None:
             raise UnknownAgentError
         # From here on it costs: three signatures each, and a whole fleet may have come.
         if not await self._turns.turn():
             raise TooLateError
-        if not request.client_info.nonce:
-            raise BadProofError("The NATS server gave no nonce to sign; its configuration is not Fleetlog's.")
+        # Many may have come together, and those before it been wrong.
+        self._wrong.must_have_room(claimed, request.client_info.host)
         try:
             signature = base64.b64decode(request.connect_opts.sig, validate=True)
         except binascii.Error:
             raise BadProofError from None
         signed = wire.NATS_CONTEXT + request.client_info.nonce.encode()
-        entry = await self._proofs.judge(entry, signature, signed)
-        # Only the holder of the key learns what state the agent is in.
-        entry.must_be_active()
-        who = wire.read_connection_name(request.connect_opts.name)
-        await self._doorkeeper.admit(entry, who, request.client_info.host)
-        return entry
+        return await self._proofs.judge(entry, signature, signed)
 
     async def _respond(self, message: Msg, request: _Request, answer: dict[str, str]) -> None:
         claims = {
@@ -227,6 +248,13 @@ class AuthCallout:
             "nats": {**answer, "type": "authorization_response", "version": 2},
         }
         await message.respond(sign_claims(claims, self._issuer(), self._clock()).encode())
+
+
+def _claimed(request: _Request) -> UUID | None:
+    try:
+        return UUID(request.connect_opts.auth_token)
+    except ValueError:
+        return None
 
 
 def _payload(token: bytes) -> bytes:

@@ -30,6 +30,7 @@ from gateways.agents.restored import last_restore
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.tasks import Tasks
 from gateways.agents.trust import Told
+from gateways.agents.wrong_proofs import WrongProofs
 from gateways.tls import SYSTEM, Authorities
 from schema import wire
 
@@ -174,6 +175,7 @@ class GatewayService:
             self._doorkeeper,
             lambda: keys.keys.issuer,
             self._clock,
+            WrongProofs(time.monotonic),
         )
         # The picture of who is there, and the hints, before anybody is let in: so nothing falls between.
         await self._desk.hints.start()

@@ -256,7 +256,7 @@ class Guesses:
 
 def _keys(prefix: str, account: str, address: str) -> tuple[str, str, str, str]:
     """Names of the counts. Nothing in Valkey tells who logs in from where."""
-    place = _place(address)
+    place = place_of(address)
     named = (f"{account}\n{place}", place, account, f"{account}\n{place}")
     kinds = ("pair", "address", "account", "known")
     one, two, three, four = (
@@ -266,7 +266,8 @@ def _keys(prefix: str, account: str, address: str) -> tuple[str, str, str, str]:
     return one, two, three, four
 
 
-def _place(address: str) -> str:
+def place_of(address: str) -> str:
+    """What counts as one address: of IPv6 the network, for whoever has one of its addresses has them all."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

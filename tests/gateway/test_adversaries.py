@@ -7,12 +7,20 @@ from urllib.parse import urlsplit
 
 import nats.errors
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from command_bus.ids import new_id
-from gateways.bench.simulated import SimulatedAgent
+from domain.ids import AgentId
+from gateways.agents import metrics
+from gateways.agents.directory import Entry
+from gateways.agents.proofs import Proofs
+from gateways.agents.wrong_proofs import Bound, WrongProofs
+from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity
+from gateways.rest.errors import TooManyFailuresError
 from schema import wire
 from tests.gateway.harness import Fleet
 from tests.gateway.test_access import refused
+from tests.gateway.test_admission import Seconds
 
 BOMB = zlib.compress(bytes(64 * 1024 * 1024), 9)
 """64 KiB that become 64 MiB."""
@@ -162,3 +170,90 @@ async def test_frames_that_are_none_end_their_connection_alone(fleet: Fleet) -> 
     with pytest.raises(nats.errors.Error):
         await agent.client.publish(wire.uplink_subject(agent.agent_id, "hello"), bytes(wire.MAX_MESSAGE_BYTES + 1))
     assert isinstance(await agent.hello(), wire.HelloReply)
+
+
+def turned_away() -> float:
+    """Connects that were not looked at."""
+    return metrics.CONNECTS_REFUSED.labels("too_many_failures")._value.get()
+
+
+def liar(agent_id: AgentId) -> SimulatedIdentity:
+    """Somebody who knows the name, and not the key."""
+    return SimulatedIdentity(agent_id, Ed25519PrivateKey.generate().private_bytes_raw())
+
+
+async def lie(fleet: Fleet, agent_id: AgentId) -> None:
+    """Until it is not looked at any more."""
+    before = turned_away()
+    async with asyncio.timeout(30):
+        while turned_away() == before:
+            assert await refused(fleet.simulate(liar(agent_id)), fleet)
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[AgentId]:
+    """Whose signatures were looked at."""
+    found: list[AgentId] = []
+    judge = Proofs.judge
+
+    async def counted(self: Proofs, entry: Entry, signature: bytes, data: bytes) -> Entry:
+        found.append(entry.agent_id)
+        return await judge(self, entry, signature, data)
+
+    monkeypatch.setattr(Proofs, "judge", counted)
+    return found
+
+
+async def test_who_is_wrong_too_often_is_not_looked_at(fleet: Fleet, judged: list[AgentId]) -> None:
+    """No signature is checked for it any more; who came in from there before does again, and after a while all may."""
+    seconds = Seconds()
+    service = await fleet.gateway()
+    service._callout._wrong = WrongProofs(seconds, place=Bound(5, 10.0))
+    known, other = await fleet.identities(2)
+    await (await fleet.agent(known)).close()
+    await lie(fleet, other.agent_id)
+    judged.clear()
+    for agent_id in (other.agent_id, AgentId(new_id()), other.agent_id):
+        assert await refused(fleet.simulate(liar(agent_id)), fleet)
+    assert await refused(fleet.simulate(other), fleet), "who was not seen there before has to wait as well"
+    assert judged == []
+    assert isinstance(await (await fleet.agent(known)).hello(), wire.HelloReply)
+    seconds.now += 20
+    assert isinstance(await (await fleet.agent(other)).hello(), wire.HelloReply)
+
+
+async def test_a_liar_shuts_nobody_out_who_shares_its_address(fleet: Fleet) -> None:
+    """Below the bound whoever is right gets in, and being right costs nothing; nor do others' lies cost the known."""
+    seconds = Seconds()
+    service = await fleet.gateway()
+    service._callout._wrong = WrongProofs(seconds, place=Bound(8, 10.0), agent=Bound(8, 10.0))
+    one, other = await fleet.identities(2)
+    for _ in range(3):
+        assert await refused(fleet.simulate(liar(one.agent_id)), fleet)
+        for identity in (one, other):
+            await (await fleet.agent(identity)).close()
+    for _ in range(10):
+        await (await fleet.agent(other)).close()
+    await lie(fleet, AgentId(new_id()))
+    for identity in (one, other):
+        await (await fleet.agent(identity)).close()
+    # Whoever lies in the very name of one that is known is bounded, too, and no other name suffers.
+    await lie(fleet, one.agent_id)
+    assert await refused(fleet.simulate(one), fleet)
+    await (await fleet.agent(other)).close()
+
+
+def test_an_address_may_try_again_at_a_steady_pace() -> None:
+    """However much was wrong at once, and of an IPv6 address its network counts."""
+    seconds = Seconds()
+    wrong = WrongProofs(seconds, place=Bound(2, 10.0))
+    for _ in range(2):
+        wrong.must_have_room(None, "2001:db8::1")
+        wrong.failed(None, "2001:db8::1")
+    with pytest.raises(TooManyFailuresError):
+        wrong.must_have_room(new_id(), "2001:db8::2")
+    wrong.must_have_room(new_id(), "2001:db8:0:1::2")
+    for _ in range(50):
+        wrong.failed(None, "2001:db8::3")
+    seconds.now += 10
+    wrong.must_have_room(new_id(), "2001:db8::2")
