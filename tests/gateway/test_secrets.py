@@ -3,20 +3,27 @@
 import asyncio
 import base64
 import hashlib
+import io
 import json
+import logging
 import os
 import stat
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
 import psycopg
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import generate_latest
 
 from command_bus.context import Caller
 from command_bus.event_log import Selection
@@ -47,6 +54,8 @@ from domain.scopes import Scope
 from domain.secrets import SecretSet, SecretsRead
 from gateways.agents.outputs import OutputRemovedError, read_output
 from gateways.bench.simulated import SimulatedAgent, enroll_simulated
+from gateways.logs import configure_logs
+from gateways.settings import LogFormat, LogLevel
 from schema import wire
 from schema.sealing import unseal
 from tests.gateway.harness import Fleet
@@ -411,3 +420,74 @@ async def test_what_an_agent_does_not_mask_is_masked_as_it_arrives(fleet: Fleet)
     assert pieces == [b"password ********\n"]
     with pytest.raises(OutputRemovedError, match="secret"):
         _ = [piece async for piece in read_output(fleet.pool, digest)]
+
+
+@contextmanager
+def written(form: LogFormat) -> Iterator[io.StringIO]:
+    """All that is logged, down to the least, by ours and by libraries, as a process of ours writes it."""
+    root, config = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    configure_logs(LogLevel.DEBUG, form)
+    structlog.configure(**structlog.get_config() | {"cache_logger_on_first_use": False})
+    text = io.StringIO()
+    for handler in root.handlers:
+        assert isinstance(handler, logging.StreamHandler)
+        handler.setStream(text)
+    try:
+        yield text
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+        structlog.configure(**config)
+
+
+def ways_to_write(value: str) -> set[str]:
+    """As it is, escaped, in hex and in base64, whatever stands in front of it there."""
+    raw = value.encode()
+    ways = {value, json.dumps(value)[1:-1], repr(value)[1:-1], repr(raw)[2:-1], quote(value), raw.hex()}
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + raw).decode()
+        # Its first and last characters may share bits with what is beside it.
+        ways.add(encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6])
+    return ways | {way.replace("+", "-").replace("/", "_") for way in ways} | {raw.hex().upper()}
+
+
+@pytest.mark.parametrize("form", [LogFormat.JSON, LogFormat.CONSOLE])
+async def test_neither_logs_nor_metrics_nor_errors_have_a_value(fleet: Fleet, form: LogFormat) -> None:
+    """Delivered, masked, sent back where it is refused, and not to be opened: no line, sample or reason shows it."""
+    said: list[str] = []
+    with written(form) as log:
+        await fleet.gateway()
+        client_id, site_id = await place(fleet)
+        agent = await agent_of(fleet, client_id, site_id)
+        secret_id = await put(fleet, "db", VALUE)
+        await put(fleet, "other", VALUE)
+        command_id = await run(fleet, agent, env={"PASS": "p={{secret.db}}"})
+        assert (await received(fleet, agent, command_id)).secrets == [VALUE]
+        printed = f"password {VALUE}\n".encode()
+        stream = wire.StreamReport(
+            size=len(printed), sha256=hashlib.sha256(printed).hexdigest(), tail=printed, inline=zlib.compress(printed)
+        )
+        report = wire.ResultReport(
+            command_id=command_id, attempt=1, outcome="failed", detail=f"no {VALUE}", stdout=stream
+        )
+        assert await agent.ask(report) == wire.Acknowledged()
+        reply = await agent.ask(msgspec.structs.replace(report, command_id=new_id()))
+        assert isinstance(reply, wire.Refused)
+        said.append(str(reply))
+        said.append(str(await agent.ask_raw("result", b"\xd9\xff" + VALUE.encode(), 10.0)))
+        keys = list(fleet.keys_given._keys)
+        fleet.keys_given._keys[:] = [MasterKey(b"x" * 32)]
+        unreadable = await why_rejected(fleet, await run(fleet, agent, "echo {{secret.other}}"))
+        assert "which this server does not have" in unreadable.detail
+        fleet.keys_given._keys[:] = keys
+        await fleet.dispatch(RemoveSecret(secret_id=secret_id))
+        gone = await why_rejected(fleet, await run(fleet, agent))
+        said += [unreadable.detail, gone.detail]
+    said += [log.getvalue(), generate_latest().decode()]
+    assert "gateway_started" in log.getvalue(), "the log was listened to"
+    assert "fleetlog_orders_total" in said[-1]
+    for way in ways_to_write(VALUE):
+        assert not [text for text in said if way in text], way
+    kept = await everything(fleet)
+    assert not [way for way in ways_to_write(VALUE) if way.encode() in kept]
