@@ -421,7 +421,8 @@ class Command(Aggregate):
             )
         if outcome in RETRYABLE and self._tries_again(attempt, outcome, at):
             wait = timedelta(seconds=self.queued.retry.backoff_s)
-            # Where there is nothing to wait for, no clock has a say: one that is a day ahead would have it wait for a day.
+            # Where there is nothing to wait for, no clock has a say: one that is a day ahead would have it wait for
+            # a day.
             next_at = at + wait if wait else None
             return self.decide(CommandRequeued(attempt=attempt + 1, outcome=outcome, not_before=next_at, result=result))
         try:
