@@ -95,8 +95,8 @@ def test_every_write_has_a_row() -> None:
 async def by_key(api: Api, fleet: Fleet) -> tuple[Any, str]:
     """A key of a person's: what takes a person is done with it, too."""
     user_id = (await made(fleet.http, "/users", {"name": "Ada", "grants": [ALL]}))["id"]
-    key = (await made(fleet.http, "/api-keys", {"name": "laptop", "owner_id": user_id}))["key"]
-    return api.client(key), ""
+    key = await made(fleet.http, "/api-keys", {"name": "laptop", "owner_id": user_id})
+    return api.client(key["key"]), f"key:{key['id']}"
 
 
 async def by_session(api: Api, _: Fleet) -> tuple[Any, str]:
@@ -108,7 +108,6 @@ async def by_session(api: Api, _: Fleet) -> tuple[Any, str]:
 async def test_every_write_is_on_record(api: Api, fleet: Fleet, provider: RunningProvider, by: Any) -> None:
     """As what it was, by whom, and under its request's id: with a key, and with a person's session."""
     http, actor = await by(api, fleet)
-    actor = actor or (await http.get("/me")).json()["actor"]
     ground = Ground(api, fleet, http, provider)
     found = [await gained(ground, key, wanted, actor) for key, wanted in [*GAINS.items(), *VARIANTS]]
     assert [one for one in found if one] == []
