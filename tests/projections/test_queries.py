@@ -45,7 +45,8 @@ class World:
     """Two tenants with a history each, and what there is of both."""
 
     def __init__(self, url: str, waiter: PositionWaiter) -> None:
-        self.fleet = Fleet(2, erases=False)  # what is erased is not what its aggregate holds
+        # One whose history has some of everything; and what is erased is not what its aggregate holds.
+        self.fleet = Fleet(3, erases=False)
         self._url = url
         self._waiter = waiter
 
