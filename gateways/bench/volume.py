@@ -1,13 +1,13 @@
 """`volume`: a log that grows to ten million events, in ten parts.
 
 How fast each part goes in (the value is the last part's rate, the limit the first's), what the table and its indexes
-take, what the reads of daily work cost at the end, how long the queues take to rebuild, and how fast and how small the
-archive takes a part of it.
+take, what the reads of daily work cost at the end and by which index Postgres answers them, how long the queues take to
+rebuild, and how fast and how small the archive takes a part of it.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from itertools import islice
 from typing import Any, LiteralString
@@ -19,6 +19,7 @@ from command_bus.event_log import Selection
 from command_bus.ids import new_id
 from command_bus.postgres import app_conninfo
 from command_bus.postgres_log import PostgresEventLog
+from command_bus.reader import HEAD, READ_HEADS, READ_STREAMS, page_query
 from gateways.bench.append import bench_metadata
 from gateways.bench.database import bench_database
 from gateways.bench.history import FleetHistory
@@ -62,6 +63,7 @@ async def run(options: BenchOptions) -> BenchResult:
             "bytes_per_event": {name: round(size / count, 1) for name, size in sizes.items()},
             "bytes_per_event_in_all": sum(sizes.values()) / count,
             "read_ms": await _reads(log, history, agents),
+            "plans": await _plans(url, log, history),
             "rebuild_pending_s": await _seconds(lambda: asyncio.to_thread(rebuild, app_conninfo(url), "pending")),
             "archive": await _archived(url, count),
             "read_ms_archived": await _reads(log, history, agents),
@@ -105,6 +107,47 @@ async def _reads(log: PostgresEventLog, history: FleetHistory, agents: int) -> d
             await ask(at)
         took[name] = (time.perf_counter() - begun) * 1e3 / ASKED
     return took
+
+
+async def _plans(url: str, log: PostgresEventLog, history: FleetHistory) -> dict[str, dict[str, Any]]:
+    """How Postgres answers each kind of read: the indexes and tables that it goes by, rows returned, pages touched."""
+    head, machine = await log.head(), history.machines[len(history.machines) // 2]
+    (sample,) = await log.read(Selection(types=("CommandSucceeded",)), after=head // 2, limit=1)
+    stream = {"ids": [sample.originator_id]}
+    pages = {
+        "an agent's newest": (Selection(agent_id=machine.agent_id), 0, True),
+        "an agent's oldest": (Selection(agent_id=machine.agent_id), 0, False),
+        "a tenant's newest": (Selection(client_ids=(machine.client_id,)), 0, True),
+        "a type's newest": (Selection(types=("CommandSucceeded",)), 0, True),
+        "an actor's newest": (Selection(actor=sample.actor), 0, True),
+        "a request's": (Selection(correlation_id=sample.correlation_id), 0, False),
+        "after a position": (Selection(), head // 2, False),
+    }
+    asked: dict[str, tuple[str, dict[str, Any]]] = {
+        name: page_query(selection, after=after, upto=None, limit=100, backwards=backwards)
+        for name, (selection, after, backwards) in pages.items()
+    }
+    asked |= {"a stream": (READ_STREAMS, stream), "a stream's last": (READ_HEADS, stream), "the head": (HEAD, {})}
+    found = {}
+    with psycopg.connect(app_conninfo(url), autocommit=True) as connection:
+        for name, (query, values) in asked.items():
+            explain = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {query}".encode()
+            (told,) = connection.execute(explain, values).fetchone() or ([],)
+            plan = told[0]["Plan"]
+            found[name] = {
+                "by": sorted(
+                    {by for node in _nodes(plan) if (by := node.get("Index Name") or node.get("Relation Name"))}
+                ),
+                "rows": plan["Actual Rows"],
+                "pages": plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
+            }
+    return found
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
 
 
 async def _archived(url: str, count: int) -> dict[str, float]:
