@@ -36,6 +36,26 @@ class EnrollmentRefusedError(AgentError):
     code = "enrollment_refused"
 
 
+class EnrollmentLaterError(EnrollmentRefusedError):
+    """The server cannot be asked just now, or asks to come again later."""
+
+    def __init__(self, message: str, again_s: float | None = None) -> None:
+        super().__init__(message)
+        self.again_s = again_s
+        """How long it asks to wait."""
+
+
+class EnrollmentWaitingError(AgentError):
+    """This machine waits until somebody approves it. `fleetlog agent run` goes on waiting, and starts then."""
+
+    code = "enrollment_waiting"
+
+    def __init__(self, message: str = "", again_s: float | None = None) -> None:
+        super().__init__(message)
+        self.again_s = again_s
+        """When to ask again."""
+
+
 class AlreadyRunningError(AgentError):
     """Another agent runs on this state directory."""
 

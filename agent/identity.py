@@ -15,6 +15,10 @@ from schema.sealing import unseal
 
 IDENTITY_FILE = "identity.json"
 KEY_FILE = "agent.key"
+PENDING_FILE = "enrollment.json"
+"""There while this machine waits for approval: see `agent.enroll`."""
+LOCK_FILE = "agent.lock"
+"""Held by whoever works on a state directory."""
 
 
 class ServerKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,13 +8,19 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from agent import VERSION
-from agent.errors import AgentError, UsageError
+from agent.errors import AgentError, EnrollmentWaitingError, UsageError
 from agent.platforms import PLATFORM
+from schema.fingerprints import key_fingerprint
+
+if TYPE_CHECKING:
+    from agent.identity import Identity
+
+T = TypeVar("T")
 
 
 def main(argv: list[str]) -> int:
@@ -62,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     trusted = enroll.add_mutually_exclusive_group()
     trusted.add_argument("--ca", type=Path, metavar="FILE", help="the server's certificate authority (PEM)")
     trusted.add_argument("--fingerprint", metavar="SHA256", help="the same by its fingerprint, as the server prints it")
+    enroll.add_argument(
+        "--no-wait", action="store_true", help="where somebody has to approve this machine, leave the waiting to `run`"
+    )
     enroll.set_defaults(command=_enroll)
 
     run = commands.add_parser("run", parents=[state], help="run until stopped")
@@ -87,22 +96,47 @@ def _say(text: str, to: TextIO | None = None) -> None:
 
 
 def _enroll(arguments: argparse.Namespace) -> int:
-    from agent.enroll import enroll  # noqa: PLC0415 - an HTTP client is nothing that a running agent needs
+    # An HTTP client is nothing that a running agent needs.
+    from agent.enroll import enroll, until_decided  # noqa: PLC0415
 
-    identity = enroll(
-        arguments.url,
-        arguments.token,
-        arguments.state_dir,
-        name=arguments.name,
-        ca=arguments.ca.read_text(encoding="ascii", errors="replace") if arguments.ca is not None else None,
-        fingerprint=arguments.fingerprint,
-    )
+    try:
+        identity: Identity | None = enroll(
+            arguments.url,
+            arguments.token,
+            arguments.state_dir,
+            name=arguments.name,
+            ca=arguments.ca.read_text(encoding="ascii", errors="replace") if arguments.ca is not None else None,
+            fingerprint=arguments.fingerprint,
+        )
+    except EnrollmentWaitingError as error:
+        if arguments.no_wait:
+            _say(str(error))
+            _say("`fleetlog agent run` waits for it and starts then; so does `fleetlog agent install-service`.")
+            return 0
+        _say("Waiting. Ctrl-C leaves it to `fleetlog agent run`, or to `fleetlog agent install-service`.")
+        identity = asyncio.run(_stoppable(lambda stop: until_decided(arguments.state_dir, stop, _say)))
+    if identity is None:
+        _say("Still waiting: `fleetlog agent run` goes on with it.")
+        return 0
     _say(f"Enrolled as agent {identity.agent_id}. State in {arguments.state_dir}.")
     _say("Start it with `fleetlog agent run`, or have the system do so: `fleetlog agent install-service`.")
     return 0
 
 
+async def _stoppable(serve: Callable[[asyncio.Event], Awaitable[T]]) -> T:
+    """Run something that ends when it is told to: by Ctrl-C, or by whoever started this program."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows' event loop
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    return await serve(stop)
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    from agent.identity import PENDING_FILE  # noqa: PLC0415
     from agent.service import Agent  # noqa: PLC0415 - the other subcommands need none of it
 
     logging.basicConfig(
@@ -112,24 +146,24 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # the link logs what matters, once
 
-    async def serve() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                loop.add_signal_handler(number, stop.set)
-            except NotImplementedError:  # Windows' event loop
-                signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    async def serve(stop: asyncio.Event) -> None:
+        if (arguments.state_dir / PENDING_FILE).exists():
+            from agent.enroll import until_decided  # noqa: PLC0415 - as above
+
+            if await until_decided(arguments.state_dir, stop, logging.getLogger("fleetlog.agent").info) is None:
+                return
         await Agent(arguments.state_dir, transport=arguments.transport).run(stop)
 
-    asyncio.run(serve())
+    asyncio.run(_stoppable(serve))
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from agent.identity import Identity  # noqa: PLC0415 - as above
-    from agent.service import LINK_NOTE, LOCK_FILE  # noqa: PLC0415
+    from agent.identity import LOCK_FILE, PENDING_FILE, Identity  # noqa: PLC0415 - as above
+    from agent.service import LINK_NOTE  # noqa: PLC0415
 
+    if (arguments.state_dir / PENDING_FILE).exists():
+        return _status_of_pending(arguments)
     identity = Identity.load(arguments.state_dir)
     lock = PLATFORM.lock(arguments.state_dir / LOCK_FILE)
     if lock is not None:
@@ -147,7 +181,7 @@ def _status(arguments: argparse.Namespace) -> int:
             raise AgentError(f"{journal} cannot be read: {error}") from error
         finally:
             database.close()
-    shown = {
+    shown: dict[str, object] = {
         "agent_id": str(identity.agent_id),
         "server": identity.server_url,
         "running": lock is None,
@@ -157,13 +191,32 @@ def _status(arguments: argparse.Namespace) -> int:
         "results_to_send": counts.get("ended", 0),
         "version": VERSION,
     }
-    if arguments.json:
-        _say(json.dumps(shown))
-    else:
-        width = max(map(len, shown))
-        for name, value in shown.items():
-            _say(f"{name.replace('_', ' '):{width}}  {value}")
+    _show(shown, as_json=arguments.json)
     return 0 if shown["running"] else 1
+
+
+def _status_of_pending(arguments: argparse.Namespace) -> int:
+    from agent.enroll import Pending  # noqa: PLC0415 - as above
+    from agent.identity import LOCK_FILE, AgentKey  # noqa: PLC0415 - as above
+
+    pending = Pending.load(arguments.state_dir)
+    lock = PLATFORM.lock(arguments.state_dir / LOCK_FILE)
+    if lock is not None:
+        os.close(lock)
+    key = key_fingerprint(AgentKey.load_or_create(arguments.state_dir).public_hex)
+    server = pending.server_url if pending is not None else ""
+    shown = {"server": server, "waits_for_approval": True, "key": key, "asking": lock is None, "version": VERSION}
+    _show(shown, as_json=arguments.json)
+    return 1
+
+
+def _show(shown: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        _say(json.dumps(shown))
+        return
+    width = max(map(len, shown))
+    for name, value in shown.items():
+        _say(f"{name.replace('_', ' '):{width}}  {value}")
 
 
 def _rotate_key(arguments: argparse.Namespace) -> int:
@@ -178,9 +231,9 @@ def _rotate_key(arguments: argparse.Namespace) -> int:
 
 
 def _install_service(arguments: argparse.Namespace) -> int:
-    from agent.identity import Identity  # noqa: PLC0415 - as above
+    from agent.identity import PENDING_FILE, Identity  # noqa: PLC0415 - as above
 
-    if not arguments.print:
+    if not arguments.print and not (arguments.state_dir / PENDING_FILE).exists():
         Identity.load(arguments.state_dir)
     argv = [sys.executable, "-m", "agent", "run", "--state-dir", str(arguments.state_dir.resolve())]
     text = PLATFORM.install_service(argv, write=not arguments.print)

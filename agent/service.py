@@ -16,7 +16,7 @@ from agent.clock import ServerClock
 from agent.errors import AgentError, AlreadyRunningError, JournalFullError, LinkError
 from agent.executor import Executor
 from agent.facts import gather
-from agent.identity import AgentKey, Identity, TrustRefusedError, trusting
+from agent.identity import LOCK_FILE, AgentKey, Identity, TrustRefusedError, trusting
 from agent.instance import this_run
 from agent.intake import Intake
 from agent.journal import Journal
@@ -42,7 +42,6 @@ _FLUSH_S = 2.0
 _COMPACT_EVERY_S = 3600.0
 _RESERVE_BYTES = 64 * 1024 * 1024
 """Free space below which no more orders are taken: what runs must be able to leave its output."""
-LOCK_FILE = "agent.lock"
 LINK_NOTE = "link"
 
 

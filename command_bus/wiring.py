@@ -14,6 +14,7 @@ from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers
 from command_bus.handlers.destinations import DestinationHandlers
 from command_bus.handlers.duplicates import DuplicateHandlers
+from command_bus.handlers.enrollments import EnrollmentHandlers
 from command_bus.handlers.erasures import ErasureHandlers
 from command_bus.handlers.extracts import ExtractHandlers
 from command_bus.handlers.fields import FieldHandlers
@@ -36,6 +37,7 @@ from command_bus.intents import (
     clients,
     commands,
     destinations,
+    enrollments,
     erasures,
     extracts,
     fields,
@@ -92,6 +94,7 @@ def make_bus(
     command = CommandHandlers(log, clock, fresh_id, in_flight, default_expiry)
     rollout = RolloutHandlers(log, clock, fresh_id, reads, default_expiry)
     token = TokenHandlers(log, clock, fresh_id)
+    enrollment = EnrollmentHandlers(log, clock)
     key = ApiKeyHandlers(log, clock, fresh_id)
     user = UserHandlers(log, fresh_id)
     role = RoleHandlers(log, fresh_id)
@@ -142,6 +145,8 @@ def make_bus(
             rollouts.RetryRollout: rollout.retry,
             tokens.CreateEnrollmentToken: token.create,
             tokens.RevokeEnrollmentToken: token.revoke,
+            enrollments.ApproveEnrollments: enrollment.approve,
+            enrollments.RefuseEnrollments: enrollment.refuse,
             api_keys.CreateApiKey: key.create,
             api_keys.SealedApiKey: key.create_sealed,
             api_keys.RevokeApiKey: key.revoke,

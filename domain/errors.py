@@ -265,6 +265,48 @@ class TokenRevokedError(DomainError):
     status = 403
 
 
+class EnrollmentWaitingError(DomainError):
+    """This machine waits until somebody approves it; come again with the same request after Retry-After seconds."""
+
+    code = "enrollment_waiting"
+    status = 409
+
+
+class EnrollmentRefusedError(DomainError):
+    """Somebody refused to let this machine in; asking again with the same token changes nothing."""
+
+    code = "enrollment_refused"
+    status = 403
+
+
+class EnrollmentExpiredError(DomainError):
+    """Nobody approved the machine in time, or its token was revoked; enroll it with another token."""
+
+    code = "enrollment_expired"
+    status = 403
+
+
+class EnrollmentDecidedError(DomainError):
+    """The enrollment does not wait any more: it is approved, refused or expired."""
+
+    code = "enrollment_decided"
+    status = 409
+
+
+class EnrollmentsFullError(DomainError):
+    """As many machines wait for approval as may; approve or refuse some, and come again after Retry-After seconds."""
+
+    code = "enrollments_full"
+    status = 429
+
+
+class EnrollmentsTooFastError(DomainError):
+    """This token lets machines in faster than it may; come again after Retry-After seconds."""
+
+    code = "enrollments_too_fast"
+    status = 429
+
+
 class UnknownTokenError(DomainError):
     """No such enrollment token; copy it whole from where it was shown."""
 

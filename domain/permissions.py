@@ -44,8 +44,12 @@ class Permission(enum.StrEnum):
     CLIENTS_SEE = "clients.see", "See clients and sites."
     CLIENTS_MANAGE = "clients.manage", "Add and rename clients."
     SITES_MANAGE = "sites.manage", "Add and rename sites."
-    ENROLLMENT_SEE = "enrollment.see", "See enrollment tokens; their text is never shown again."
+    ENROLLMENT_SEE = (
+        "enrollment.see",
+        "See enrollment tokens, whose text is never shown again, and the machines that wait for approval.",
+    )
     ENROLLMENT_MANAGE = "enrollment.manage", "Make and revoke enrollment tokens."
+    ENROLLMENT_APPROVE = "enrollment.approve", "Let machines in that wait for approval, or refuse them."
     EVENTS_SEE = "events.see", "Read, export and follow the log."
     FORWARDING_SEE = "forwarding.see", "See where events are forwarded to, and how far that is."
     FORWARDING_MANAGE = (

@@ -184,6 +184,12 @@ class Settings(BaseSettings):
         description="Requests of one API key to all API processes together, in the long run; for two seconds they may "
         "come at twice that. 0: as many as it likes.",
     )
+    enrollments_waiting_per_token: int = Field(
+        default=100, ge=1, le=10_000, description="Machines that may wait for approval by one enrollment token."
+    )
+    enrollments_waiting: int = Field(
+        default=1_000, ge=1, le=100_000, description="Machines that may wait for approval in all."
+    )
     postgres_pool: int = Field(default=8, ge=2, le=200, description="Connections for queries in one process.")
     stop_timeout_s: float = Field(
         default=20.0, ge=1, le=600, description="How long a role may finish what is in flight when it is stopped."

@@ -7,6 +7,7 @@ from projections.approvals import Approvals
 from projections.clients import Clients
 from projections.commands import Commands
 from projections.destinations import Destinations
+from projections.enrollments import Enrollments
 from projections.errors import UnknownProjectionError
 from projections.fields import Fields
 from projections.pages import Connection
@@ -36,6 +37,7 @@ ALL_PROJECTIONS: tuple[Projection, ...] = (
     Commands(),
     Rollouts(),
     Tokens(),
+    Enrollments(),
     ApiKeys(),
     Users(),
     Roles(),

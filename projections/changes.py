@@ -4,7 +4,7 @@ Nothing is written and no table is read. The events of one thing are few, so its
 position; what the two differ in is what changed, however often it went to and fro in between.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ import msgspec
 
 from domain.agents import facts_stream, presence_stream
 from domain.clients import ClientCreated, ClientRenamed
+from domain.erasures import SubjectErased
 from domain.event import Event, Recorded
 from domain.fields import FieldDefined, FieldRemoved, FieldsFilled
 from domain.ids import AgentId
@@ -22,6 +23,7 @@ from projections.approvals import Approvals
 from projections.clients import Clients
 from projections.commands import Commands
 from projections.destinations import Destinations
+from projections.enrollments import Enrollments
 from projections.fields import Fields
 from projections.projection import Cells, Projection, document
 from projections.roles import Roles
@@ -50,6 +52,8 @@ class Kind(msgspec.Struct, frozen=True):
     folds: tuple[type[Event], ...] = ()
     """The events that make its rows, where the projection has several tables."""
     name_column: str = "name"
+    by_agent: bool = False
+    """Its row has the key of the agent that its stream's events name."""
 
     @property
     def event_types(self) -> tuple[str, ...]:
@@ -66,10 +70,12 @@ class Kind(msgspec.Struct, frozen=True):
             return (key,)
         return (key, presence_stream(AgentId(key)), facts_stream(AgentId(key)))
 
-    def row(self, key: UUID, recorded: Iterable[Recorded]) -> Cells | None:
+    def row(self, key: UUID, recorded: Sequence[Recorded]) -> Cells | None:
         """What these events make of its row; None if there is none."""
         batch = self.projection.begin()
         batch.fold(recorded)
+        if self.by_agent and recorded and recorded[0].agent_id is not None:
+            key = recorded[0].agent_id
         return batch[self.table].made(key)
 
 
@@ -125,8 +131,18 @@ KINDS: dict[str, Kind] = {
             "Enrollment token",
             Tokens(),
             "tokens",
-            ("note", "site_id", "max_uses", "uses", "expires_at", "revoked_at"),
+            ("note", "site_id", "max_uses", "uses", "expires_at", "wait_s", "revoked_at"),
             name_column="note",
+        ),
+        Kind(
+            "enrollments",
+            "Enrollment",
+            Enrollments(),
+            "enrollments",
+            ("hostname", "site_id", "token_id", "public_key", "address", "state", "reason", "expires_at"),
+            tuple(one for one in Enrollments.folds if one is not SubjectErased),
+            name_column="hostname",
+            by_agent=True,
         ),
         Kind(
             "approvals",

@@ -14,6 +14,7 @@ from domain import (
     commands,
     destinations,
     duplicates,
+    enrollments,
     erasures,
     extracts,
     favourites,
@@ -291,8 +292,23 @@ _LINES |= {
     tokens.EnrollmentTokenCreated: lambda event: (
         f"Enrollment token created: {event.max_uses} uses until {_at(event.expires_at)}{_because(event.note)}."
     ),
+    tokens.GuardedTokenCreated: lambda event: (
+        f"Enrollment token created, by which machines wait for approval: {event.max_uses} uses until "
+        f"{_at(event.expires_at)}{_because(event.note)}."
+    ),
     tokens.EnrollmentTokenUsed: lambda event: f"Enrollment token used by agent {event.agent_id}.",
     tokens.EnrollmentTokenRevoked: lambda event: f"Enrollment token revoked{_because(event.reason)}.",
+    enrollments.EnrollmentRequested: lambda event: (
+        f"Machine {shown(event.hostname)} ({event.platform}, {shown(event.arch)}) waits for approval"
+        f"{f', from {shown(event.address)}' if event.address else ''}, with key {event.public_key[:16]}…."
+    ),
+    enrollments.EnrollmentApproved: lambda event: f"Machine approved: it is an agent{_because(event.reason)}.",
+    enrollments.EnrollmentRefused: lambda event: f"Machine refused{_because(event.reason)}.",
+    enrollments.EnrollmentExpired: lambda event: (
+        "Machine waits no longer: its token was revoked."
+        if event.why is enrollments.EnrollmentEnd.TOKEN_REVOKED
+        else "Machine waits no longer: nobody decided in time."
+    ),
     api_keys.ApiKeyCreated: _key,
     api_keys.ApiKeyRevoked: lambda event: f"API key revoked{_because(event.reason)}.",
     users.UserCreated: lambda event: (

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from domain.event import Event, Recorded
-from domain.tokens import EnrollmentTokenCreated, EnrollmentTokenRevoked, EnrollmentTokenUsed
+from domain.tokens import EnrollmentTokenCreated, EnrollmentTokenRevoked, EnrollmentTokenUsed, GuardedTokenCreated
 from projections import sql
 from projections.pages import BY_POSITION, DEFAULT_LIMIT, Connection, Page, Query, Tenants
 from projections.projection import Batch, Projection
@@ -26,6 +26,10 @@ class TokenRow(msgspec.Struct, frozen=True):
     created_by: str
     position: int
     version: int
+    wait_s: int | None
+    """How long a machine waits for approval; None where it needs none."""
+    waiting: int
+    """How many wait now."""
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
@@ -34,12 +38,17 @@ class TokenRow(msgspec.Struct, frozen=True):
 
 class Tokens(Projection):
     name: ClassVar[str] = "tokens"
-    folds: ClassVar[tuple[type[Event], ...]] = (EnrollmentTokenCreated, EnrollmentTokenUsed, EnrollmentTokenRevoked)
+    folds: ClassVar[tuple[type[Event], ...]] = (
+        EnrollmentTokenCreated,
+        GuardedTokenCreated,
+        EnrollmentTokenUsed,
+        EnrollmentTokenRevoked,
+    )
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
         tokens, version = batch["tokens"], recorded.originator_version
         match recorded.event:
-            case EnrollmentTokenCreated() as event:
+            case (EnrollmentTokenCreated() | GuardedTokenCreated()) as event:
                 tokens.insert(
                     recorded.originator_id,
                     client_id=event.client_id,
@@ -53,6 +62,7 @@ class Tokens(Projection):
                     created_by=recorded.actor,
                     position=recorded.position,
                     version=version,
+                    wait_s=event.wait_s if isinstance(event, GuardedTokenCreated) else None,
                 )
             case EnrollmentTokenUsed():
                 # A stream is created once, then used, and not used any more once revoked: so its version counts the

@@ -12,6 +12,7 @@ CREATE TABLE tokens (
     created_by text NOT NULL,
     position bigint NOT NULL,
     version bigint NOT NULL,
+    wait_s integer, -- how long a machine waits for approval; null where it needs none
     PRIMARY KEY (token_id)
 );
 
@@ -19,8 +20,11 @@ CREATE TABLE tokens (
 CREATE INDEX tokens_position_idx ON tokens (position);
 CREATE INDEX tokens_client_idx ON tokens (client_id, position);
 CREATE INDEX tokens_site_idx ON tokens (site_id, position);
+CREATE INDEX tokens_voided_idx ON tokens (token_id) WHERE revoked_at IS NOT NULL AND wait_s IS NOT NULL;
 
 -- name: select
 SELECT token_id, client_id, site_id, max_uses, uses, expires_at, note, revoked_at, created_at, created_by, position,
-    version
+    version, wait_s,
+    CASE WHEN wait_s IS NULL THEN 0 ELSE (SELECT count(*) FROM enrollments
+        WHERE enrollments.token_id = tokens.token_id AND enrollments.state = 'waiting') END
 FROM tokens

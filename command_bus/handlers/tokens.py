@@ -9,9 +9,10 @@ from command_bus.credentials import TOKEN_PREFIX, mint
 from command_bus.event_log import EventLog
 from command_bus.handlers.scope import visible
 from command_bus.intents.tokens import CreateEnrollmentToken, RevokeEnrollmentToken
+from domain.errors import InvalidValueError
 from domain.ids import SiteId
 from domain.sites import Site
-from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
+from domain.tokens import WAIT, Approval, EnrollmentToken, EnrollmentTokenCreated, GuardedTokenCreated
 
 DEFAULT_LIFE = timedelta(hours=24)
 
@@ -27,14 +28,30 @@ class TokenHandlers:
         now = self._clock()
         token = EnrollmentToken(self._new_id())
         credential = mint(TOKEN_PREFIX, token.stream_id)
-        created = EnrollmentTokenCreated(
-            site_id=SiteId(site.stream_id),
-            client_id=site.client_id,
-            secret_sha256=credential.secret_sha256,
-            max_uses=intent.max_uses,
-            expires_at=intent.expires_at or now + DEFAULT_LIFE,
-            note=intent.note,
-        )
+        expires_at = intent.expires_at or now + DEFAULT_LIFE
+        site_id, client_id = SiteId(site.stream_id), site.client_id
+        created: EnrollmentTokenCreated | GuardedTokenCreated
+        if intent.approval is Approval.REQUIRED:
+            created = GuardedTokenCreated(
+                site_id=site_id,
+                client_id=client_id,
+                secret_sha256=credential.secret_sha256,
+                max_uses=intent.max_uses,
+                expires_at=expires_at,
+                wait_s=intent.wait_s or int(WAIT.total_seconds()),
+                note=intent.note,
+            )
+        elif intent.wait_s is not None:
+            raise InvalidValueError("wait_s: only with approval required; others wait for nobody.")
+        else:
+            created = EnrollmentTokenCreated(
+                site_id=site_id,
+                client_id=client_id,
+                secret_sha256=credential.secret_sha256,
+                max_uses=intent.max_uses,
+                expires_at=expires_at,
+                note=intent.note,
+            )
         return Decision(
             changes=[token.create(created, now)],
             answer=id_answer(token.stream_id),

@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog, EventLogError
-from command_bus.handlers.enrollment import Enrollment
+from command_bus.handlers.enrollment import Caps, Enrollment
 from command_bus.handlers.presence import Arrival
 from command_bus.ids import new_id as fresh_id
 from command_bus.ids import utc_now
@@ -35,28 +35,31 @@ from gateways.agents.delivery import STATUSES, cancelled_by
 from gateways.agents.desk import Desk
 from gateways.agents.directory import Entry, UnknownAgentError
 from gateways.agents.duplicates import must_not_be_barred
+from gateways.agents.enrolling import Enrolling
 from gateways.agents.http_runs import HttpRuns, WhoIsThere
 from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.agents.leases import HTTP, Leases
 from gateways.agents.presence import touch
-from gateways.agents.proofs import BadProofError, verify
+from gateways.agents.proofs import BadProofError
 from gateways.agents.restored import last_restore
 from gateways.agents.trust import Told
-from gateways.agents.uplink import HELLO_INTERVAL_S, MalformedError
+from gateways.agents.uplink import MalformedError
 from gateways.cancelling import end
 from gateways.rest.admission import BodyBudget, retry_after
 from gateways.rest.bodies import receive_body
 from gateways.rest.errors import ApiError, OverloadedError, StartingError, TooManyFailuresError, TooManyRequestsError
 from gateways.rest.problems import problem_response
 from gateways.rest.rates import FailureLimit
+from projections.enrollments import CatchUp, counting
 from schema import trust, wire
 from schema.authorities import PATH as AUTHORITIES
 
 _log = structlog.get_logger()
-MAX_ENROLL_BYTES = 16 * 1024
 MAX_CHECK_IN_BYTES = 4 * 1024 * 1024
 BODIES_BYTES = 64 * 1024 * 1024
 """Of all check-ins that are being received."""
+POOL_S = 10.0
+"""How long an enrollment waits for a connection to the database."""
 MAX_POLL_BYTES = 8 * 1024
 BODY_S = 30.0
 MAX_CHECK_INS = 4_000
@@ -72,7 +75,6 @@ PRESENT_FOR_S = 30.0
 SEEN_EVERY_S = 1.0
 FAILURE_BURST = 20
 FAILURE_EVERY_S = 3.0
-_decode_enroll = msgspec.json.Decoder(wire.EnrollRequest).decode
 _decode_check_in = msgspec.msgpack.Decoder(wire.HttpCheckIn).decode
 
 
@@ -106,6 +108,9 @@ class AgentHttp:
         master_keys: what secrets are sealed with.
         who_is_there: who listens as an agent at NATS; None where there is none to ask.
         failures: of addresses, where several processes share it; None means one of its own.
+        caps: how many machines may wait for approval.
+        catch_up: returns once these projections are where the log was when it was called; without it they are counted
+            as they are read.
     """
 
     def __init__(
@@ -123,6 +128,8 @@ class AgentHttp:
         master_keys: MasterKeys = NO_KEYS,
         who_is_there: WhoIsThere | None = None,
         failures: FailureLimit | None = None,
+        caps: Caps = Caps(),  # noqa: B008 -- frozen
+        catch_up: CatchUp | None = None,
     ) -> None:
         self._who_is_there = who_is_there
         self._asked: set[AgentId] = set()
@@ -136,7 +143,6 @@ class AgentHttp:
         self._told = told or Told()
         self._master_keys = master_keys
         self._leases = Leases(pool, HTTP, clock, lease_s=lease_s)
-        self._enrollment = Enrollment(log, clock, new_id)
         self._failures = failures or FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
         self._keys: KeysInUse | None = None
         self._desk: Desk | None = None
@@ -146,6 +152,9 @@ class AgentHttp:
         self._seen_task: asyncio.Task[None] | None = None
         self._stopping = False
         self._bodies = BodyBudget(BODIES_BYTES)
+        waiting = counting(lambda: pool.connection(timeout=POOL_S), catch_up)
+        enrollment = Enrollment(log, clock, new_id, waiting, caps=caps)
+        self._enrolling = Enrolling(enrollment, self._nats_urls, self._told, self._failures, self._bodies)
         self._under_way: Counter[AgentId] = Counter()
         self._check_ins = 0
 
@@ -225,43 +234,10 @@ class AgentHttp:
     # -- enrollment ------------------------------------------------------------------------------------------------
 
     async def enroll(self, request: Request) -> Response:
-        """``POST /enroll``: a token for an identity."""
-        try:
-            answer = await self._enroll(request)
-        except DomainError as error:
-            metrics.ENROLLED.labels(error.code).inc()
-            raise
-        metrics.ENROLLED.labels("ok").inc()
-        return answer
-
-    async def _enroll(self, request: Request) -> Response:
-        keys = self._keys
-        if keys is None:
+        """``POST /enroll``: see `Enrolling`."""
+        if self._keys is None:
             raise StartingError
-        address = self._admit(request)
-        try:
-            with ExitStack() as held:
-                asked = _decode_enroll(await receive_body(request, MAX_ENROLL_BYTES, self._bodies, BODY_S, held))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise MalformedError(f"Not an enrollment request: {error}") from error
-        try:
-            _check_enroll_proof(asked)
-            enrolled = await self._enrollment.enroll(asked)
-        except DomainError as error:
-            self._failures.failed(address)
-            _log.warning("enrollment_refused", code=error.code, address=address)
-            raise
-        _log.info("enrolled", agent_id=str(enrolled.agent_id), site_id=str(enrolled.site_id), address=address)
-        self._told.look()
-        reply = wire.EnrollReply(
-            agent_id=enrolled.agent_id,
-            server_public_key=keys.delivery.public_hex,
-            nats_urls=self._nats_urls,
-            nats_ca=self._told.nats_ca,
-            server_ca=self._told.server_ca,
-            hello_interval_s=HELLO_INTERVAL_S,
-        )
-        return Response(msgspec.json.encode(reply), 201, media_type="application/json")
+        return await self._enrolling.answer(request, self._keys, self._admit(request))
 
     def _admit(self, request: Request) -> str:
         """The caller's address, unless it failed too often.
@@ -481,15 +457,6 @@ class AgentHttp:
 
 def _address(request: Request) -> str:
     return request.client.host if request.client is not None else ""
-
-
-def _check_enroll_proof(asked: wire.EnrollRequest) -> None:
-    """Raise BadProofError unless the machine holds the private half of the key that it brings."""
-    try:
-        public_key, proof = bytes.fromhex(asked.public_key), bytes.fromhex(asked.proof)
-    except ValueError:
-        raise BadProofError("public_key and proof are hex.") from None
-    verify(public_key, proof, wire.ENROLL_CONTEXT + asked.token.encode(errors="surrogatepass"))
 
 
 def _ids(texts: dict[str, str]) -> list[UUID]:

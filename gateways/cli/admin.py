@@ -8,6 +8,7 @@ from gateways.cli import (
     clients,
     commands,
     diff,
+    enrollments,
     events,
     fields,
     forward,
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     commands.register(app)
     events.register(app)
     diff.register(app)
+    enrollments.register(agents.app)
     groups = (
         agents.app,
         notes.app,

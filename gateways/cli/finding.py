@@ -16,6 +16,13 @@ SHORTEST_PIECE = 4
 RECENT = 2000
 """A command is found by a piece of its id among so many of the newest; by its whole id, always."""
 NOT_FOUND = 404
+_LISTINGS = {
+    "API key": "keys",
+    "rollout": "rollout list",
+    "destination": "forward",
+    "machine waiting": "agents waiting",
+}
+"""The commands that show what there is, where they are not called after it."""
 
 
 def agent(api: Api, typed: str) -> Row:
@@ -113,6 +120,16 @@ def approval(api: Api, typed: str) -> Row:
     return _found(api, typed, one="/approvals", what="approval", names=(), all_of=lambda: api.items("/approvals"))
 
 
+def enrollment(api: Api, typed: str) -> Row:
+    """A machine that waits for approval, by id, a piece of it, its key's fingerprint, or hostname."""
+
+    def waiting() -> Iterable[Row]:
+        return api.items("/enrollments", state="waiting")
+
+    names = ("hostname", "fingerprint")
+    return _found(api, typed, one="/enrollments", what="machine waiting", names=names, all_of=waiting)
+
+
 def role(api: Api, typed: str) -> Row:
     """A role by id, a piece of its id, or name."""
     return _found(api, typed, one="/roles", what="role", all_of=lambda: api.items("/roles"))
@@ -162,7 +179,7 @@ def _found(
         # Ids begin with the time they were made, so those of one minute begin alike: an end tells more than a start.
         matches = [item for item in all_of() if item["id"].startswith(wanted) or item["id"].endswith(wanted)]
     if not matches:
-        listing = {"API key": "keys", "rollout": "rollout list", "destination": "forward"}.get(what, f"{what}s")
+        listing = _LISTINGS.get(what, f"{what}s")
         raise NotFoundHereError(f"There is no {what} {typed!r} here; `fleetlog {listing}` shows what there is.")
     if len(matches) > 1:
         ids = ", ".join(item["id"] for item in matches[:5])

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from command_bus.authenticating import Authenticator
 from command_bus.bus import CommandBus
 from command_bus.credential_store import CredentialStore
+from command_bus.handlers.enrollment import Caps
 from command_bus.handlers.login_checks import LoginChecks
 from command_bus.handlers.own_logins import OwnLogin
 from command_bus.handlers.passkeys import Passkeys
@@ -44,6 +45,7 @@ from gateways.settings import Settings, need
 from gateways.sso import sso_terms
 from gateways.status import Glances, collect
 from projections.catalog import list_status
+from projections.enrollments import CatchUp
 from projections.errors import PositionTimeoutError
 from projections.rollout_reads import RolloutReader
 from projections.wait import PositionWaiter
@@ -78,6 +80,8 @@ def build_api(settings: Settings) -> Starlette:
         master_keys=parts.master_keys,
         who_is_there=live.who_is_there,
         failures=agent_failures,
+        caps=Caps(per_token=settings.enrollments_waiting_per_token, in_all=settings.enrollments_waiting),
+        catch_up=catching_up(parts, waiter),
     )
     rates, shared = _rates(settings)
     url = settings.redis_url
@@ -183,14 +187,7 @@ def build_bus(
         credentials: of people.
         touches: counts the agents that people touch one by one.
     """
-
-    async def catch_up(names: Collection[str]) -> None:
-        try:
-            await waiter.wait(await parts.log.head(), names, CATCH_UP_S)
-        except PositionTimeoutError:
-            raise BehindError from None
-
-    reads = RolloutReader(parts.pool.connection, catch_up)
+    reads = RolloutReader(parts.pool.connection, catching_up(parts, waiter))
     expiry = timedelta(seconds=parts.settings.command_expiry_s)
     return make_bus(
         parts.log,
@@ -202,6 +199,26 @@ def build_bus(
         issuer=sso.issuer if (sso := sso_terms(parts.settings)) is not None else None,
         touches=touches,
     )
+
+
+def catching_up(parts: Parts, waiter: PositionWaiter) -> CatchUp:
+    """What brings read models to where the log is, for decisions that lean on them.
+
+    Args:
+        parts: whose log.
+        waiter: knows how far the read models are.
+
+    Returns:
+        A coroutine function that takes names of projections; it raises `BehindError` where they do not come so far.
+    """
+
+    async def catch_up(names: Collection[str]) -> None:
+        try:
+            await waiter.wait(await parts.log.head(), names, CATCH_UP_S)
+        except PositionTimeoutError:
+            raise BehindError from None
+
+    return catch_up
 
 
 def _readiness(parts: Parts) -> Mapping[str, Readiness]:

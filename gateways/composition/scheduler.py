@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from command_bus.handlers.approvals import ApprovalExpiry
+from command_bus.handlers.enrollments import EnrollmentExpiry
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.ids import new_id, utc_now
 from command_bus.postgres import app_conninfo
@@ -15,6 +16,7 @@ from gateways.composition.parts import Assembly, Parts
 from gateways.local.jobs import all_jobs
 from gateways.settings import Settings, need
 from projections.approvals import due
+from projections.enrollments import due as enrollments_due
 from projections.errors import PositionTimeoutError
 from projections.pending import QueueReader
 from projections.rollout_reads import RolloutReader
@@ -53,7 +55,10 @@ def build_scheduler(settings: Settings) -> Assembly:
         queue.periods,
         queue.enqueue,
         utc_now,
-        also={"undecided": _approval_expiry(parts).expire_due},
+        also={
+            "undecided": _approval_expiry(parts).expire_due,
+            "not_approved": _enrollment_expiry(parts).expire_due,
+        },
     )
     return Assembly([*parts.services, waiter, scheduler])
 
@@ -68,3 +73,11 @@ def _approval_expiry(parts: Parts) -> ApprovalExpiry:
             return await due(connection, now, limit)
 
     return ApprovalExpiry(parts.log, find_due, new_id)
+
+
+def _enrollment_expiry(parts: Parts) -> EnrollmentExpiry:
+    async def find_due(now: datetime, limit: int) -> list[UUID]:
+        async with parts.pool.connection() as connection:
+            return await enrollments_due(connection, now, limit)
+
+    return EnrollmentExpiry(parts.log, find_due, new_id)

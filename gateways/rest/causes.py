@@ -9,8 +9,10 @@ from starlette.responses import Response
 from command_bus.event_log import Selection
 from domain.agents import AgentRetired
 from domain.commands import CommandCancelled, CommandQueued
+from domain.enrollments import EnrollmentApproved
 from domain.event import Recorded
 from domain.permissions import Permission
+from domain.tokens import EnrollmentTokenCreated, EnrollmentTokenRevoked, EnrollmentTokenUsed, GuardedTokenCreated
 from gateways.rest.commands import READS
 from gateways.rest.events import EventModel, event_document, visible_to
 from gateways.rest.route import Call, Model, Query, ReadQuery, Route, found, json_response
@@ -20,6 +22,9 @@ TAG = "Events"
 MOST = 50
 """A chain of retries may be longer; then it says that it goes on."""
 _COMMAND = "Command"
+_OF_TOKENS = {
+    one.__name__ for one in (EnrollmentTokenCreated, GuardedTokenCreated, EnrollmentTokenUsed, EnrollmentTokenRevoked)
+}
 
 
 class CauseModel(Model):
@@ -134,9 +139,9 @@ def _of_person(event: Recorded) -> bool:
 
 def _how(cause: Recorded) -> str:
     name = cause.topic.partition("/")[0]
-    if name.startswith("Approval"):
+    if name.startswith("Approval") or name == EnrollmentApproved.__name__:
         return "approved"
-    return "token" if name.startswith("EnrollmentToken") else "queued_by"
+    return "token" if name in _OF_TOKENS else "queued_by"
 
 
 async def _last(call: Call, selection: Selection, before: int) -> Recorded | None:

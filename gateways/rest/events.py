@@ -32,6 +32,7 @@ from gateways.rest.route import (
 )
 from gateways.rest.sse import UNDECODABLE, follow, last_event_id, stream
 from projections.agents import agents_at
+from projections.enrollments import not_agents_at
 from projections.errors import InvalidCursorError, PositionTimeoutError
 from projections.timeline import describe
 
@@ -129,18 +130,19 @@ def event_document(recorded: Recorded) -> dict[str, Any]:
 async def visible_to(call: Call) -> Selection:
     """All that the caller may see (invariant 8).
 
-    Of single sites, that is all about the machines that are there, so who they are is asked first: as of the feed's
-    position, or later.
+    Of single sites, that is all about the machines that are there or wait to be, so who they are is asked first: as of
+    the feed's position, or later.
     """
     scope = call.caller.scope
     places = None
     if scope.sites:
         try:
-            await call.parts.waiter.wait(call.feed.position, ("agents",), call.parts.wait_position_s)
+            await call.parts.waiter.wait(call.feed.position, ("agents", "enrollments"), call.parts.wait_position_s)
         except PositionTimeoutError:
             raise BehindError from None
         async with call.connection_now() as connection:
             agents = await agents_at(connection, scope.site_ids)
+            agents |= await not_agents_at(connection, scope.site_ids)
         places = Places(whole_clients=scope.clients, sites=scope.site_ids, agents=agents)
     return Selection(client_ids=None if scope.everything else tuple(scope.known_clients), places=places)
 

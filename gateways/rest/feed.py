@@ -19,6 +19,7 @@ from command_bus.event_log import ALL, EventLog, EventLogError, Mark, Places, Se
 from domain.agents import AgentEnrolled, AgentMoved
 from domain.codec import TOPICS
 from domain.commands import ENDINGS, CommandQueued
+from domain.enrollments import EnrollmentRequested
 from domain.event import Event, Recorded, Undecodable
 from domain.scopes import Scope
 
@@ -64,9 +65,9 @@ def selects(selection: Selection, recorded: Recorded) -> bool:
 
 def _followed(selection: Selection, places: Places, recorded: Recorded) -> Selection:
     """The selection after an event, which may have been of a machine that came to one of its sites or left it."""
-    if not isinstance(recorded.event, AgentEnrolled | AgentMoved):
+    if not isinstance(recorded.event, AgentEnrolled | AgentMoved | EnrollmentRequested) or recorded.agent_id is None:
         return selection
-    agent = frozenset({recorded.originator_id})
+    agent = frozenset({recorded.agent_id})
     agents = places.agents | agent if recorded.event.site_id in places.sites else places.agents - agent
     if agents == places.agents:
         return selection

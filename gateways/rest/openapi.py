@@ -89,7 +89,7 @@ _TAGS = {
     "Audit chain": "What makes any later change of the log evident: signed checkpoints, and proofs of single events.",
     "Scripts": "Code in immutable revisions.",
     "Clients": "Customers and their sites.",
-    "Enrollment": "Tokens that let machines in.",
+    "Enrollment": "Tokens that let machines in, and machines that wait for approval.",
     "Secrets": "Values that commands use and no answer shows.",
     "Forwarding": "Where events are sent to as they are recorded: webhooks, syslog, NATS.",
     "Views": "Ways to look at the fleet that somebody saved: a search, an order, columns.",

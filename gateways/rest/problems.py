@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from command_bus.errors import LockedOutError, UnauthenticatedError
+from command_bus.errors import UnauthenticatedError
 from command_bus.event_log import EventLogError, OutcomeUnknownError
 from domain.codec import UndecodableEventError
 from domain.errors import ApprovalAwaitedError, DomainError
@@ -78,7 +78,7 @@ def problem_response(request: Request, error: DomainError, **more: object) -> Re
     if isinstance(error, ApiError):
         headers |= error.headers
         errors = error.errors
-    if isinstance(error, LockedOutError):
+    if "retry_after_s" in error.extra:
         headers["Retry-After"] = str(error.extra["retry_after_s"])
     if isinstance(error, UnauthenticatedError):
         headers["WWW-Authenticate"] = 'Bearer realm="fleetlog"'

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from command_bus.intents.tokens import CreateEnrollmentToken, RevokeEnrollmentToken
 from domain.errors import ExpiryInPastError, NotFoundError, TokenRevokedError
 from domain.permissions import Permission
+from domain.tokens import Approval
 from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, Route, page_of, write
 from projections.tokens import TokenRow
 from projections.tokens import list_tokens as read_tokens
@@ -23,9 +24,12 @@ class TokenModel(Model):
     client_id: UUID
     site_id: UUID
     max_uses: int
-    uses: int
+    uses: int = Field(description="Machines that came in; those that wait are not counted.")
     expires_at: AwareDatetime
     note: str
+    approval: Approval = Field(description="`required`: a machine that comes waits until somebody approves it.")
+    wait_s: int | None = Field(description="How long it waits at the most; null where it needs no approval.")
+    waiting: int = Field(description="How many machines wait now.")
     revoked: bool
     revoked_at: AwareDatetime | None
     created_at: AwareDatetime
@@ -51,6 +55,9 @@ def token_document(row: TokenRow) -> dict[str, Any]:
         "uses": row.uses,
         "expires_at": row.expires_at,
         "note": row.note,
+        "approval": Approval.NONE if row.wait_s is None else Approval.REQUIRED,
+        "wait_s": row.wait_s,
+        "waiting": row.waiting,
         "revoked": row.revoked_at is not None,
         "revoked_at": row.revoked_at,
         "created_at": row.created_at,
@@ -76,7 +83,7 @@ ROUTES: tuple[Route, ...] = (
         handler=list_tokens,
         query=PageQuery,
         response=PageOf[TokenModel],
-        reads=("tokens",),
+        reads=("tokens", "enrollments"),
     ),
     write(
         "POST",

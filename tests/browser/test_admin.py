@@ -5,9 +5,11 @@ from typing import Any
 from playwright.async_api import expect
 
 from tests.browser.harness import Tab
+from tests.rest.gains import waits
 from tests.rest.harness import Api, Fleet
 
 WIDTH, HEIGHT = 360, 740
+EVIL = "<img src=x onerror=alert(1)>"
 
 
 async def test_what_is_down_is_named_first(tab: Tab, fleet: Fleet) -> None:
@@ -83,6 +85,47 @@ async def test_a_key_is_made_shown_once_and_revoked(tab: Tab, fleet: Fleet) -> N
     assert (await client.get("/clients")).status_code == 401
     await page.get_by_role("button", name="revoked too").click()
     await expect(row).to_contain_text("revoked")
+
+
+async def test_machines_that_wait_are_shown_live_and_decided(tab: Tab, fleet: Fleet, api: Api) -> None:
+    """As they come, on three pages, with key and address, and whatever they call themselves; approved one or many."""
+    await tab.logged_in(path="/admin/tokens")
+    page = tab.page
+    await page.get_by_role("button", name="New token").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("For how many machines").fill("9")
+    await dialog.get_by_label("Note").fill("rack 4")
+    await dialog.get_by_label("waits until somebody approves it").check()
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Make it").click()
+    token = (await dialog.locator(".copy code").text_content()) or ""
+    await dialog.get_by_role("button", name="I have it").click()
+    await waits(api, token, EVIL)
+    waiting = page.get_by_role("region", name="Machines that wait for approval")
+    row = waiting.get_by_role("row", name=EVIL)
+    await expect(row).to_contain_text("192.0.2.7")
+    await expect(row).to_contain_text("sha256:")
+    await expect(row).to_contain_text("rack 4")
+    for hostname in ("db-01", "db-02", "db-03"):
+        await waits(api, token, hostname)
+    await expect(waiting.get_by_role("row")).to_have_count(5)
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+    await page.set_viewport_size({"width": 1280, "height": HEIGHT})
+    await row.get_by_role("button", name="Refuse").click()
+    await row.get_by_role("button", name="Refuse: click again").click()
+    await expect(row).to_have_count(0)
+    await page.get_by_role("link", name="Fleet", exact=True).click()
+    await page.get_by_role("link", name="3 machines wait for approval").click()
+    await waiting.get_by_role("row", name="db-03").get_by_role("button", name="Approve").click()
+    await expect(waiting.get_by_role("row")).to_have_count(3)
+    for hostname in ("db-01", "db-02"):
+        await waiting.get_by_label(f"Choose {hostname}").check()
+    await waiting.locator("header").get_by_role("button", name="Approve").click()
+    await expect(waiting).to_have_count(0)
+    assert len((await fleet.http.get("/agents")).json()["items"]) == 3
+    await expect(page.get_by_role("row", name="rack 4")).to_contain_text("3 of 9")
 
 
 async def test_a_token_is_made_shown_once_and_revoked(tab: Tab, fleet: Fleet) -> None:

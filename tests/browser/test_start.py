@@ -2,8 +2,7 @@
 
 from playwright.async_api import expect
 
-from command_bus.handlers.enrollment import Enrollment
-from command_bus.ids import new_id, utc_now
+from command_bus.ids import new_id
 from schema.wire import EnrollRequest
 from tests.browser.harness import Tab
 from tests.browser.machines import come
@@ -28,7 +27,7 @@ async def test_an_empty_fleet_says_what_to_do_and_turns_green(tab: Tab, api: Api
         token=line.split()[-1], public_key=new_id().hex * 2, proof="", hostname="web-07", platform="linux",
         arch="x86_64", agent_version="0.1.0",
     )  # fmt: skip
-    enrolled = await Enrollment(api.log, utc_now, new_id).enroll(request)
+    enrolled = await api.enrollment().enroll(request)
     await expect(page.get_by_text("enrolled; waiting for its agent to start")).to_be_visible()
     fleet = Fleet(api, api.client(), str(enrolled.client_id), "")
     await come(fleet, str(enrolled.agent_id))

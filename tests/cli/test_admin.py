@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.terminal import Terminal
+from tests.rest.gains import waits
 from tests.rest.harness import Api, Fleet
 
 
@@ -107,6 +108,34 @@ async def test_a_token_comes_with_the_line_that_enrolls(terminal: Terminal, flee
     assert await terminal.refused("tokens", "create", "--site", "Nowhere") == "not_found"
     await terminal.ok("sites", "add", "Acme", "Attic")
     assert await terminal.refused("tokens", "create") == "ambiguous"
+
+
+async def test_machines_that_wait_are_approved_and_refused(terminal: Terminal, fleet: Fleet, api: Api) -> None:
+    """By host name, key or id, one or all; a name that two have is not guessed, and a key that differs stops it."""
+    del fleet
+    made = await terminal("tokens", "create", "--uses", "9", "--approval", "--wait", "2h", "--note", "rack 4")
+    assert "fleetlog agents approve" in made.stderr
+    token = made.stdout.split()[4]
+    assert await terminal.json("agents", "waiting") == []
+    for hostname in ("db-01", "db-01", "db-02", "db-03", "db-04"):
+        await waits(api, token, hostname)
+    listed = await terminal.json("agents", "waiting")
+    assert "5 waiting" in await terminal.ok("tokens")
+    assert await terminal.refused("agents", "approve", "db-01") == "ambiguous"
+    assert await terminal.refused("agents", "approve", "db-09") == "not_found"
+    assert await terminal.refused("agents", "approve", "db-02", "--fingerprint", "sha256:0") == "bad_value"
+    assert await terminal.refused("agents", "approve") == "bad_value"
+    (second,) = [one for one in listed if one["hostname"] == "db-02"]
+    said = await terminal.ok("agents", "approve", "db-02", "--fingerprint", second["fingerprint"], "--reason", "ours")
+    assert "192.0.2.7" in said
+    newest = listed[0]["fingerprint"]
+    await terminal.ok("agents", "refuse", newest)
+    (agent,) = await terminal.json("agents")
+    assert (agent["name"], agent["id"]) == ("db-02", second["agent_id"])
+    answer = await terminal.json("agents", "approve", "--all", "--token", second["token_id"])
+    assert len(answer["agents"]) == 3
+    states = [one["state"] for one in await terminal.json("agents", "waiting", "--all")]
+    assert sorted(states) == ["approved"] * 4 + ["refused"]
 
 
 async def test_keys(terminal: Terminal, fleet: Fleet, api: Api) -> None:

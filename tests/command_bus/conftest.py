@@ -18,11 +18,12 @@ from command_bus.intents.clients import CreateClient, CreateSite
 from command_bus.intents.tokens import CreateEnrollmentToken
 from command_bus.keystore import Keystore
 from command_bus.master_keys import GivenKeys, MasterKey
-from command_bus.postgres import open_pool
+from command_bus.postgres import AsyncPool, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.wiring import make_bus
 from domain.ids import AgentId
 from projections.catalog import INLINE
+from projections.enrollments import counting
 from projections.rollout_reads import RolloutReader
 from schema.wire import EnrollRequest
 from tests.command_bus.rolling import Rolling
@@ -72,17 +73,20 @@ async def log(postgres_url: str) -> AsyncIterator[PostgresEventLog]:
 
 
 @pytest.fixture
-async def reads(postgres_url: str) -> AsyncIterator[RolloutReader]:
+async def pool(postgres_url: str) -> AsyncIterator[AsyncPool]:
     pool = await open_pool(postgres_url, name="reads")
-    yield RolloutReader(pool.connection)
+    yield pool
     await pool.close()
 
 
 @pytest.fixture
-async def keystore(postgres_url: str) -> AsyncIterator[Keystore]:
-    pool = await open_pool(postgres_url, name="keystore")
-    yield Keystore(pool, GivenKeys([MasterKey(bytes(range(32)))]))
-    await pool.close()
+def reads(pool: AsyncPool) -> RolloutReader:
+    return RolloutReader(pool.connection)
+
+
+@pytest.fixture
+def keystore(pool: AsyncPool) -> Keystore:
+    return Keystore(pool, GivenKeys([MasterKey(bytes(range(32)))]))
 
 
 @pytest.fixture
@@ -137,10 +141,11 @@ def enroll_request(token: str, platform: str = "linux") -> EnrollRequest:
 
 
 @pytest.fixture
-async def fleet(dispatch: Dispatch, log: PostgresEventLog, clock: Clock) -> Fleet:
+async def fleet(dispatch: Dispatch, log: PostgresEventLog, clock: Clock, pool: AsyncPool) -> Fleet:
     client = await dispatch(CreateClient(name="Acme"))
     site = await dispatch(CreateSite(client_id=UUID(client.answer["id"]), name="Main"))
-    return Fleet(UUID(client.answer["id"]), UUID(site.answer["id"]), Enrollment(log, clock, new_id), dispatch)
+    enrollment = Enrollment(log, clock, new_id, counting(pool.connection))
+    return Fleet(UUID(client.answer["id"]), UUID(site.answer["id"]), enrollment, dispatch)
 
 
 @pytest.fixture

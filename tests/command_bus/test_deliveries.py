@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from command_bus.handlers.delivery import Deliveries, Waiting
-from command_bus.handlers.enrollment import Enrollment
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.handlers.presence import Arrival, Departure, PresenceHandler
 from command_bus.ids import new_id
@@ -184,7 +183,7 @@ async def test_a_token_lets_in_as_many_as_it_says(
 ) -> None:
     """Of ten machines racing for three places, three come in; an expired, revoked or wrong token lets in none."""
     made = await dispatch(CreateEnrollmentToken(site_id=fleet.site_id, max_uses=3))
-    enrollment = Enrollment(log, clock, new_id)
+    enrollment = fleet.enrollment
     outcomes = await asyncio.gather(
         *(enrollment.enroll(enroll_request(made.answer["token"])) for _ in range(10)), return_exceptions=True
     )
@@ -211,7 +210,7 @@ async def test_a_machine_that_asks_again_is_told_the_same(
 ) -> None:
     """One key and one token make one agent and one use, however often and at once it is asked, even after its time."""
     made = await dispatch(CreateEnrollmentToken(site_id=fleet.site_id, max_uses=2))
-    enrollment = Enrollment(log, clock, new_id)
+    enrollment = fleet.enrollment
     request = enroll_request(made.answer["token"])
     answers = {await one for one in asyncio.as_completed([enrollment.enroll(request) for _ in range(5)])}
     assert len({answer.agent_id for answer in answers}) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from uuid import UUID
 
 import nats
 import nats.errors
@@ -10,13 +11,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from command_bus.ids import new_id
+from command_bus.context import Caller
+from command_bus.handlers.enrollment import Enrollment
+from command_bus.ids import new_id, utc_now
 from command_bus.intents.agents import ResumeAgent, RetireAgent, SuspendAgent
+from command_bus.intents.clients import CreateClient, CreateSite
+from command_bus.intents.enrollments import ApproveEnrollments
+from command_bus.intents.tokens import CreateEnrollmentToken
 from domain.agents import AgentConnected
+from domain.enrollments import EnrollmentRequested
+from domain.errors import EnrollmentWaitingError
 from domain.ids import AgentId
+from domain.tokens import Approval
 from gateways.agents import presence
 from gateways.agents.auth_callout import permissions
 from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity
+from projections.enrollments import counting
+from schema.wire import EnrollRequest, HelloReply
 from tests.gateway.harness import Fleet
 
 REFUSED = (nats.errors.Error, OSError, TimeoutError)
@@ -43,6 +54,32 @@ async def test_an_unknown_agent_is_not_let_in(fleet: Fleet) -> None:
     await fleet.gateway()
     seed = Ed25519PrivateKey.generate().private_bytes_raw()
     assert await refused(fleet.simulate(SimulatedIdentity(AgentId(new_id()), seed)), fleet)
+
+
+async def test_a_machine_that_waits_for_approval_is_not_let_in(fleet: Fleet) -> None:
+    """Not by the id that it will have, nor by that of its wish; from the moment of its approval it is."""
+    await fleet.gateway()
+    caller = Caller(actor="key:test", correlation_id=new_id())
+    client_id = (await fleet.bus.dispatch(CreateClient(name="Acme"), caller)).answer["id"]
+    site_id = (await fleet.bus.dispatch(CreateSite(client_id=client_id, name="Main"), caller)).answer["id"]
+    token = await fleet.bus.dispatch(CreateEnrollmentToken(site_id=site_id, approval=Approval.REQUIRED), caller)
+    key = Ed25519PrivateKey.generate()
+    asked = EnrollRequest(
+        token=token.answer["token"], public_key=key.public_key().public_bytes_raw().hex(), proof="", hostname="x",
+        platform="linux", arch="x86_64", agent_version="0.1.0",
+    )  # fmt: skip
+    enrollment = Enrollment(fleet.log, utc_now, new_id, counting(fleet.pool.connection))
+    with pytest.raises(EnrollmentWaitingError) as waits:
+        await enrollment.enroll(asked)
+    enrollment_id = UUID(waits.value.extra["enrollment_id"])
+    (requested,) = await fleet.story(enrollment_id)
+    assert isinstance(requested, EnrollmentRequested)
+    machine = SimulatedIdentity(requested.agent_id, key.private_bytes_raw())
+    for agent_id in (requested.agent_id, AgentId(enrollment_id)):
+        assert await refused(fleet.simulate(SimulatedIdentity(agent_id, machine.seed)), fleet)
+    await fleet.dispatch(ApproveEnrollments(enrollments=[enrollment_id]))
+    assert (await enrollment.enroll(asked)).agent_id == requested.agent_id
+    assert isinstance(await (await fleet.agent(machine)).hello(), HelloReply)
 
 
 async def test_a_signature_of_the_bare_nonce_is_not_enough(fleet: Fleet) -> None:

@@ -25,6 +25,7 @@ from gateways.composition.api import build_bus, build_credentials
 from gateways.composition.parts import Assembly, Parts
 from gateways.local.roles import Role, RoleFailedError, RoleProcess
 from gateways.settings import load_settings
+from projections.enrollments import counting
 from projections.wait import PositionWaiter
 from tests.command_bus.conftest import enroll_request
 from tests.event_log.samples import created, metadata
@@ -105,7 +106,7 @@ async def test_cancels_at_once_do_not_wait_for_each_other(narrow: Pooled) -> Non
             client = await bus.dispatch(CreateClient(name="Acme"), CALLER)
             site = await bus.dispatch(CreateSite(client_id=client.answer["id"], name="Main"), CALLER)
             tokens = [await bus.dispatch(CreateEnrollmentToken(site_id=site.answer["id"]), CALLER) for _ in range(8)]
-            enrollment = Enrollment(parts.log, utc_now, new_id)
+            enrollment = Enrollment(parts.log, utc_now, new_id, counting(parts.pool.connection))
             agents = [await enrollment.enroll(enroll_request(token.answer["token"])) for token in tokens]
             spec = {"kind": "ping"}
             queued = [await bus.dispatch(QueueCommand(agent_id=agent.agent_id, spec=spec), CALLER) for agent in agents]

@@ -53,6 +53,7 @@ from domain.sites import Site
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
 from domain.users import User, UserCreated, UserKind
 from domain.views import View, ViewTerms
+from tests.projections.newcomers import Newcomers
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=20)
@@ -85,6 +86,7 @@ class Fleet:
         self.commands: list[Command] = []
         self.rollouts: list[Rollout] = []
         self.tokens: list[EnrollmentToken] = []
+        self.newcomers = Newcomers(seed, NOW, NAMES)
         self.keys: list[ApiKey] = []
         self.users: list[User] = []
         self.roles: list[CustomRole] = []
@@ -130,6 +132,8 @@ class Fleet:
                 yield erased
             if self._beside.random() < 0.05 and (beside := self._beside.choice([self._view, self._prioritise])()):
                 yield beside
+            if newcomer := self.newcomers.now_and_then(self.sites):
+                yield newcomer
 
     def _one_apart(self) -> list[Change]:
         return self._apart.choice([self._secret, self._field, self._destination])()

@@ -12,6 +12,7 @@ import pytest
 from domain.agents import AgentState, Platform
 from domain.approvals import ApprovalState
 from domain.commands import CommandState
+from domain.enrollments import EnrollmentState
 from domain.ids import ClientId, SiteId
 from domain.rollout_terms import Joins, Selector, Target
 from domain.rollouts import RolloutState
@@ -24,6 +25,7 @@ from projections import (
     clients,
     commands,
     destinations,
+    enrollments,
     fields,
     pending,
     roles,
@@ -100,7 +102,13 @@ INSERT INTO read.revisions
     SELECT pg_temp.id(n % 1000), n / 1000, '{"shell":"sh","body":"true"}', '', '', now()
     FROM generate_series(0, 9999) AS n;
 INSERT INTO read.tokens
-    SELECT pg_temp.id(n), pg_temp.id(n % 100), pg_temp.id(n % 1000), 1, 0, now(), '', NULL, now(), '', n, 1
+    SELECT pg_temp.id(n), pg_temp.id(n % 100), pg_temp.id(n % 1000), 1, 0, now(), '', NULL, now(), '', n, 1,
+        CASE WHEN n % 2 = 0 THEN 60 END
+    FROM generate_series(0, 9999) AS n;
+INSERT INTO read.enrollments
+    SELECT pg_temp.id(n), pg_temp.id(n), pg_temp.id(n % 1000), pg_temp.id(n % 100), pg_temp.id(n % 1000), 'h', 'linux',
+        '', '', '', '', CASE WHEN n % 20 = 0 THEN 'waiting' ELSE 'approved' END, '', '',
+        '2030-01-01'::timestamptz + n * interval '1 s', now(), NULL, n, 1
     FROM generate_series(0, 9999) AS n;
 INSERT INTO read.api_keys
     SELECT pg_temp.id(n), 'k', CASE WHEN n % 2 = 0 THEN pg_temp.id(n % 1000) END, '', '[]',
@@ -174,6 +182,9 @@ PAGED: dict[str, Query] = {
     "agents of a rollout": lambda c: rollouts.list_members(c, CLIENT, states=["queued"]),
     "agents of a rollout that failed": lambda c: rollouts.list_members(c, CLIENT, states=["failed"]),
     "tokens": lambda c: tokens.list_tokens(c, client_ids=None),
+    "enrollments": lambda c: enrollments.list_enrollments(c, client_ids=None),
+    "enrollments that wait": lambda c: enrollments.list_enrollments(c, client_ids=None, state=EnrollmentState.WAITING),
+    "enrollments by a token": lambda c: enrollments.list_enrollments(c, client_ids=None, token_id=AGENT),
     "api keys": lambda c: api_keys.list_api_keys(c, client_ids=None),
     "api keys of a user": lambda c: api_keys.list_api_keys(c, client_ids=None, owner_id=AGENT),
     "users": users.list_users,
@@ -223,6 +234,11 @@ FOUND: dict[str, Query] = {
     "a field": lambda c: fields.get_field(c, AGENT),
     "what is filled in": lambda c: fields.get_filled(c, AGENT),
     "a token": lambda c: tokens.get_token(c, AGENT, client_ids=None),
+    "an enrollment": lambda c: enrollments.get_enrollment(c, AGENT, client_ids=None),
+    "enrollments of sites": lambda c: enrollments.list_enrollments(c, client_ids=SITES),
+    "enrollments counted": lambda c: enrollments.counting(lambda: nullcontext(c))(AGENT),
+    "enrollments that are due": lambda c: enrollments.due(c, NOW, 100),
+    "who is no agent of sites": lambda c: enrollments.not_agents_at(c, [SITE]),
     "an api key": lambda c: api_keys.get_api_key(c, AGENT, client_ids=None),
     "a user": lambda c: users.get_user(c, AGENT),
     "a request": lambda c: approvals.get_approval(c, AGENT, client_ids=FEW, requester="key:x"),

@@ -90,7 +90,9 @@ async def test_pages_together_are_the_list(world: World, reader: Reader) -> None
         for limit in (1, 3):
             assert await every(fetch, reader, client_ids=None, limit=limit) == whole
     by_id = await every(list_agents, reader, client_ids=None, limit=2, sort="id")
-    assert [row.agent_id for row in by_id] == sorted(agent.stream_id for agent in world.fleet.agents)
+    assert [row.agent_id for row in by_id] == sorted(
+        agent.stream_id for agent in (*world.fleet.agents, *world.fleet.newcomers.agents)
+    )
     named = (await list_agents(reader, client_ids=None)).items
     assert [row.sort_key.encode() for row in named] == sorted(row.name.casefold().encode() for row in named)
 

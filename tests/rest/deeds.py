@@ -10,7 +10,7 @@ import msgspec
 from command_bus.handlers.agent_keys import AgentKeys
 from command_bus.handlers.approvals import ApprovalExpiry
 from command_bus.handlers.duplicates import DuplicateNotices
-from command_bus.handlers.enrollment import Enrollment
+from command_bus.handlers.enrollments import EnrollmentExpiry
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.handlers.presence import Arrival, Departure, PresenceHandler
 from command_bus.ids import new_id, utc_now
@@ -18,11 +18,12 @@ from command_bus.rollouts import FanOut
 from domain.duplicates import Sighting
 from domain.ids import AgentId, ClientId
 from projections.approvals import due
+from projections.enrollments import due as enrollments_due
 from projections.pending import QueueReader
 from projections.rollout_reads import RolloutReader
 from schema.wire import Accepted, EnrollRequest
 from tests.command_bus.rolling_out import Impatient
-from tests.rest.gains import PING, Ground
+from tests.rest.gains import ASKS, PING, Ground, waits
 from tests.rest.harness import made
 
 NAME = "test"
@@ -110,7 +111,7 @@ async def enroll(ground: Ground) -> Act:
     )
 
     async def run() -> None:
-        enrolled = await Enrollment(ground.api.log, utc_now, new_id).enroll(asked)
+        enrolled = await ground.api.enrollment().enroll(asked)
         act.agent_id, act.correlation_id = str(enrolled.agent_id), enrolled.agent_id
 
     act = Act(run)
@@ -185,6 +186,30 @@ async def undecided(ground: Ground) -> Act:
     return Act(lambda: expiry.expire_due(utc_now() + timedelta(days=2)))
 
 
+async def wait(ground: Ground) -> Act:
+    token = await made(ground.fleet.http, "/enrollment-tokens", {"site_id": ground.fleet.site_id, **ASKS})
+
+    async def run() -> None:
+        enrollment_id = await waits(ground.api, token["token"])
+        one = (await ground.fleet.http.get(f"/enrollments/{enrollment_id}")).json()
+        act.agent_id, act.correlation_id = one["agent_id"], UUID(one["agent_id"])
+
+    act = Act(run)
+    return act
+
+
+async def not_approved(ground: Ground) -> Act:
+    await ground.waiting_machine()
+
+    async def find(now: datetime, limit: int) -> list[UUID]:
+        async with ground.api.pool.connection() as connection:
+            return await enrollments_due(connection, now, limit)
+
+    await ground.fleet.http.get("/enrollments")
+    expiry = EnrollmentExpiry(ground.api.log, find, new_id)
+    return Act(lambda: expiry.expire_due(utc_now() + timedelta(days=2)))
+
+
 async def fan_out(ground: Ground) -> Act:
     answer = await ground.fleet.http.post("/rollouts", json=await ground.rollout_body())
     return await turning(ground, UUID(answer.headers["X-Request-Id"]))
@@ -226,6 +251,8 @@ AGENT, GATEWAY = "agent:{agent_id}", f"gateway:{NAME}"
 DEEDS = [
     Deed("a command expires", "scheduler", ["CommandExpired"], expire),
     Deed("a request that nobody decides", "scheduler", ["ApprovalExpired"], undecided),
+    Deed("a machine that nobody approves", "scheduler", ["EnrollmentExpired"], not_approved),
+    Deed("a machine waits for approval", AGENT, ["EnrollmentRequested"], wait),
     Deed("an agent accepts", AGENT, ["CommandDelivered"], accept),
     Deed("an agent rejects", AGENT, ["CommandRejected"], reject),
     Deed("an agent starts", AGENT, ["CommandStarted"], start),

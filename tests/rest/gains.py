@@ -6,11 +6,14 @@ from uuid import UUID
 
 import httpx2
 import msgspec
+import pytest
 
 from command_bus.handlers.duplicates import DuplicateNotices
 from command_bus.ids import new_id
 from domain.duplicates import Sighting
+from domain.errors import EnrollmentWaitingError
 from domain.ids import AgentId, ClientId
+from schema.wire import EnrollRequest
 from tests.rest.harness import Api, Fleet, made
 from tests.rest.people import FIRST, Person
 from tests.rest.provider import RunningProvider
@@ -19,6 +22,7 @@ from tests.rest.test_rollouts import members, settle
 
 ALL: dict[str, Any] = {"role": "administrator", "everything": True}
 PING = {"kind": "ping"}
+ASKS = {"approval": "required"}
 SHELL = {"shell": "sh", "body": "true"}
 TEXT = {"kind": "text", "on": ["client", "site", "agent"]}
 HOOK = {"kind": "webhook", "url": "https://hook.example.com/in"}
@@ -136,6 +140,10 @@ class Ground:
     async def token(self) -> dict[str, str]:
         return {"token_id": await self._id("/enrollment-tokens", {"site_id": self.fleet.site_id})}
 
+    async def waiting_machine(self) -> str:
+        token = await made(self.fleet.http, "/enrollment-tokens", {"site_id": self.fleet.site_id, **ASKS})
+        return await waits(self.api, token["token"])
+
     async def user(self) -> dict[str, str]:
         return {"user_id": await plain_user(self.api, self.name())}
 
@@ -189,6 +197,22 @@ class Ground:
 
     async def approval(self) -> dict[str, str]:
         return (await self.careful())[1]
+
+
+async def waits(api: Api, token: str, hostname: str = "web-07", **more: Any) -> str:
+    """A machine that came by a token that asks for approval; returns what its wish is called."""
+    asked = EnrollRequest(
+        token=token,
+        public_key=more.get("public_key", new_id().hex * 2),
+        proof="",
+        hostname=hostname,
+        platform="linux",
+        arch="x86_64",
+        agent_version="0.1.0",
+    )
+    with pytest.raises(EnrollmentWaitingError) as waiting:
+        await api.enrollment().enroll(asked, "192.0.2.7")
+    return str(waiting.value.extra["enrollment_id"])
 
 
 Make = Callable[[Ground], Awaitable[Asked]]
@@ -251,6 +275,14 @@ async def retry_failed(ground: Ground) -> Asked:
 
 async def token(ground: Ground) -> Asked:
     return Asked({}, await ground.site())
+
+
+async def guarded_token(ground: Ground) -> Asked:
+    return Asked({}, await ground.site() | ASKS)
+
+
+async def machine(ground: Ground) -> Asked:
+    return Asked({}, {"enrollments": [await ground.waiting_machine()]})
 
 
 async def site(ground: Ground) -> Asked:
@@ -318,6 +350,8 @@ GAINS: dict[tuple[str, str], Row] = {
     ("PATCH", "/sites/{site_id}"): on("site", "SiteRenamed NameClaimed NameReleased", name="y"),
     ("POST", "/enrollment-tokens"): row(token, "EnrollmentTokenCreated"),
     ("POST", "/enrollment-tokens/{token_id}/revoke"): on("token", "EnrollmentTokenRevoked"),
+    ("POST", "/enrollments/approve"): row(machine, "EnrollmentApproved EnrollmentTokenUsed AgentEnrolled"),
+    ("POST", "/enrollments/refuse"): row(machine, "EnrollmentRefused"),
     ("POST", "/users"): new("UserCreated NameClaimed", name="x"),
     ("PATCH", "/users/{user_id}"): on("user", "UserChanged NameClaimed NameReleased", name="y"),
     ("PUT", "/users/{user_id}/grants"): on("user", "UserGranted", grants=[ALL]),
@@ -380,6 +414,7 @@ async def asks_for_another(ground: Ground) -> Asked:
 
 
 VARIANTS: list[tuple[tuple[str, str], Row]] = [
+    (("POST", "/enrollment-tokens"), row(guarded_token, "GuardedTokenCreated")),
     (("POST", "/scripts/{script_id}/favourite"), row(favoured, "ScriptUnfavoured")),
     (("PATCH", "/scripts/{script_id}"), on("script", "ScriptFiled", folder="Backup")),
     (("POST", "/commands/{command_id}/cancel"), row(delivered, "CommandCancelRequested")),

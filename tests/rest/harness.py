@@ -63,6 +63,7 @@ from gateways.rest.touches import TouchCounts
 from gateways.settings import Settings
 from gateways.status import Glances, collect
 from projections.catalog import INLINE
+from projections.enrollments import counting
 from projections.rollout_reads import RolloutReader
 from projections.runner import Projector
 from projections.wait import PositionWaiter
@@ -223,6 +224,14 @@ class Api(msgspec.Struct):
         done = await self.bus.dispatch(CreateApiKey.model_validate({"name": "test"} | fields), caller)
         return str(done.answer["key"])
 
+    def enrollment(self, **more: Any) -> Enrollment:
+        """What lets machines in, without HTTP in front."""
+
+        async def catch_up(names: Collection[str]) -> None:
+            await self.waiter.wait(await self.log.head(), names, 10.0)
+
+        return Enrollment(self.log, utc_now, new_id, counting(self.pool.connection, catch_up), **more)
+
     @property
     def deliveries(self) -> Deliveries:
         return Deliveries(self.log, utc_now)
@@ -260,7 +269,7 @@ class Fleet(msgspec.Struct):
 
     async def agent(self, hostname: str = "web-07", platform: str = "linux") -> str:
         token = await made(self.http, "/enrollment-tokens", {"site_id": self.site_id})
-        enrolled = await Enrollment(self.api.log, utc_now, new_id).enroll(
+        enrolled = await self.api.enrollment().enroll(
             EnrollRequest(
                 token=token["token"],
                 public_key=new_id().hex * 2,
@@ -405,7 +414,7 @@ async def composed(
     served = None
     if agents:
         load_keys(url)
-        served = AgentHttp(log, pool, url, ["nats://127.0.0.1:4222"], "test")
+        served = AgentHttp(log, pool, url, ["nats://127.0.0.1:4222"], "test", catch_up=catch_up)
         services.append(served)
         changes |= {"agent_routes": served.routes(), "on_leave": [served.leave]}
     parts = ApiParts(

@@ -58,7 +58,9 @@ def shown(kind: Any, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dic
                 told |= {f"{name}.{part}": one for part, one in value.items()}
             elif value not in (None, "", [], {}):
                 told[name] = value
-        found[row[kind.projection.tables[_table(kind)].key[0]]] = told
+        # What has its agent's key is told of by the id of its own stream.
+        key = "enrollment_id" if kind.by_agent else kind.projection.tables[_table(kind)].key[0]
+        found[row[key]] = told
     return found
 
 

@@ -16,6 +16,7 @@ from domain.roles import Role
 from gateways.rest.route import Route
 from gateways.rest.routes import ROUTES
 from tests.audit.chaining import signed
+from tests.rest.gains import ASKS, waits
 from tests.rest.harness import Api, Fleet, made, sse
 
 NOT_OF_TENANTS = (
@@ -79,7 +80,9 @@ async def furnish(api: Api, name: str, client_id: str | None = None) -> Tenant:
     rollout = {"name": f"{name}-rollout", "target": {"include": {"agents": [agent_id]}}, "spec": {"kind": "ping"}}
     rollout_id = (await made(http, "/rollouts", rollout))["id"]
     ids = {"client_id": fleet.client_id, "site_id": fleet.site_id, "agent_id": agent_id, "command_id": ended_id}
-    ids |= {"rollout_id": rollout_id, "token_id": token_id}
+    guarded = await made(http, "/enrollment-tokens", {"site_id": fleet.site_id, **ASKS})
+    ids |= {"rollout_id": rollout_id, "token_id": token_id, "waiting_token_id": guarded["id"]}
+    ids["enrollment_id"] = await waits(api, guarded["token"], f"{name}-newcomer")
     scope = {"kind": "site", "site_id": fleet.site_id}
     secret = {"name": "db", "value": "long enough", "note": f"{name}-note", "scope": scope}
     ids["secret_id"] = (await made(http, "/secrets", secret))["id"]
@@ -87,7 +90,7 @@ async def furnish(api: Api, name: str, client_id: str | None = None) -> Tenant:
         *ids.values(),
         open_id,
         name,
-        *(f"{name}-{what}" for what in ("host", "reason", "rollout", "note", "seat", "view", "remark")),
+        *(f"{name}-{what}" for what in ("host", "reason", "rollout", "note", "seat", "view", "remark", "newcomer")),
     }
     field = {"name": "seat", "terms": {"kind": "text", "on": ["agent"]}}
     ids["field_id"] = (await made(http, "/fields", field))["id"]
@@ -373,9 +376,13 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "fields": {"name": "mine", "terms": {"kind": "text", "on": ["agent"]}},
         "views": {"name": "mine", "site_id": other.ids["site_id"]},
         "view_id": {"name": "mine"},
+        "approve": {"enrollments": [other.ids["enrollment_id"]]},
+        "refuse": {"enrollments": [other.ids["enrollment_id"]]},
         "destinations": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
         "destination_id": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
     }
+    if route.path.startswith("/approvals/"):
+        del bodies["approve"], bodies["refuse"]
     body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
     if route.path == "/agents/tags":
         body = {**include, "add": ["mine"]}

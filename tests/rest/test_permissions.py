@@ -60,6 +60,8 @@ OPERATOR_DOES_NOT = {
     ("PATCH", "/sites/{site_id}"),
     ("POST", "/enrollment-tokens"),
     ("POST", "/enrollment-tokens/{token_id}/revoke"),
+    ("POST", "/enrollments/approve"),
+    ("POST", "/enrollments/refuse"),
     ("POST", "/secrets"),
     ("POST", "/secrets/rotate"),
     ("POST", "/secrets/{secret_id}/remove"),

@@ -48,6 +48,9 @@ const KINDS: readonly Kind[] = [
     name: "machines",
     label: "Machines",
     types: [
+      "EnrollmentRequested",
+      "EnrollmentApproved",
+      "EnrollmentRefused",
       "AgentEnrolled",
       "AgentConnected",
       "AgentDisconnected",

@@ -18,6 +18,7 @@ import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { toast, toastError } from "../ui/Toasts";
 import { inDays, usePlaces } from "./choices";
+import { WaitingMachines } from "./WaitingMachines";
 
 type Token = components["schemas"]["TokenModel"];
 
@@ -26,7 +27,7 @@ export default function TokensTab() {
   const manage = useMay()("enrollment.manage");
   const [making, setMaking] = useState(false);
   const [past, setPast] = useState(false);
-  const { pages, items, again } = useList(["admin", "tokens"], ["EnrollmentToken", "AgentEnrolled"], (query) =>
+  const { pages, items, again } = useList(["admin", "tokens"], ["Enrollment", "GuardedToken"], (query) =>
     ask(api.GET("/api/v1/enrollment-tokens", { params: { query } })),
   );
   const shown = items.filter((one) => past || state(one) === "open");
@@ -43,6 +44,7 @@ export default function TokensTab() {
           </Button>
         )}
       </div>
+      <WaitingMachines />
       <Fault error={pages.error} retry={() => pages.refetch()} />
       {pages.isSuccess && shown.length === 0 && (
         <div className="empty">
@@ -100,6 +102,7 @@ function Row({ item, manage, onDone }: { item: Token; manage: boolean; onDone: (
       </td>
       <td className="nowrap">
         {item.uses.toLocaleString()} of {item.max_uses.toLocaleString()}
+        {item.approval === "required" && <div className="muted small">{item.waiting} wait for approval</div>}
       </td>
       <td>
         <Time at={item.expires_at} />
@@ -129,11 +132,18 @@ function NewToken({ onClose }: { onClose: () => void }) {
   const [uses, setUses] = useState("1");
   const [days, setDays] = useState("1");
   const [note, setNote] = useState("");
+  const [approval, setApproval] = useState(false);
   const target = chosen || (sites[0]?.id ?? "");
   const make = useChange(() =>
     ask(
       api.POST("/api/v1/enrollment-tokens", {
-        body: { site_id: target, max_uses: Number(uses), expires_at: inDays(Number(days)), note },
+        body: {
+          site_id: target,
+          max_uses: Number(uses),
+          expires_at: inDays(Number(days)),
+          note,
+          approval: approval ? "required" : "none",
+        },
       }),
     ),
   );
@@ -173,6 +183,10 @@ function NewToken({ onClose }: { onClose: () => void }) {
         <option value="365">in a year</option>
       </Choice>
       <Field label="Note" maxLength={200} value={note} onChange={(event) => setNote(event.target.value)} />
+      <label className="row">
+        <input type="checkbox" checked={approval} onChange={(event) => setApproval(event.target.checked)} />
+        Each machine waits until somebody approves it
+      </label>
     </FormDialog>
   );
 }

@@ -20,3 +20,17 @@ export function useWaiting(): string | null {
   if (!may || count === 0) return null;
   return count >= MOST ? `${MOST - 1}+` : String(count);
 }
+
+/** How many machines wait for this person to let them in. */
+export function useWaitingMachines(): string | null {
+  const may = useMay()("enrollment.approve");
+  const { items } = useList(
+    ["enrollments", "waiting", "count"],
+    ["Enrollment"],
+    (query) => ask(api.GET("/api/v1/enrollments", { params: { query: { ...query, state: "waiting" } } })),
+    MOST,
+    may,
+  );
+  if (items.length === 0) return null;
+  return items.length >= MOST ? `${MOST - 1}+` : String(items.length);
+}

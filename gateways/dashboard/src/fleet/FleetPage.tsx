@@ -3,6 +3,7 @@ import { Link, useLocation, useSearch } from "wouter";
 import { useMay } from "../api/session";
 import { useKeys } from "../app/keys";
 import { useTitle } from "../app/title";
+import { useWaitingMachines } from "../app/waiting";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { useAgents, useCounts } from "./agents";
@@ -84,6 +85,7 @@ export default function FleetPage() {
     update({ f: to });
   };
 
+  const waiting = useWaitingMachines();
   const list = useAgents(filter, sort);
   // Counting reads more than a page does: it begins once somebody has stopped typing.
   const counted = useSettled(filter, 250);
@@ -147,6 +149,13 @@ export default function FleetPage() {
           </Link>
         )}
       </header>
+      {waiting !== null && (
+        <p className="notice warn">
+          <Link href="/admin/tokens">
+            {waiting === "1" ? "1 machine waits" : `${waiting} machines wait`} for approval
+          </Link>
+        </p>
+      )}
       <div className="fleet-body">
         {may("clients.see") && (
           <aside data-open={places || undefined}>

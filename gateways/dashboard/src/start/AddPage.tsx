@@ -1,6 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { Link } from "wouter";
+import { WaitingMachines } from "../admin/WaitingMachines";
 import { api, ask } from "../api/client";
 import type { paths } from "../api/schema";
 import { useMay } from "../api/session";
@@ -28,6 +29,7 @@ export default function AddPage() {
   const may = useMay();
   const [site, setSite] = useState("");
   const [uses, setUses] = useState("1");
+  const [approval, setApproval] = useState(false);
   const [made, setMade] = useState<Made | null>(null);
   const sites = useQuery({
     queryKey: ["sites"],
@@ -40,7 +42,14 @@ export default function AddPage() {
   const create = useChange(
     () =>
       ask(
-        api.POST("/api/v1/enrollment-tokens", { body: { site_id: chosen, max_uses: Number(uses), note: "dashboard" } }),
+        api.POST("/api/v1/enrollment-tokens", {
+          body: {
+            site_id: chosen,
+            max_uses: Number(uses),
+            note: "dashboard",
+            approval: approval ? "required" : "none",
+          },
+        }),
       ),
     (answer) => setMade({ token: answer.token ?? "", tokenId: answer.id }),
   );
@@ -89,6 +98,10 @@ export default function AddPage() {
                 value={uses}
                 onChange={(event) => setUses(event.target.value)}
               />
+              <label className="row">
+                <input type="checkbox" checked={approval} onChange={(event) => setApproval(event.target.checked)} />
+                Ask me before it comes in
+              </label>
               <Button look="primary" type="submit" busy={create.isPending} disabled={chosen === ""}>
                 {made === null ? "Make a line" : "Make another"}
               </Button>
@@ -167,6 +180,7 @@ function Line({ made, uses }: { made: Made; uses: number }) {
       </li>
       <li aria-live="polite">
         <h2>{arrived.some((one) => one.online) ? "It is here" : "Wait for it"}</h2>
+        <WaitingMachines tokenId={made.tokenId} />
         {arrived.length === 0 && (
           <div className="notice">
             <span className="spinner" aria-hidden="true" /> Nobody has used the line yet.
