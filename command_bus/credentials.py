@@ -17,6 +17,8 @@ import msgspec
 KEY_PREFIX = "flk"
 SESSION_PREFIX = "fls"
 TOKEN_PREFIX = "flt"  # noqa: S105 -- a prefix that says what kind of credential follows
+PREFIX_DIGITS = 16
+"""Of an id: its time to the millisecond, and enough beside it to tell keys of one moment apart."""
 _ID_DIGITS = 32
 _MAX_LENGTH = 200
 
@@ -30,6 +32,26 @@ def mint(prefix: str, stream_id: UUID) -> Credential:
     """Make the text of a new credential for the stream that will record its hash."""
     secret = secrets.token_urlsafe(32)
     return Credential(f"{prefix}_{stream_id.hex}_{secret}", hashlib.sha256(secret.encode()).hexdigest())
+
+
+def key_prefix(key_id: UUID) -> str:
+    """How an API key begins: enough to find it by where it turns up, and nothing of what is secret about it."""
+    return f"{KEY_PREFIX}_{key_id.hex[:PREFIX_DIGITS]}"
+
+
+def begins_like(prefix: str) -> tuple[UUID, UUID]:
+    """The first and the last id that a key could have which begins so.
+
+    Args:
+        prefix: ``flk_`` and up to 32 hexadecimal digits, as any leading piece of a key's public half.
+
+    Raises:
+        ValueError: it is none.
+    """
+    kind, _, digits = prefix.partition("_")
+    if kind != KEY_PREFIX or not 1 <= len(digits) <= _ID_DIGITS:
+        raise ValueError(prefix)
+    return UUID(hex=digits.ljust(_ID_DIGITS, "0")), UUID(hex=digits.ljust(_ID_DIGITS, "f"))
 
 
 def parse(prefix: str, text: str) -> tuple[UUID, str] | None:

@@ -87,14 +87,27 @@ async def list_api_keys(
     *,
     client_ids: Tenants,
     owner_id: UUID | None = None,
+    between: tuple[UUID, UUID] | None = None,
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[ApiKeyRow]:
-    """API keys, newest first; of one owner, or of all."""
+    """API keys, newest first.
+
+    Args:
+        connection: to the database.
+        client_ids: the tenants that the caller sees.
+        owner_id: only those of this user or service account.
+        between: only those with these ids, and the ones in between.
+        cursor: of the page before.
+        limit: at most so many.
+    """
     query = Query(_SQL["select"])
     _only_within(query, client_ids)
     if owner_id is not None:
         query.where("owner_id = %s", owner_id)
+    if between is not None:
+        query.where("api_key_id >= %s", between[0])
+        query.where("api_key_id <= %s", between[1])
     return await query.page(
         connection, ApiKeyRow.from_row, BY_POSITION, cursor=cursor, limit=limit, key=lambda row: (row.position,)
     )

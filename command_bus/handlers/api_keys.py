@@ -8,7 +8,7 @@ from msgspec import structs
 from command_bus.access import access_of, key_access
 from command_bus.bus import Decision, id_answer
 from command_bus.context import Caller, Clock, NewId
-from command_bus.credentials import KEY_PREFIX, mint
+from command_bus.credentials import KEY_PREFIX, key_prefix, mint
 from command_bus.event_log import EventLog
 from command_bus.handlers.grants import must_cover, must_include, to_record
 from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey, SealedApiKey
@@ -55,7 +55,7 @@ class ApiKeyHandlers:
         )
         return Decision(
             changes=[key.create(created, self._clock())],
-            answer=id_answer(key.stream_id),
+            answer=id_answer(key.stream_id) | {"prefix": key_prefix(key.stream_id)},
             subject=key,
         )
 

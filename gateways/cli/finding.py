@@ -1,5 +1,6 @@
 """From what a person types to the thing that is meant: an id, the start or the end of one, or a name."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,6 +17,7 @@ SHORTEST_PIECE = 4
 RECENT = 2000
 """A command is found by a piece of its id among so many of the newest; by its whole id, always."""
 NOT_FOUND = 404
+_KEY = re.compile(r"flk_[0-9a-f]{1,32}(?=_|$)")
 _LISTINGS = {
     "API key": "keys",
     "rollout": "rollout list",
@@ -105,8 +107,22 @@ def view(api: Api, typed: str) -> Row:
     return _found(api, typed, one=None, what="view", all_of=lambda: api.items("/views"))
 
 
+def key_prefix(typed: str) -> str | None:
+    """As much of an API key as may be shown and sent; None of what is none, with nothing said of it."""
+    match = _KEY.match(typed.strip())
+    return None if match is None else match[0]
+
+
 def api_key(api: Api, typed: str) -> Row:
-    """An API key by id, a piece of its id, or name."""
+    """An API key by id, a piece of its id, prefix, or name. Of a whole key, its prefix alone is looked for."""
+    prefix = key_prefix(typed)
+    if prefix is not None:
+        found = list(api.items("/api-keys", prefix=prefix))
+        if len(found) > 1:
+            raise AmbiguousError(f"{len(found)} API keys begin with {prefix}; use the id.")
+        if not found:
+            raise NotFoundHereError(f"There is no API key that begins with {prefix} here.")
+        return found[0]
     return _found(api, typed, one=None, what="API key", all_of=lambda: api.items("/api-keys"))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gateways.cli import finding, grants
-from gateways.cli.errors import LostSecretError, RefusedError
+from gateways.cli.errors import BadValueError, LostSecretError, RefusedError
 from gateways.cli.finding import Names
 from gateways.cli.grants import GrantOption
 from gateways.cli.output import Column, Row, moment
@@ -62,11 +62,18 @@ def _made(session: Session, body: dict[str, Any]) -> Row:
 
 
 @command(app, "list", past=True)
-def list_keys(session: Session) -> None:
+def list_keys(
+    session: Session,
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", help="Only those that begin so. Of a whole key, its prefix alone is looked for."),
+    ] = None,
+) -> None:
     """List API keys; their text is never shown again."""
     names = Names(session.api)
     columns = (
         Column("name", lambda key: key["name"]),
+        Column("prefix", lambda key: key["prefix"]),
         Column("owner", lambda key: key["owner"]),
         Column("may", lambda key: grants.shown(key["grants"], names)),
         Column("expires", lambda key: moment(key["expires_at"]) or "never"),
@@ -74,13 +81,22 @@ def list_keys(session: Session) -> None:
         Column("revoked", lambda key: key["revoked"]),
         Column("id", lambda key: key["id"]),
     )
-    session.out.rows(columns, session.api.items("/api-keys"), empty="There are no API keys.")
+    session.out.rows(columns, session.api.items("/api-keys", prefix=_cut(prefix)), empty="There are no such API keys.")
+
+
+def _cut(typed: str | None) -> str | None:
+    if typed is None:
+        return None
+    prefix = finding.key_prefix(typed)
+    if prefix is None:
+        raise BadValueError("A key's prefix is flk_ and hexadecimal digits, as `fleetlog keys` shows it.")
+    return prefix
 
 
 @command(app, "revoke")
 def revoke_key(
     session: Session,
-    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="Id, piece of it, or name.")],
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="Id, piece of it, prefix, or name.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the log.")] = "",
 ) -> None:
     """Void an API key at once."""

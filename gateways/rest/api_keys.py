@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
+from command_bus.credentials import begins_like, key_prefix
 from command_bus.intents.api_keys import CreateApiKey, RevokeApiKey
 from command_bus.intents.roles import Limits
 from domain.errors import ExpiryInPastError, KeyRevokedError, NotFoundError, RoleRetiredError, UserDisabledError
@@ -32,6 +33,7 @@ class ApiKeyModel(Model):
 
     id: UUID
     name: str
+    prefix: str = Field(description="How the key begins, to find it by where it turns up. It opens nothing.")
     owner_id: UUID | None = Field(description="The user or service account that it speaks for.")
     owner: str | None = Field(description="The owner's name.")
     grants: list[GrantModel] | None = Field(description="What it may do, of what its owner may; null is all of that.")
@@ -67,6 +69,7 @@ class MeModel(Model):
 class KeyCreated(Answer):
     """A new API key."""
 
+    prefix: str | None = Field(default=None, description="How it begins; shown in lists, too.")
     key: str | None = Field(
         default=None, description="The key. Shown this once: a repeat with the same Idempotency-Key has none."
     )
@@ -74,6 +77,12 @@ class KeyCreated(Answer):
 
 class ApiKeysQuery(PageQuery):
     owner_id: UUID | None = Field(default=None, description="Only those of this user or service account.")
+    prefix: str | None = Field(
+        default=None,
+        pattern=r"^flk_[0-9a-f]{1,32}$",
+        description="Only those that begin so: `prefix` of a key, or as much as you have of its part before the second "
+        "`_`. What comes after that is secret: never put it into an address.",
+    )
 
 
 def api_key_document(row: ApiKeyRow, names: dict[UUID, str]) -> dict[str, Any]:
@@ -81,6 +90,7 @@ def api_key_document(row: ApiKeyRow, names: dict[UUID, str]) -> dict[str, Any]:
     return {
         "id": row.api_key_id,
         "name": row.name,
+        "prefix": key_prefix(row.api_key_id),
         "owner_id": row.owner_id,
         "owner": row.owner,
         "grants": None if row.grants is None else grant_documents(row.grants, names),
@@ -98,7 +108,12 @@ async def list_api_keys(call: Call) -> Response:
     query: ApiKeysQuery = call.query
     async with call.connection() as connection:
         page = await read_api_keys(
-            connection, client_ids=call.tenants, owner_id=query.owner_id, cursor=query.cursor, limit=query.limit
+            connection,
+            client_ids=call.tenants,
+            owner_id=query.owner_id,
+            between=None if query.prefix is None else begins_like(query.prefix),
+            cursor=query.cursor,
+            limit=query.limit,
         )
         names = await role_names(connection, [grant for row in page.items for grant in row.grants or ()])
     items = [api_key_document(row, names) for row in page.items]

@@ -76,6 +76,18 @@ async def test_a_key_is_made_shown_once_and_revoked(tab: Tab, fleet: Fleet) -> N
     await expect(row).to_contain_text("Ada")
     await expect(row).to_contain_text("read-only over Acme")
     assert key not in await page.content()
+    # What turned up somewhere is pasted whole: nothing but its beginning is kept, shown or sent.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.get_by_label("Begins with").fill(key)
+    await expect(page.get_by_label("Begins with")).to_have_value(key[:36])
+    await expect(page.get_by_role("row")).to_have_count(2)
+    await expect(row).to_contain_text(key[:20])
+    assert any(key[:36] in url for url in asked)
+    assert not any(key[37:] in url for url in asked)
+    await page.get_by_label("Begins with").fill(f"flk_{'0' * 32}")
+    await expect(page.get_by_text("No key begins so")).to_be_visible()
+    await page.get_by_label("Begins with").fill("")
     assert await tab.serious_faults() == []
     await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     assert await tab.sideways() == 0

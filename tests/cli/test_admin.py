@@ -147,7 +147,14 @@ async def test_keys(terminal: Terminal, fleet: Fleet, api: Api) -> None:
     assert [client["name"] for client in await auditor.json("clients")] == ["Acme"]
     assert await auditor.refused("clients", "add", "Mine") == "forbidden"
     assert "auditors" in await terminal.ok("keys")
-    await terminal.ok("keys", "revoke", "auditors")
+    # A key that turned up somewhere is pasted whole, and only how it begins is looked for.
+    for typed in (made["prefix"], made["key"], made["key"][:9]):
+        assert made["id"] in [one["id"] for one in await terminal.json("keys", "list", "--prefix", typed)]
+    assert await terminal.json("keys", "list", "--prefix", f"flk_{'0' * 32}_{made['key'][-43:]}") == []
+    assert await terminal.refused("keys", "list", "--prefix", "auditors") == "bad_value"
+    said = await terminal("keys", "revoke", f"flk_{'0' * 32}_{made['key'][-43:]}")
+    assert (said.exit_code, made["key"][-43:] in said.output) == (2, False)
+    await terminal.ok("keys", "revoke", made["key"])
     async with asyncio.timeout(5):  # each process may remember a key for a second
         while (await auditor("clients")).exit_code == 0:
             pass

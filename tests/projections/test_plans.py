@@ -239,6 +239,7 @@ FOUND: dict[str, Query] = {
     "enrollments counted": lambda c: enrollments.counting(lambda: nullcontext(c))(AGENT),
     "enrollments that are due": lambda c: enrollments.due(c, NOW, 100),
     "who is no agent of sites": lambda c: enrollments.not_agents_at(c, [SITE]),
+    "api keys by their beginning": lambda c: api_keys.list_api_keys(c, client_ids=None, between=(AGENT, AGENT)),
     "an api key": lambda c: api_keys.get_api_key(c, AGENT, client_ids=None),
     "a user": lambda c: users.get_user(c, AGENT),
     "a request": lambda c: approvals.get_approval(c, AGENT, client_ids=FEW, requester="key:x"),

@@ -254,3 +254,22 @@ async def test_a_revoked_key_is_shut_out(api: Api) -> None:
     async with asyncio.timeout(5):
         while (await client.get("/me")).status_code != 401:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.05)
+
+
+async def test_a_key_is_found_by_how_it_begins(api: Api) -> None:
+    """By any leading piece of what is not secret about it; a whole key is refused, and not said again."""
+    http = api.client()
+    made = await http.post("/api-keys", json={"name": "ci", "role": "read-only"})
+    key, prefix = made.json()["key"], made.json()["prefix"]
+    assert (key.startswith(prefix), len(prefix)) == (True, 20)
+    for piece in (prefix, key[:36], key[:12]):
+        items = (await http.get("/api-keys", params={"prefix": piece})).json()["items"]
+        assert [one["prefix"] for one in items if one["id"] == made.json()["id"]] == [prefix]
+    assert (await http.get("/api-keys", params={"prefix": "flk_" + "0" * 32})).json()["items"] == []
+    for wrong in (key, key[:38], "flt_00", "flk_", "FLK_00", "flk_0g"):
+        refused = await http.get("/api-keys", params={"prefix": wrong})
+        assert (refused.status_code, refused.json()["code"], key[37:] in refused.text) == (
+            422,
+            "invalid_request",
+            False,
+        )

@@ -23,19 +23,37 @@ import { RevokeKey } from "./RevokeKey";
 
 type Key = components["schemas"]["ApiKeyModel"];
 
+/** What the server takes for how a key begins. */
+const WHOLE = /^flk_[0-9a-f]{1,32}$/;
+
+/** Of what was typed or pasted, what may be shown and sent: never the secret half of a key. */
+function cut(typed: string): string {
+  return /flk_[0-9a-f]{0,32}/.exec(typed)?.[0] ?? typed.slice(0, 4);
+}
+
 /** What programs call with. */
 export default function KeysTab() {
   const manage = useMayEverywhere()("keys.manage");
   const [making, setMaking] = useState(false);
   const [voided, setVoided] = useState(false);
-  const { pages, items, again } = useList(["admin", "api-keys"], ["ApiKey"], (query) =>
-    ask(api.GET("/api/v1/api-keys", { params: { query } })),
+  const [prefix, setPrefix] = useState("");
+  const wanted = WHOLE.test(prefix) ? { prefix } : {};
+  const { pages, items, again } = useList(["admin", "api-keys", wanted], ["ApiKey"], (query) =>
+    ask(api.GET("/api/v1/api-keys", { params: { query: { ...query, ...wanted } } })),
   );
   const shown = items.filter((one) => voided || !one.revoked);
   return (
     <>
       <div className="row wrap">
         <p className="muted grow">A key does what its owner may at that moment, or less. It is shown once.</p>
+        <Field
+          label="Begins with"
+          placeholder="flk_…"
+          spellCheck={false}
+          autoComplete="off"
+          value={prefix}
+          onChange={(event) => setPrefix(cut(event.target.value))}
+        />
         <button type="button" className="chip" aria-pressed={voided} onClick={() => setVoided(!voided)}>
           revoked too
         </button>
@@ -48,13 +66,15 @@ export default function KeysTab() {
       <Fault error={pages.error} retry={() => pages.refetch()} />
       {pages.isSuccess && shown.length === 0 && (
         <div className="empty">
-          <h2>{items.length > 0 ? "Every key is revoked" : "There is no key yet"}</h2>
+          <h2>
+            {items.length > 0 ? "Every key is revoked" : prefix !== "" ? "No key begins so" : "There is no key yet"}
+          </h2>
           <p>Programs call with a key. People log in instead.</p>
         </div>
       )}
       {shown.length > 0 && (
         <div className="card">
-          <Table title="API keys" heads={["Name", "Owner", "May", "Last used", "Expires", ""]}>
+          <Table title="API keys" heads={["Name", "Begins with", "Owner", "May", "Last used", "Expires", ""]}>
             {shown.map((one) => (
               <Row key={one.id} item={one} manage={manage} onDone={again} />
             ))}
@@ -79,6 +99,9 @@ function Row({ item, manage, onDone }: { item: Key; manage: boolean; onDone: () 
   return (
     <tr>
       <th scope="row">{item.name}</th>
+      <td>
+        <code>{item.prefix}</code>
+      </td>
       <td>{item.owner ?? <span className="muted">nobody</span>}</td>
       <td>
         {item.grants === null ? (
