@@ -190,6 +190,20 @@ class Settings(BaseSettings):
     enrollments_waiting: int = Field(
         default=1_000, ge=1, le=100_000, description="Machines that may wait for approval in all."
     )
+    enrollments_per_minute: int = Field(
+        default=1_200,
+        ge=0,
+        le=1_000_000,
+        description="Machines that come by one enrollment token, to all API processes together: so many at once, and "
+        "so many a minute in the long run. 0: as many as it has uses.",
+    )
+    check_ins_per_minute: int = Field(
+        default=6_000,
+        ge=0,
+        le=1_000_000,
+        description="Check-ins of one agent over HTTP, likewise, and questions of a machine that waits for approval. "
+        "0: as many as it likes.",
+    )
     postgres_pool: int = Field(default=8, ge=2, le=200, description="Connections for queries in one process.")
     stop_timeout_s: float = Field(
         default=20.0, ge=1, le=600, description="How long a role may finish what is in flight when it is stopped."

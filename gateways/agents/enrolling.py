@@ -20,10 +20,11 @@ from gateways.agents.keys import KeysInUse
 from gateways.agents.proofs import BadProofError, verify
 from gateways.agents.trust import Told
 from gateways.agents.uplink import HELLO_INTERVAL_S, MalformedError
-from gateways.rest.admission import BodyBudget
+from gateways.rest.admission import BodyBudget, retry_after
 from gateways.rest.bodies import receive_body
+from gateways.rest.errors import TooManyRequestsError
 from gateways.rest.problems import problem_response
-from gateways.rest.rates import FailureLimit
+from gateways.rest.rates import FailureLimit, Rates
 from schema import wire
 from schema.fingerprints import key_fingerprint
 
@@ -33,7 +34,7 @@ BODY_S = 30.0
 ASK_AGAIN_S = (15, 30)
 """A machine that waits is told to ask again after so many seconds, so that they do not all come at once."""
 _decode = msgspec.json.Decoder(wire.EnrollRequest).decode
-_NO_FAULT = (EnrollmentsFullError, EnrollmentsTooFastError)
+_NO_FAULT = (EnrollmentsFullError, EnrollmentsTooFastError, TooManyRequestsError)
 """Of others, or of nobody: an address is not held back for it."""
 
 
@@ -46,6 +47,7 @@ class Enrolling:
         told: whom agents are to trust.
         failures: of addresses.
         bodies: of all requests that are being received.
+        pace: holds each machine to so many questions; None to as many as it likes.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Enrolling:
         told: Told,
         failures: FailureLimit,
         bodies: BodyBudget,
+        pace: Rates | None,
     ) -> None:
         self._enrollment = enrollment
         self._nats_urls = list(nats_urls)
         self._told = told
         self._failures = failures
         self._bodies = bodies
+        self._pace = pace
 
     async def answer(self, request: Request, keys: KeysInUse, address: str) -> Response:
         """A token for an identity; raises what was wrong with it."""
@@ -83,12 +87,15 @@ class Enrolling:
             raise MalformedError(f"Not an enrollment request: {error}") from error
         try:
             _check_proof(asked)
+            keep_pace(self._pace, asked.public_key.lower())
             came = await self._enrollment.enroll(asked, address)
         except EnrollmentWaitingError as waits:
             raise _told(waits, asked.public_key, address) from None
         except DomainError as error:
             if not isinstance(error, _NO_FAULT):
                 self._failures.failed(address)
+            elif "retry_after_s" in error.extra:
+                error.extra["retry_after_s"] = retry_after(error.extra["retry_after_s"])["Retry-After"]
             _log.warning("enrollment_refused", code=error.code, address=address)
             raise
         _log.info("enrolled", agent_id=str(came.agent_id), site_id=str(came.site_id), address=address)
@@ -102,6 +109,17 @@ class Enrolling:
             hello_interval_s=HELLO_INTERVAL_S,
         )
         return Response(msgspec.json.encode(reply), 201, media_type="application/json")
+
+
+def keep_pace(pace: Rates | None, who: str) -> None:
+    """Count one request of a machine.
+
+    Raises:
+        TooManyRequestsError: it comes too often.
+    """
+    wait_s = pace.spend(who) if pace is not None else 0.0
+    if wait_s > 0:
+        raise TooManyRequestsError("This machine comes too often.", headers=retry_after(wait_s))
 
 
 def _told(waits: EnrollmentWaitingError, public_key: str, address: str) -> EnrollmentWaitingError:

@@ -35,7 +35,7 @@ from gateways.agents.delivery import STATUSES, cancelled_by
 from gateways.agents.desk import Desk
 from gateways.agents.directory import Entry, UnknownAgentError
 from gateways.agents.duplicates import must_not_be_barred
-from gateways.agents.enrolling import Enrolling
+from gateways.agents.enrolling import Enrolling, keep_pace
 from gateways.agents.http_runs import HttpRuns, WhoIsThere
 from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.agents.leases import HTTP, Leases
@@ -49,7 +49,7 @@ from gateways.rest.admission import BodyBudget, retry_after
 from gateways.rest.bodies import receive_body
 from gateways.rest.errors import ApiError, OverloadedError, StartingError, TooManyFailuresError, TooManyRequestsError
 from gateways.rest.problems import problem_response
-from gateways.rest.rates import FailureLimit
+from gateways.rest.rates import FailureLimit, Rates
 from projections.enrollments import CatchUp, counting
 from schema import trust, wire
 from schema.authorities import PATH as AUTHORITIES
@@ -92,6 +92,16 @@ class NoAuthorityError(ApiError):
     status = 404
 
 
+class Bounds(msgspec.Struct, frozen=True):
+    """How much an agent, or a token, may ask of all API processes together."""
+
+    caps: Caps = Caps()
+    agents: Rates | None = None
+    """Check-ins of one agent; None where it may come as often as it likes."""
+    tokens: Rates | None = None
+    """Machines that come by one token; None where there may be as many as it has uses."""
+
+
 class AgentHttp:
     """Serves agents over HTTP in one API process.
 
@@ -108,7 +118,7 @@ class AgentHttp:
         master_keys: what secrets are sealed with.
         who_is_there: who listens as an agent at NATS; None where there is none to ask.
         failures: of addresses, where several processes share it; None means one of its own.
-        caps: how many machines may wait for approval.
+        bounds: how much of it there may be.
         catch_up: returns once these projections are where the log was when it was called; without it they are counted
             as they are read.
     """
@@ -128,7 +138,7 @@ class AgentHttp:
         master_keys: MasterKeys = NO_KEYS,
         who_is_there: WhoIsThere | None = None,
         failures: FailureLimit | None = None,
-        caps: Caps = Caps(),  # noqa: B008 -- frozen
+        bounds: Bounds = Bounds(),  # noqa: B008 -- frozen
         catch_up: CatchUp | None = None,
     ) -> None:
         self._who_is_there = who_is_there
@@ -153,8 +163,10 @@ class AgentHttp:
         self._stopping = False
         self._bodies = BodyBudget(BODIES_BYTES)
         waiting = counting(lambda: pool.connection(timeout=POOL_S), catch_up)
-        enrollment = Enrollment(log, clock, new_id, waiting, caps=caps)
-        self._enrolling = Enrolling(enrollment, self._nats_urls, self._told, self._failures, self._bodies)
+        spend = bounds.tokens.spend if bounds.tokens is not None else None
+        enrollment = Enrollment(log, clock, new_id, waiting, caps=bounds.caps, spend=spend)
+        self._pace = bounds.agents
+        self._enrolling = Enrolling(enrollment, self._nats_urls, self._told, self._failures, self._bodies, self._pace)
         self._under_way: Counter[AgentId] = Counter()
         self._check_ins = 0
 
@@ -293,6 +305,7 @@ class AgentHttp:
         except (BadProofError, UnknownAgentError):
             self._failures.failed(address)
             raise
+        keep_pace(self._pace, str(entry.agent_id))
         await self._runs.admit(entry, asked.who, address)
         if self._under_way[entry.agent_id] >= MAX_CHECK_INS_OF_ONE:
             raise TooManyRequestsError("This agent has too many check-ins under way.", headers=retry_after(1.0))

@@ -30,7 +30,7 @@ from command_bus.sso_provider import Provider
 from command_bus.touches import Touches
 from command_bus.wiring import make_bus
 from gateways.agents.greeting import greeting
-from gateways.agents.http import FAILURE_BURST, FAILURE_EVERY_S, AgentHttp
+from gateways.agents.http import FAILURE_BURST, FAILURE_EVERY_S, AgentHttp, Bounds
 from gateways.agents.live import LiveOutput
 from gateways.agents.outputs import read_output
 from gateways.composition.parts import OpenPool, Parts
@@ -39,7 +39,16 @@ from gateways.rest.errors import BehindError
 from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, LOGOUT_HOLDS, LOGOUTS_PREFIX, Guesses
 from gateways.rest.key_uses import KeyUses
 from gateways.rest.parts import People, Readiness, Service
-from gateways.rest.rates import AGENTS_FAILED, FAILED, FailureLimit, Rates, SharedRates
+from gateways.rest.rates import (
+    AGENTS_FAILED,
+    AGENTS_SPENT,
+    FAILED,
+    TOKENS_SPENT,
+    FailureLimit,
+    Rates,
+    SharedRates,
+    per_minute,
+)
 from gateways.rest.touches import TouchCounts
 from gateways.settings import Settings, need
 from gateways.sso import sso_terms
@@ -69,6 +78,11 @@ def build_api(settings: Settings) -> Starlette:
     # Apart from the pool of people who search: agents are served by index alone, as a gateway serves them.
     agents_pool = make_pool(parts.postgres_url, max_size=AGENTS_POOL, name="fleetlog-api-agents", settings=BY_INDEX)
     agent_failures = FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
+    bounds = Bounds(
+        caps=Caps(per_token=settings.enrollments_waiting_per_token, in_all=settings.enrollments_waiting),
+        agents=per_minute(settings.check_ins_per_minute, time.monotonic),
+        tokens=per_minute(settings.enrollments_per_minute, time.monotonic),
+    )
     agents = AgentHttp(
         parts.log,
         agents_pool,
@@ -80,7 +94,7 @@ def build_api(settings: Settings) -> Starlette:
         master_keys=parts.master_keys,
         who_is_there=live.who_is_there,
         failures=agent_failures,
-        caps=Caps(per_token=settings.enrollments_waiting_per_token, in_all=settings.enrollments_waiting),
+        bounds=bounds,
         catch_up=catching_up(parts, waiter),
     )
     rates, shared = _rates(settings)
@@ -92,6 +106,8 @@ def build_api(settings: Settings) -> Starlette:
     failures = FailureLimit(WRONG_KEYS, WRONG_KEY_EVERY_S, time.monotonic)
     if valkey is not None:
         shared += [SharedRates(failures, valkey, FAILED), SharedRates(agent_failures, valkey, AGENTS_FAILED)]
+        paces = ((bounds.agents, AGENTS_SPENT), (bounds.tokens, TOKENS_SPENT))
+        shared += [SharedRates(pace, valkey, namespace) for pace, namespace in paces if pace is not None]
     touches = TouchCounts(time.monotonic, valkey)
     rows, idle = SessionRows(parts.pool), timedelta(seconds=settings.session_idle_s)
     authenticator = Authenticator(parts.log, rows, idle)

@@ -18,6 +18,10 @@ FAILED = "fleetlog:failed"
 """Wrong API keys and session tokens."""
 AGENTS_FAILED = "fleetlog:agents-failed"
 """Wrong enrollment tokens, and check-ins that prove nothing."""
+AGENTS_SPENT = "fleetlog:agents-spent"
+"""Check-ins of agents, and questions of machines that wait."""
+TOKENS_SPENT = "fleetlog:tokens-spent"
+"""Machines that came by enrollment tokens."""
 SYNC_S = 0.5
 KEPT_S = 60
 """Valkey forgets a key that did not come for so long."""
@@ -68,6 +72,11 @@ class Rates:
         self._buckets.move_to_end(key)
         while len(self._buckets) > MAX_KEYS:
             self._buckets.popitem(last=False)
+
+
+def per_minute(number: int, seconds: Callable[[], float]) -> Rates | None:
+    """So many a minute of each key, and as many at once where it did not come for a minute; None where that is 0."""
+    return Rates(number / 60, number, seconds) if number else None
 
 
 class FailureLimit(Rates):

@@ -49,7 +49,7 @@ from command_bus.sso_terms import SsoTerms
 from command_bus.wiring import make_bus
 from domain.ids import AgentId
 from domain.roles import Role
-from gateways.agents.http import AgentHttp
+from gateways.agents.http import AgentHttp, Bounds
 from gateways.agents.keys import load_keys
 from gateways.agents.outputs import read_output
 from gateways.rest.app import create_app
@@ -356,6 +356,7 @@ async def composed(
     *,
     first: Service | None = None,
     agents: bool = False,
+    bounds: Bounds = Bounds(),  # noqa: B008 -- frozen
     terms: Mapping[str, Any] = MappingProxyType({}),
     sso: SsoTerms | None = None,
     **changes: Any,
@@ -366,6 +367,7 @@ async def composed(
         url: the database.
         first: what it has to wait for.
         agents: serve them too: enrollment and check-ins.
+        bounds: of those.
         terms: of people's sessions.
         sso: the provider that people log in through.
         changes: to its parts.
@@ -414,7 +416,7 @@ async def composed(
     served = None
     if agents:
         load_keys(url)
-        served = AgentHttp(log, pool, url, ["nats://127.0.0.1:4222"], "test", catch_up=catch_up)
+        served = AgentHttp(log, pool, url, ["nats://127.0.0.1:4222"], "test", bounds=bounds, catch_up=catch_up)
         services.append(served)
         changes |= {"agent_routes": served.routes(), "on_leave": [served.leave]}
     parts = ApiParts(
