@@ -30,7 +30,7 @@ from command_bus.handlers.provider_roles import ACTOR, GroupRoles, provider_role
 from command_bus.handlers.sessions import Begun, Sessions, account_of
 from command_bus.intents.sso import AnswerSso, LinkIdentity, LogInBySso, ProveBySso
 from command_bus.intents.users import CreateUser
-from command_bus.repository import load
+from command_bus.repository import load, replay_existing
 from command_bus.sso_flows import Began, Flow, SsoFlows
 from command_bus.sso_provider import LEEWAY_S, Provider, ProviderRefusedError, Vouched, sid_hash
 from domain.errors import DomainError, InvalidValueError
@@ -245,10 +245,24 @@ class Sso:
         began = await load(self._log, UserSession, session_id)
         return await self._set_up.logout_url(back_to) if Proof.SSO in began.proofs else None
 
-    async def identities_of(self, user_id: UUID) -> list[tuple[UUID, Identity]]:
-        """Of a user, in order, each with its id."""
-        key = await self._log.names_key()
-        identities = (await load(self._log, Login, login_stream(user_id))).identities
+    async def identities_of(self, user_id: UUID, *, upto: int | None = None) -> list[tuple[UUID, Identity]]:
+        """Of a user, in order, each with its id.
+
+        Args:
+            user_id: whose.
+            upto: as of this position of the log; None: as of now.
+
+        Raises:
+            NotFoundError: there is no such user, or was none yet.
+        """
+        key, login_id = await self._log.names_key(), login_stream(user_id)
+        streams = await self._log.read_streams([user_id, login_id])
+        user, login = (
+            [one for one in streams.get(stream_id, ()) if upto is None or one.position <= upto]
+            for stream_id in (user_id, login_id)
+        )
+        replay_existing(User, user_id, user, "user")
+        identities = Login.load(login_id, (one.event for one in login)).identities
         return [(one.secret_id(key), one) for one in sorted(identities)]
 
     async def _vouched(

@@ -169,7 +169,7 @@ def _seen(sighting: Row) -> str:
     return f"{sighting['hostname']} at {sighting['address']}"
 
 
-@command(app, "duplicates")
+@command(app, "duplicates", past=True)
 def list_duplicates(session: Session) -> None:
     """List agents that are two machines: a newcomer with the same identity is shut out until you say which stays."""
     columns = (

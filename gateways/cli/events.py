@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     command(app, "timeline", past=True)(timeline)
     command(app, "events", past=True)(events)
-    command(app, "why")(why)
+    command(app, "why", past=True)(why)
 
 
 def timeline(

@@ -39,7 +39,7 @@ Password = Annotated[Path | None, typer.Option("--password-file", help="Holds th
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_destinations(session: Session) -> None:
     """List destinations, and how far each is."""
     columns = (
@@ -55,7 +55,7 @@ def list_destinations(session: Session) -> None:
     session.out.rows(columns, session.api.items("/destinations"), empty="Events are forwarded nowhere.")
 
 
-@command(app, "show")
+@command(app, "show", past=True)
 def show_destination(session: Session, name: Destination) -> None:
     """Show a destination: what goes there, how far it is, and what goes wrong."""
     found = finding.destination(session.api, name)
@@ -70,7 +70,7 @@ def show_destination(session: Session, name: Destination) -> None:
         ("secrets", ", ".join(found["secrets"])),
         ("state", found["state"]),
         ("reason", found["reason"]),
-        ("position", f"{found['position']} ({found['lag']} behind)"),
+        ("position", None if found["position"] is None else f"{found['position']} ({found['lag']} behind)"),
         ("sent", found["sent"]),
         ("last sent", moment(found["sent_at"])),
         ("failing since", moment(found["failing_since"])),

@@ -145,7 +145,7 @@ def log_out(session: Session, user: UserArgument, reason: Reason = "") -> None:
     session.out.done(f"{found['name']} is logged out everywhere.", answer)
 
 
-@command(app, "identities")
+@command(app, "identities", past=True)
 def list_identities(session: Session, user: UserArgument) -> None:
     """List whom a provider may vouch for as this user."""
     found = finding.user(session.api, user)

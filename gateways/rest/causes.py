@@ -10,12 +10,13 @@ from command_bus.event_log import Selection
 from domain.agents import AgentRetired
 from domain.commands import CommandCancelled, CommandQueued
 from domain.enrollments import EnrollmentApproved
+from domain.errors import NotFoundError
 from domain.event import Recorded
 from domain.permissions import Permission
 from domain.tokens import EnrollmentTokenCreated, EnrollmentTokenRevoked, EnrollmentTokenUsed, GuardedTokenCreated
 from gateways.rest.commands import READS
 from gateways.rest.events import EventModel, event_document, visible_to
-from gateways.rest.route import Call, Model, Query, ReadQuery, Route, found, json_response
+from gateways.rest.route import Call, Model, OfLogQuery, ReadQuery, Route, found, json_response
 from projections.commands import get_command
 
 TAG = "Events"
@@ -47,17 +48,21 @@ class CausesModel(Model):
 
 async def why_event(call: Call) -> Response:
     position = call.path["position"]
+    if call.at is not None and position > call.at:
+        raise NotFoundError(f"There was no event at position {position} yet.")
     visible = await visible_to(call)
     events = await call.parts.log.read(visible, after=position - 1, upto=position, limit=1, tolerant=True)
     return await _answer(call, visible, found(events[0] if events else None, "event at position", position))
 
 
 async def why_command(call: Call) -> Response:
-    command_id = call.path["command_id"]
-    async with call.connection() as connection:
-        found(await get_command(connection, command_id, client_ids=call.tenants), "command", command_id)
+    command_id, scope = call.path["command_id"], call.caller.scope
+    seen_now = None if scope.everything else scope
+    async with call.connection_now() as connection:
+        found(await get_command(connection, command_id, client_ids=seen_now), "command", command_id)
     visible = await visible_to(call)
-    last = await call.parts.log.read(Selection(stream_id=command_id), limit=1, backwards=True, tolerant=True)
+    story = Selection(stream_id=command_id)
+    last = await call.parts.log.read(story, upto=call.at, limit=1, backwards=True, tolerant=True)
     return await _answer(call, visible, found(last[0] if last else None, "command", command_id))
 
 
@@ -158,7 +163,8 @@ ROUTES: tuple[Route, ...] = (
         summary="Why an event happened: from it back to the request that began it.",
         tag=TAG,
         handler=why_event,
-        query=Query,
+        query=OfLogQuery,
+        of_log=True,
         response=CausesModel,
     ),
     Route(
@@ -171,6 +177,6 @@ ROUTES: tuple[Route, ...] = (
         query=ReadQuery,
         response=CausesModel,
         reads=READS,
-        past=False,
+        of_log=True,
     ),
 )

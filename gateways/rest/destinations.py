@@ -80,13 +80,16 @@ class DestinationModel(Model):
     to: Annotated[WebhookModel | SyslogModel | NatsModel, Field(discriminator="kind")]
     only: OnlyModel = Field(description="Which events; what is empty does not restrict.")
     secrets: list[str] = Field(description="What it is told in confidence: names alone.")
-    state: DestinationState = Field(description="`waiting`: no worker has taken it up yet.")
+    state: DestinationState | None = Field(
+        description="`waiting`: no worker has taken it up yet. Null as of an earlier time, unless it was paused: how "
+        "it fared then is not in the log, nor is how far it was."
+    )
     reason: str = Field(description="Why it is paused.")
-    position: int = Field(description="Whatever is to go there up to here has arrived.")
-    lag: int = Field(description="Positions that the log is ahead by.")
-    sent: int = Field(description="Events that have arrived there.")
+    position: int | None = Field(description="Whatever is to go there up to here has arrived.")
+    lag: int | None = Field(description="Positions that the log is ahead by.")
+    sent: int | None = Field(description="Events that have arrived there.")
     sent_at: AwareDatetime | None
-    failures: int = Field(description="Tries in a row that went wrong.")
+    failures: int | None = Field(description="Tries in a row that went wrong.")
     failing_since: AwareDatetime | None
     error: str = Field(description="What went wrong the last time.")
     tries_at: AwareDatetime | None = Field(description="When it is tried again.")
@@ -158,7 +161,7 @@ async def list_destinations(call: Call) -> Response:
     async with call.connection() as connection:
         page = await read_destinations(connection, cursor=query.cursor, limit=query.limit)
         head = await log_head(connection)
-    return page_of(page, lambda row: destination_document(row, head))
+    return page_of(page, lambda row: _as_of(call, destination_document(row, head)))
 
 
 async def show_destination(call: Call) -> Response:
@@ -166,7 +169,18 @@ async def show_destination(call: Call) -> Response:
     async with call.connection() as connection:
         row = found(await get_destination(connection, destination_id), "destination", destination_id)
         head = await log_head(connection)
-    return one(destination_document(row, head), row.version)
+    return one(_as_of(call, destination_document(row, head)), row.version)
+
+
+_PROGRESS = ("position", "lag", "sent", "sent_at", "failures", "failing_since", "tries_at", "stuck_on")
+
+
+def _as_of(call: Call, document: dict[str, Any]) -> dict[str, Any]:
+    """What is not in the log is known as of now alone."""
+    if call.at is None:
+        return document
+    paused = document["state"] is DestinationState.PAUSED
+    return document | dict.fromkeys(_PROGRESS) | {"error": "", "state": DestinationState.PAUSED if paused else None}
 
 
 _TERMS = (InvalidValueError, NameTakenError, NotFoundError, SecretCannotWaitError, NoMasterKeyError)
@@ -181,7 +195,6 @@ ROUTES: tuple[Route, ...] = (
         query=PageQuery,
         response=PageOf[DestinationModel],
         reads=READS,
-        past=False,
         everywhere=True,
     ),
     write(
@@ -203,7 +216,6 @@ ROUTES: tuple[Route, ...] = (
         query=ReadQuery,
         response=DestinationModel,
         reads=READS,
-        past=False,
         everywhere=True,
         etag=True,
     ),

@@ -79,6 +79,12 @@ class ReadQuery(Query):
     )
 
 
+class OfLogQuery(Query):
+    """Of reads that the log itself answers."""
+
+    at: At = None
+
+
 class PageQuery(ReadQuery):
     """Of lists."""
 

@@ -34,14 +34,12 @@ from command_bus.intents.sso import (
     TakeProviderLogout,
     UnlinkIdentity,
 )
-from command_bus.repository import load_existing
 from command_bus.sso_flows import LIFE
 from domain.errors import IdentityTakenError, NoMasterKeyError, NotAPersonError, NotFoundError, SessionOverError
 from domain.permissions import Permission
-from domain.users import User
 from gateways.rest.cookies import SSO_SUFFIX, give_cookie, must_have_cookie, session_token
 from gateways.rest.errors import CrossSiteError, HttpsNeededError
-from gateways.rest.route import Call, Model, Route, json_response, write
+from gateways.rest.route import Call, Model, OfLogQuery, Route, json_response, write
 from gateways.rest.sessions import TAG, LoggedIn, begun_response, done_response, own_route, page_url, visitor
 from gateways.rest.users import TAG as PEOPLE
 
@@ -164,9 +162,7 @@ async def provider_logout(call: Call) -> Response:
 
 
 async def list_identities(call: Call) -> Response:
-    user_id = call.path["user_id"]
-    await load_existing(call.parts.log, User, user_id, "user")
-    found = await call.parts.people.sso.identities_of(user_id)
+    found = await call.parts.people.sso.identities_of(call.path["user_id"], upto=call.at)
     return json_response({"items": [_document(identity_id, one.issuer, one.subject) for identity_id, one in found]})
 
 
@@ -234,6 +230,8 @@ ROUTES: tuple[Route, ...] = (
         summary="Whom a provider may vouch for as this user.",
         tag=PEOPLE,
         handler=list_identities,
+        query=OfLogQuery,
+        of_log=True,
         response=IdentitiesModel,
         errors=(NotFoundError,),
     ),

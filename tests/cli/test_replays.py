@@ -37,6 +37,8 @@ async def test_a_replay_is_made_asked_and_dropped(
     assert (await terminal.json("agents", "show", "web-07", "--at", "before"))["version"] == 1
     assert [row["name"] for row in await terminal.json("agents")] == ["db-01"]
     assert "renamed" not in await terminal.ok("timeline", "web-07", "--at", "before")
+    for reads in (("agents", "duplicates"), ("forward",), ("why", str(position)), ("agents", "waiting")):
+        await terminal.ok(*reads, "--at", "before")
     assert await terminal.refused("agents", "--at", str(position - 1)) == "no_replay"
     assert await terminal.refused("agents", "--at", "nonsense") == "unknown_replay"
     assert await terminal.refused("agents", "--at", "1.2.3") == "bad_value"

@@ -82,6 +82,50 @@ async def test_every_read_answers_as_of_then(api: Api, postgres_url: str) -> Non
         assert (await http.get("/agents", params={"at": asked})).text == response.text
 
 
+async def test_what_lies_beside_the_read_models_is_of_then_too(api: Api, fleet: Fleet, postgres_url: str) -> None:
+    """Identities and causes out of the log; of forwarding what is in it, and nothing of how far that is."""
+    http = api.client()
+    user = await made(http, "/users", {"name": "Ada"})
+    one, two = ({"subject": text, "issuer": "https://login.example.com"} for text in ("one", "two"))
+    identities = f"/users/{user['id']}/identities"
+    await made(http, identities, one)
+    hook = {"name": "siem", "to": {"kind": "webhook", "url": "https://hook.example.com/in"}}
+    hook_id = (await made(http, "/destinations", hook))["id"]
+    agent_id = await fleet.agent()
+    command_id = await fleet.command(agent_id)
+    position = await replay(api, postgres_url)
+    await fleet.finish(agent_id, command_id)
+    await made(http, identities, two)
+    await made(http, f"/destinations/{hook_id}/pause", {"reason": "later"})
+    paused_at = await api.log.head()
+
+    async def read(path: str, at: int | None) -> dict[str, Any]:
+        answer: dict[str, Any] = (await http.get(path, params={} if at is None else {"at": at})).json()
+        return answer
+
+    subjects = [[item["subject"] for item in (await read(identities, at))["items"]] for at in (position, None)]
+    assert subjects == [["one"], ["one", "two"]]
+    assert (await read(identities, 1))["code"] == "not_found"
+    ends = [(await read(f"/commands/{command_id}/causes", at))["items"][0]["event"] for at in (position, None)]
+    assert [end["type"] for end in ends] == ["CommandQueued", "CommandSucceeded"]
+    why = f"/events/{ends[0]['position']}/causes"
+    assert await read(why, position) == await read(why, None)
+    assert (await read(why, ends[0]["position"] - 1))["code"] == "not_found"
+    assert (await read(f"/events/{ends[1]['position']}/causes", position))["code"] == "not_found"
+    for then in (await read(f"/destinations/{hook_id}", position), (await read("/destinations", position))["items"][0]):
+        assert (then["name"], then["state"], then["reason"], then["lag"], then["sent"]) == (
+            "siem",
+            None,
+            "",
+            None,
+            None,
+        )
+    now = await read(f"/destinations/{hook_id}", None)
+    assert (now["state"], now["reason"], now["sent"]) == ("paused", "later", 0)
+    await asyncio.to_thread(replays.make, app_conninfo(postgres_url), paused_at, "paused")
+    assert (await read(f"/destinations/{hook_id}", paused_at))["state"] == "paused"
+
+
 async def test_what_cannot_be_asked_of_the_past_is_refused(api: Api, fleet: Fleet, postgres_url: str) -> None:
     """Writes, streams and who one is are about now; a position without a replay, or beyond the log, says so."""
     http = api.client()
@@ -165,8 +209,7 @@ def test_what_does_not_say_when(text: str) -> None:
 def test_every_list_and_single_thing_can_be_asked_of_the_past() -> None:
     """Whatever projections answer.
 
-    But for who one is and what one likes, names, why something came about, how far forwarding is, how busy a machine
-    was, and what follows the present.
+    But for who one is and what one likes, names, how busy a machine was, and what follows the present.
     """
     answered = [route for route in ROUTES if route.method == "GET" and route.reads]
     cannot = {route.path for route in answered if not route.of_past and route.media_type != EVENT_STREAM}
@@ -174,8 +217,5 @@ def test_every_list_and_single_thing_can_be_asked_of_the_past() -> None:
         "/me",
         "/favourites",
         "/names",
-        "/commands/{command_id}/causes",
         "/agents/{agent_id}/telemetry",
-        "/destinations",
-        "/destinations/{destination_id}",
     }
