@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from domain import (
     agents,
     api_keys,
@@ -25,6 +27,7 @@ from domain import (
     logins,
     names,
     notes,
+    output_reads,
     passkeys,
     restores,
     retention,
@@ -48,6 +51,13 @@ from domain.personal import ERASED, SEALED
 SHOWN_CHARACTERS = 80
 SHOWN_GRANTS = 3
 MINUTE_S = 60
+_WAYS = {
+    output_reads.Way.WHOLE: "all of it",
+    output_reads.Way.TAIL: "its end",
+    output_reads.Way.LIVE: "as it appeared",
+    output_reads.Way.EVENTS: "its end, with its events",
+    output_reads.Way.PROOF: "its end, with a proof",
+}
 _WORD = re.compile(r"[A-Z][a-z0-9]*")
 
 _LINES: dict[type[Event], Callable[[Any], str]] = {}
@@ -171,6 +181,24 @@ def _rollout(event: rollout_events.RolloutStarted) -> str:
 def _wave_finished(event: rollout_events.RolloutWaveFinished) -> str:
     next_ = f"begins {_at(event.continues_at)}" if event.continues_at is not None else "waits to be released"
     return f"Wave {event.wave + 1} finished; the next one {next_}."
+
+
+def _seen(event: output_reads.OutputRead) -> str:
+    match event.way:
+        case output_reads.Way.OUTCOMES:
+            return f"Outputs of rollout {event.rollout_id} read, those alike together."
+        case output_reads.Way.EXTRACT:
+            return f"Outputs read in extract {event.extract_id}."
+        case output_reads.Way.ROWS:
+            return f"Outputs read in the rows of {event.table}."
+    if event.command_id is not None:
+        attempt = f" (attempt {event.attempt})" if event.attempt is not None else ""
+        return f"Output of command {event.command_id}{attempt} read: {_WAYS[event.way]}."
+    if event.rollout_id is not None:
+        return f"Outputs of rollout {event.rollout_id} read: {_WAYS[event.way]}."
+    sought = {} if event.sought is None else msgspec.structs.asdict(event.sought)
+    of = ", ".join(f"{_words(name.removesuffix('_id'))} {value}" for name, value in sought.items() if value is not None)
+    return f"Outputs read with events of {shown(of) or 'everything that may be seen'}."
 
 
 def _target(to: destinations.Target) -> str:
@@ -358,6 +386,7 @@ _LINES |= {
     notes.AgentNoteRemoved: lambda _: "Note removed.",
     views.ViewSaved: lambda event: f"View {shown(event.name)!r} saved{', shared' if event.shared else ''}.",
     views.ViewRemoved: lambda _: "View removed.",
+    output_reads.OutputRead: _seen,
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
     idempotency.IntentAccepted: lambda event: (

@@ -126,6 +126,9 @@ def events(
     backwards: Annotated[bool, typer.Option("--backwards", help="Newest first.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, until Ctrl-C.")] = False,
     export: Annotated[Path | None, typer.Option("--export", help="Write all that match to FILE as NDJSON.")] = None,
+    outputs: Annotated[
+        bool, typer.Option("--outputs", help="With the ends of outputs, too: that you read them is put on record.")
+    ] = False,
 ) -> None:
     """Replay the log: all of it, or what a filter lets through."""
     now = datetime.now(UTC)
@@ -135,6 +138,7 @@ def events(
         "type": kind or None,
         "actor": actor,
         "correlation_id": correlation,
+        "outputs": "true" if outputs else None,
     }
     window: Row = {
         "since": point(since, now, past=True).isoformat() if since else None,

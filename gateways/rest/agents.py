@@ -34,7 +34,7 @@ from domain.permissions import Permission
 from gateways.rest.commands import QueuedModel, queued_document
 from gateways.rest.erasures import ErasedAnswer
 from gateways.rest.errors import NotOfPastError
-from gateways.rest.events import EventModel, event_page
+from gateways.rest.events import EventModel, StoryQuery, event_page
 from gateways.rest.presence import last_seen
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, json_response, one, write
 from projections.agent_filters import Filters
@@ -228,7 +228,7 @@ async def queue(call: Call) -> Response:
 
 
 async def timeline(call: Call) -> Response:
-    query: PageQuery = call.query
+    query: StoryQuery = call.query
     agent_id = call.path["agent_id"]
     async with call.connection() as connection:
         found(await get_agent(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
@@ -299,7 +299,7 @@ ROUTES: tuple[Route, ...] = (
         summary="What happened to an agent, newest first.",
         tag=TAG,
         handler=timeline,
-        query=PageQuery,
+        query=StoryQuery,
         response=PageOf[EventModel],
         reads=("agents",),
     ),

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 
+from command_bus.handlers.output_reads import OutputReadRecords
 from domain.codec import UndecodableEventError
 from domain.errors import DomainError
 from gateways.cancelling import end
@@ -49,10 +50,11 @@ def create_app(parts: ApiParts) -> Starlette:
     startup = Startup([*parts.services, feed])
     gate = Gate(parts, time.monotonic)
     admission = ApiAdmission(parts.limits, parts.rates)
+    outputs = OutputReadRecords(parts.log, parts.clock)
     templates: dict[int, str] = {}
     routes: list[BaseRoute] = []
     for path, by_method in _by_path(ROUTES).items():
-        endpoint = Endpoint(path, by_method, parts, feed, gate, admission)
+        endpoint = Endpoint(path, by_method, parts, feed, gate, admission, outputs)
         endpoint.ready = startup.is_done
         templates[id(endpoint)] = API + path
         routes.append(StarletteRoute(API + path, endpoint))

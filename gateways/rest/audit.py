@@ -1,17 +1,21 @@
 """The audit chain: how far it is, its checkpoints, and the proof that an event is in it."""
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from command_bus.audit import records
+from command_bus.mapper import RecordedRow, to_recorded
 from command_bus.reader import matching
+from domain.codec import decode_or_keep
 from domain.errors import NotFoundError
+from domain.output_reads import Sought, Way
 from domain.permissions import Permission
 from gateways.rest.errors import NotCheckpointedError
 from gateways.rest.events import visible_to
+from gateways.rest.output_reads import read_of_events
 from gateways.rest.route import JSON, MAX_POSITION, Call, Model, PageOf, Query, Route, json_response
 from projections.errors import InvalidCursorError
 from schema.audit.checkpoints import Checkpoint
@@ -148,6 +152,9 @@ async def prove(call: Call) -> Response:
         # What was erased and stands in the clear, from before there was sealing, is proved by its hash alone.
         shown = query.body and not await call.parts.log.withheld([row])
         proof = await records.ask(call.connection, records.prove(row, with_body=shown))
+        if shown:
+            event = to_recorded(cast("RecordedRow", row), decode_or_keep)
+            await read_of_events(call, [event], Sought(stream_id=event.originator_id), Way.PROOF)
     except records.UnknownPositionError:
         raise missing from None
     except records.NotCheckpointedError as error:

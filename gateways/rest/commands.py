@@ -31,11 +31,13 @@ from domain.errors import (
     UnknownRevisionError,
     WrongPlatformError,
 )
+from domain.output_reads import NOT_SHOWN, Way
 from domain.permissions import Permission
 from gateways.agents.outputs import OutputRemovedError
 from gateways.rest.errors import NoOutputError
-from gateways.rest.events import EventModel, event_page
+from gateways.rest.events import EventModel, StoryQuery, event_page
 from gateways.rest.live import live_command
+from gateways.rest.output_reads import covered, has_tail, read_of_command
 from gateways.rest.route import (
     EVENT_STREAM,
     Answer,
@@ -67,7 +69,7 @@ class StreamModel(Model):
 
     size: int = Field(default=0, description="In bytes.")
     sha256: str = ""
-    tail: str = Field(default="", description="Its end.")
+    tail: str = Field(default="", description=f"Its end; in a list, `{NOT_SHOWN}`.")
 
 
 class ResultModel(Model):
@@ -192,6 +194,11 @@ def command_document(row: CommandRow) -> dict[str, Any]:
     }
 
 
+def listed_document(row: CommandRow) -> dict[str, Any]:
+    """One command in a list, which shows nothing of what they printed."""
+    return command_document(row) | {"result": covered(row.result), "late_result": covered(row.late_result)}
+
+
 def queued_document(row: PendingRow) -> dict[str, Any]:
     """One pending command, as `QueuedModel` describes it."""
     return {
@@ -234,7 +241,7 @@ async def list_commands(call: Call) -> Response:
             cursor=query.cursor,
             limit=query.limit,
         )
-    return page_of(page, command_document)
+    return page_of(page, listed_document)
 
 
 async def show(call: Call) -> Response:
@@ -243,6 +250,8 @@ async def show(call: Call) -> Response:
         row = await _row(call)
     else:
         row = await _ended(call, query.wait_s)
+    if has_tail(row.result) or has_tail(row.late_result):
+        await read_of_command(call, row, Way.TAIL)
     return one(command_document(row), row.version)
 
 
@@ -297,6 +306,7 @@ async def output(call: Call) -> Response:
         raise
     except (StopAsyncIteration, DomainError):
         raise NoOutputError("The output itself is not here; its end is in the command's result.") from None
+    await read_of_command(call, row, Way.WHOLE)
     return StreamingResponse(_then(first, parts), media_type=OCTETS, headers=headers)
 
 
@@ -311,12 +321,11 @@ async def _then(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes
 
 
 async def live(call: Call) -> Response:
-    await _row(call)
-    return live_command(call)
+    return live_command(call, await _row(call))
 
 
 async def story(call: Call) -> Response:
-    query: PageQuery = call.query
+    query: StoryQuery = call.query
     row = await _row(call)
     selection = Selection(stream_id=row.command_id)
     return await event_page(call, selection, limit=query.limit, cursor=query.cursor, backwards=False)
@@ -415,7 +424,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Its story, oldest first.",
         tag=TAG,
         handler=story,
-        query=PageQuery,
+        query=StoryQuery,
         response=PageOf[EventModel],
         reads=READS,
     ),

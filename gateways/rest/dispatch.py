@@ -20,6 +20,7 @@ from command_bus.authenticating import Authenticated
 from command_bus.bus import Intent
 from command_bus.context import Caller, Freshness
 from command_bus.errors import ForbiddenError, LoginIncompleteError
+from command_bus.handlers.output_reads import OutputReadRecords
 from domain.access import Access
 from domain.errors import NotFoundError, StaleVersionError
 from gateways.rest.admission import ApiAdmission, Kind
@@ -65,6 +66,7 @@ class Endpoint:
         feed: LogFeed,
         gate: Gate,
         admission: ApiAdmission,
+        outputs: OutputReadRecords,
     ) -> None:
         self.path = path
         self._routes = dict(routes)
@@ -72,6 +74,7 @@ class Endpoint:
         self._feed = feed
         self._gate = gate
         self._admission = admission
+        self._outputs = outputs
         allowed = {*routes, "OPTIONS"} | ({"HEAD"} if "GET" in routes else set())
         self._allow = {"Allow": ", ".join(sorted(allowed))}
         self.ready: Callable[[], bool] = lambda: True
@@ -161,6 +164,7 @@ class Endpoint:
             path=path,
             query=query,
             intent=intent,
+            outputs=self._outputs,
             at=at,
         )
 

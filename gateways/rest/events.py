@@ -1,9 +1,9 @@
 """The log itself: replay it, export it, follow it."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -15,8 +15,10 @@ from command_bus.event_log import Places, Selection
 from command_bus.intents.extracts import EventType
 from command_bus.intents.times import Moment
 from domain.event import Recorded, Undecodable
+from domain.output_reads import NOT_SHOWN, Sought, without_output
 from domain.permissions import Permission
 from gateways.rest.errors import BehindError
+from gateways.rest.output_reads import holds_output, read_of_events
 from gateways.rest.route import (
     EVENT_STREAM,
     MAX_POSITION,
@@ -41,6 +43,14 @@ NDJSON = "application/x-ndjson"
 _VERSION = re.compile(r"[0-9]{1,9}")
 TAG = "Events"
 _encode = msgspec.json.Encoder().encode
+Outputs = Annotated[
+    bool,
+    Field(
+        default=False,
+        description="Show what `data` holds of outputs, too: then it is on record that you read them. Otherwise "
+        f"`{NOT_SHOWN}` stands for the end of an output.",
+    ),
+]
 
 
 class Filter(Query):
@@ -51,6 +61,7 @@ class Filter(Query):
     type: list[EventType] = Field(default=[], description="May be repeated.", max_length=100)
     actor: str | None = Field(default=None, max_length=200, description="As `key:<id>`, `agent:<id>` or `scheduler`.")
     correlation_id: UUID | None = Field(default=None, description="One for the whole story of a request.")
+    outputs: Outputs
 
 
 class Window(Filter):
@@ -66,6 +77,10 @@ class Window(Filter):
 
 class EventsQuery(Window, PageQuery):
     backwards: bool = Field(default=False, description="Newest first.")
+
+
+class StoryQuery(PageQuery):
+    outputs: Outputs
 
 
 class StreamQuery(Filter):
@@ -102,10 +117,16 @@ class EventModel(Model):
     )
 
 
-def event_document(recorded: Recorded) -> dict[str, Any]:
-    """One event, as `EventModel` describes it."""
+def event_document(recorded: Recorded, *, outputs: bool = False) -> dict[str, Any]:
+    """One event, as `EventModel` describes it.
+
+    Args:
+        recorded: the event.
+        outputs: show what it holds of outputs; that they are read has to be on record by then.
+    """
     name, _, schema_version = recorded.topic.partition("/")
     kept = recorded.event if isinstance(recorded.event, Undecodable) else None
+    hidden = not outputs and holds_output(recorded)
     return {
         "position": recorded.position,
         "type": name,
@@ -120,11 +141,37 @@ def event_document(recorded: Recorded) -> dict[str, Any]:
         "causation_id": recorded.causation_id,
         "agent_id": recorded.agent_id,
         "client_id": recorded.client_id,
-        "data": recorded.event if kept is None else {},
+        "data": {} if kept is not None else without_output(recorded.event) if hidden else recorded.event,
         "undecodable": None
         if kept is None
-        else {"error": kept.error, "body": kept.body.decode(errors="backslashreplace")},
+        else {"error": kept.error, "body": NOT_SHOWN if hidden else kept.body.decode(errors="backslashreplace")},
     }
+
+
+async def event_documents(
+    call: Call, events: Sequence[Recorded], sought: Sought, rollout_id: UUID | None = None
+) -> list[dict[str, Any]]:
+    """Events as the caller asked to see them; where that is with outputs, it is on record by then.
+
+    Args:
+        call: whose query may ask for outputs.
+        events: to be shown.
+        sought: what was asked for.
+        rollout_id: they are of this rollout, and of its commands.
+    """
+    if call.query.outputs:
+        await read_of_events(call, events, sought, rollout_id=rollout_id)
+    return [event_document(one, outputs=call.query.outputs) for one in events]
+
+
+def sought_by(selection: Selection) -> Sought:
+    """What a selection asks for, without the time."""
+    return Sought(
+        agent_id=selection.agent_id,
+        stream_id=selection.stream_id,
+        actor=selection.actor,
+        correlation_id=selection.correlation_id,
+    )
 
 
 async def visible_to(call: Call) -> Selection:
@@ -175,9 +222,8 @@ async def event_page(
     )
     more = len(found) > limit
     found = found[:limit]
-    return json_response(
-        {"items": [event_document(one) for one in found], "next": str(found[-1].position) if more else None}
-    )
+    items = await event_documents(call, found, sought_by(selection))
+    return json_response({"items": items, "next": str(found[-1].position) if more else None})
 
 
 async def list_events(call: Call) -> Response:
@@ -205,7 +251,8 @@ async def _lines(call: Call, selection: Selection, after: int, upto: int) -> Asy
     while True:
         page = await call.parts.log.read(selection, after=after, upto=upto, limit=PAGE, tolerant=True)
         if page:
-            yield b"".join(_encode(event_document(one)) + b"\n" for one in page)
+            documents = await event_documents(call, page, sought_by(selection))
+            yield b"".join(_encode(one) + b"\n" for one in documents)
             after = page[-1].position
         if len(page) < PAGE:
             return
@@ -234,7 +281,7 @@ async def live(call: Call) -> Response:
             asked_at, selection = call.feed.position, await selection_of(call)
         async with aclosing(follow(call, selection, after)) as story:
             async for recorded in story:
-                document = event_document(recorded)
+                (document,) = await event_documents(call, [recorded], sought_by(selection))
                 yield recorded.position, UNDECODABLE if document["undecodable"] else document["type"], document
 
     return stream(call, events())

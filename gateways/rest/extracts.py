@@ -22,6 +22,8 @@ from domain.codec import decode_or_keep
 from domain.errors import NotFoundError
 from domain.event import Recorded
 from domain.extracts import ExtractFormat, HistoryExtracted
+from domain.ids import AgentId, ClientId
+from domain.output_reads import OutputRead, Way
 from domain.permissions import Permission
 from domain.sealed import covered
 from gateways.rest.events import visible_to
@@ -49,6 +51,14 @@ async def show(call: Call) -> Response:
     if not isinstance(asked, HistoryExtracted) or stream[0].actor != call.caller.actor:
         raise NotFoundError(f"There is no extract {extract_id}.")
     form = query.format or asked.format
+    if form is not ExtractFormat.HTML:  # that one has each event's sentence, and no sentence shows an output
+        read = OutputRead(
+            way=Way.EXTRACT,
+            extract_id=extract_id,
+            agent_id=AgentId(asked.agent_id) if asked.agent_id is not None else None,
+            client_id=ClientId(asked.client_id) if asked.client_id is not None else None,
+        )
+        await call.outputs.read(read, call.caller)
     pieces = Extraction(call, asked, stream[0], FORMS[form]).pieces(await _selection(call, asked))
     first = await anext(pieces)  # before the status goes out
     headers = {

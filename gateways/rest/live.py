@@ -13,9 +13,12 @@ from starlette.responses import Response
 from command_bus.event_log import Selection
 from domain.commands import state_after
 from domain.event import Undecodable
+from domain.output_reads import Way
+from gateways.rest.output_reads import read_of_command
 from gateways.rest.parts import Live
 from gateways.rest.route import Call
 from gateways.rest.sse import UNDECODABLE, follow, stream
+from projections.commands import CommandRow
 
 BACKLOG = 16
 """So many pieces of output, of 64 KiB at the most, may wait for one reader here; where they come from waits more."""
@@ -24,12 +27,13 @@ OUTPUT = "output"
 Item = tuple[int | None, str, dict[str, Any]]
 
 
-def live_command(call: Call) -> Response:
+def live_command(call: Call, row: CommandRow) -> Response:
     """Answer with a stream of `state`, `output` and one `end`."""
-    return stream(call, _merged(call, call.path["command_id"]))
+    return stream(call, _merged(call, row))
 
 
-async def _merged(call: Call, command_id: UUID) -> AsyncGenerator[Item]:
+async def _merged(call: Call, row: CommandRow) -> AsyncGenerator[Item]:
+    command_id = row.command_id
     # States are few (a command has a handful of attempts) and are never dropped; output is, where it comes from.
     queue: asyncio.Queue[Item | None] = asyncio.Queue()
     room = asyncio.Semaphore(BACKLOG)
@@ -44,6 +48,7 @@ async def _merged(call: Call, command_id: UUID) -> AsyncGenerator[Item]:
         while (item := await queue.get()) is not None:
             if item[1] == OUTPUT:
                 room.release()
+                await read_of_command(call, row, Way.LIVE, item[2]["attempt"])
             yield item
         await states
     finally:

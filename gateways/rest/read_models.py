@@ -6,11 +6,14 @@ from pydantic import Field
 from starlette.responses import Response
 
 from domain.errors import InvalidValueError, NotFoundError
+from domain.output_reads import OutputRead, Way
 from domain.permissions import Permission
 from gateways.rest.route import Call, Model, PageQuery, Query, Route, json_response
 from projections.browsing import by_words, list_rows, list_tables
 
 TAG = "Platform"
+WITH_OUTPUT = ("result", "late_result")
+"""Columns that hold ends of outputs."""
 
 
 class TableModel(Model):
@@ -62,6 +65,8 @@ async def rows(call: Call) -> Response:
         page = await list_rows(
             connection, query.table, wanted=by_words(query.filter), cursor=query.cursor, limit=query.limit
         )
+    if any(row.get(column) for row in page.items for column in WITH_OUTPUT):
+        await call.outputs.read(OutputRead(way=Way.ROWS, table=query.table), call.caller)
     return json_response({"items": page.items, "next": page.next})
 
 

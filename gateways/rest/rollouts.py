@@ -39,6 +39,8 @@ from domain.errors import (
     ScriptArchivedError,
     UnknownRevisionError,
 )
+from domain.ids import ClientId
+from domain.output_reads import OutputRead, Way
 from domain.permissions import Permission
 from domain.rollouts import RolloutState
 from gateways.rest.rollout_progress import READS, all_counts, progress_of, progress_stream, rollout_document
@@ -346,10 +348,19 @@ async def outcomes(call: Call) -> Response:
     query: OutcomesQuery = call.query
     rollout_id = call.path["rollout_id"]
     async with call.connection() as connection:
-        found(await get_rollout(connection, rollout_id, client_ids=call.tenants), "rollout", rollout_id)
+        rollout = found(await get_rollout(connection, rollout_id, client_ids=call.tenants), "rollout", rollout_id)
         rows = await list_outcomes(
             connection, rollout_id, by_ending=query.by != "output", by_output=query.by != "exit_code"
         )
+    if any(row.tail or row.error_tail for row in rows):
+        # One for all of them, however many they are.
+        client_id = rollout.client_ids[0] if len(rollout.client_ids) == 1 else None
+        read = OutputRead(
+            way=Way.OUTCOMES,
+            rollout_id=rollout_id,
+            client_id=ClientId(UUID(client_id)) if client_id is not None else None,
+        )
+        await call.outputs.read(read, call.caller)
     return json_response({"items": [outcome_document(row) for row in rows]})
 
 

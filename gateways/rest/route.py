@@ -18,6 +18,7 @@ from command_bus.access import Standing
 from command_bus.authenticating import LiveSession
 from command_bus.bus import Done, Intent
 from command_bus.context import Caller
+from command_bus.handlers.output_reads import OutputReadRecords
 from domain.errors import DomainError, NotFoundError
 from domain.permissions import Permission
 from domain.scopes import Scope
@@ -110,6 +111,8 @@ class Call:
     """An instance of the route's query model."""
     intent: Any
     """An instance of the route's intent; None on reads."""
+    outputs: OutputReadRecords
+    """Puts on record that outputs are read."""
     at: int | None = None
     """The position as of which it asks; None asks for what is now."""
 

@@ -9,9 +9,11 @@ from starlette.responses import Response
 from command_bus.event_log import Selection
 from domain.event import Recorded
 from domain.logins import login_stream
+from domain.output_reads import Sought, reads_of
 from domain.permissions import Permission
-from gateways.rest.events import EventModel, event_document, visible_to
-from gateways.rest.route import MAX_POSITION, Call, PageOf, PageQuery, Route, json_response
+from domain.secrets import reads_stream
+from gateways.rest.events import EventModel, StoryQuery, event_documents, visible_to
+from gateways.rest.route import MAX_POSITION, Call, PageOf, Route, json_response
 from projections.api_keys import list_api_keys
 from projections.errors import InvalidCursorError
 
@@ -20,7 +22,7 @@ MOST_KEYS = 100
 """Of one user, the newest: what was done with others is found by their actor."""
 
 
-class TimelineQuery(PageQuery):
+class TimelineQuery(StoryQuery):
     """Of one thing, or of several together; of everything, where none is named."""
 
     agent_id: UUID | None = None
@@ -49,7 +51,18 @@ async def timeline(call: Call) -> Response:
     found = [merged[position] for position in sorted(merged, reverse=query.backwards)]
     more, found = len(found) > query.limit, found[: query.limit]
     following = str(found[-1].position) if more else None
-    return json_response({"items": [event_document(one) for one in found], "next": following})
+    items = await event_documents(call, found, _sought(query), query.rollout_id)
+    return json_response({"items": items, "next": following})
+
+
+def _sought(query: TimelineQuery) -> Sought:
+    return Sought(
+        agent_id=query.agent_id,
+        stream_id=query.command_id,
+        script_id=query.script_id,
+        user_id=query.user_id,
+        correlation_id=query.correlation_id,
+    )
 
 
 async def _selections(call: Call, query: TimelineQuery, visible: Selection) -> list[Selection]:
@@ -59,6 +72,10 @@ async def _selections(call: Call, query: TimelineQuery, visible: Selection) -> l
         for one in (query.command_id, query.script_id, query.rollout_id, query.user_id)
         if one is not None
     ]
+    # Who read what it printed, and which secrets it was given, have streams of their own.
+    whole += [{"stream_id": reads_of(one)} for one in (query.command_id, query.rollout_id) if one is not None]
+    if query.command_id is not None:
+        whole.append({"stream_id": reads_stream(query.command_id)})
     if query.agent_id is not None:
         whole.append({"agent_id": query.agent_id})
     if query.correlation_id is not None:

@@ -81,6 +81,7 @@ OURS = {
         "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail"
     ),
     "NameClaimed": "kind",
+    "OutputRead": "sought.actor table",
     "PasskeyAdded": "credential_id public_key",
     "PasskeyRemoved": "credential_id",
     "ProviderLogoutTaken": "issuer",

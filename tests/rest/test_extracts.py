@@ -45,11 +45,11 @@ async def busy(fleet: Fleet, postgres_url: str, monkeypatch: pytest.MonkeyPatch)
 async def test_each_event_is_proven_and_the_file_holds_by_itself(api: Api, busy: str, tmp_path: Path) -> None:
     """All that was asked for is in it, in order; what is signed is proven, the rest is said not to be."""
     http = api.client()
+    events = await api.log.read(Selection(agent_id=UUID(busy)))
     _, content = await extract(http, agent_id=busy)
     file = tmp_path / "part.ndjson"
     file.write_bytes(content)
     found = await asyncio.to_thread(verify_extract, file)
-    events = await api.log.read(Selection(agent_id=UUID(busy)))
     lines = [json.loads(line) for line in content.splitlines()]
     positions = [line["event"]["position"] for line in lines if line["kind"] == "event"]
     assert positions == [one.position for one in events]

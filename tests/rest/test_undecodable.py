@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from command_bus.ids import new_id
+from domain.output_reads import NOT_SHOWN
 from domain.roles import Role
 from gateways.settings import Settings
 from gateways.status import _api as look_at_api
@@ -42,13 +43,18 @@ async def test_it_is_shown_where_it_stands(api: Api, admin: psycopg.Connection[A
     bad = await asyncio.to_thread(plant, admin, topic, state)
     after = await made(http, "/clients", {"name": "after"})
     for backwards in ("false", "true"):
-        events = (await api.client().get("/events", params={"backwards": backwards, "limit": 500})).json()["items"]
+        query = {"backwards": backwards, "limit": 500, "outputs": "true"}
+        events = (await api.client().get("/events", params=query)).json()["items"]
         (shown,) = [event for event in events if event["undecodable"]]
         assert (shown["position"], shown["type"], shown["data"]) == (bad, topic.partition("/")[0], {})
         assert topic in shown["undecodable"]["error"]
         assert shown["undecodable"]["body"] == state.decode(errors="backslashreplace")
         assert shown["text"].startswith("An event that this version cannot read")
         assert {before["id"], after["id"]} <= {event["stream_id"] for event in events}
+    # What this program does not know at all may hold an output, so it is shown to who asks for outputs alone.
+    plain = (await api.client().get("/events", params={"limit": 500})).json()["items"]
+    body = NOT_SHOWN if topic.startswith("NeverHeardOf") else state.decode(errors="backslashreplace")
+    assert [event["undecodable"]["body"] for event in plain if event["undecodable"]] == [body]
     exported = [json.loads(line) for line in (await api.client().get("/events/export")).text.splitlines()]
     assert [event["position"] for event in exported if event["undecodable"]] == [bad]
     assert exported[-1]["position"] == await api.log.head()

@@ -31,6 +31,7 @@ ELSEWHERE = {
     "LogRestored": "tests/backup/test_backup.py",
     "LoginLockedOut": "tests/rest/test_guesses.py",
     "LoginRefused": "tests/rest/test_sessions.py",
+    "OutputRead": "tests/rest/test_reads_on_record.py",
     "OutputsRemoved": "tests/gateway/test_retention.py",
     "RecoveryCodeUsed": "tests/rest/test_second_factor.py",
     "RolloutGrown": "tests/command_bus/test_joining.py",

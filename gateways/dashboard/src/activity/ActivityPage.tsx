@@ -88,6 +88,11 @@ const KINDS: readonly Kind[] = [
     types: ["ScriptCreated", "ScriptRenamed", "ScriptRevised", "ScriptArchived", "ScriptRestored"],
   },
   {
+    name: "reads",
+    label: "Outputs and history read",
+    types: ["OutputRead", "SecretsRead", "HistoryExtracted"],
+  },
+  {
     name: "people",
     label: "People and logins",
     types: [
