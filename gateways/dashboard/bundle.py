@@ -90,29 +90,33 @@ def sources_digest() -> str:
     return digest.hexdigest()
 
 
-def install_packages() -> None:
-    """Bring ``node_modules`` to what package-lock.json says; nothing to do where it is so already."""
-    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
-    stamp = HERE / "node_modules" / ".locked"
+def install_packages(folder: Path = HERE) -> None:
+    """Bring a folder's ``node_modules`` to what its package-lock.json says; nothing to do where it is so already.
+
+    Raises:
+        BundleError: npm could not.
+    """
+    lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    stamp = folder / "node_modules" / ".locked"
     if stamp.is_file() and stamp.read_text() == lock:
         return
-    run_npm("ci", "--no-audit", "--no-fund", "--loglevel=error")
+    run_npm("ci", "--no-audit", "--no-fund", "--loglevel=error", folder=folder)
     stamp.write_text(lock)
 
 
-def run_npm(*words: str) -> None:
-    """Run npm in the dashboard's folder.
+def run_npm(*words: str, folder: Path = HERE) -> None:
+    """Run npm in a folder, that of the dashboard unless another is named.
 
     Raises:
         BundleError: it failed; what it said is in the message.
     """
     command, environment = npm_command()
     done = subprocess.run(  # noqa: S603 - our own words
-        [*command, *words], cwd=HERE, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [*command, *words], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         check=False,
     )  # fmt: skip
     if done.returncode:
-        raise BundleError(f"npm {' '.join(words)} failed in {HERE}:\n{done.stdout[-4000:]}")
+        raise BundleError(f"npm {' '.join(words)} failed in {folder}:\n{done.stdout[-4000:]}")
 
 
 def build(*, anew: bool = False) -> bool:

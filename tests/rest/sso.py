@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import msgspec
@@ -46,11 +46,18 @@ def with_provider(url: str, provider: RunningProvider, terms: dict[str, Any]) ->
     return administered(url, sso=SsoTerms(**said))
 
 
+class Page(Protocol):
+    """Where people log in at some provider."""
+
+    def sign_in(self, url: str, subject: str) -> dict[str, str]:
+        """What a browser comes back with."""
+
+
 class Terminal(msgspec.Struct):
     """Logs in as a program does: what stays is a ticket, and what comes a token."""
 
     api: Api
-    provider: RunningProvider
+    provider: Page
     http: Any = None
     ticket: str = ""
     state: str = ""
@@ -68,7 +75,8 @@ class Terminal(msgspec.Struct):
         return self.provider.sign_in(await self.offered(), subject)
 
     async def hand_in(self, answer: dict[str, str], **more: Any) -> httpx2.Response:
-        body = {"state": answer["state"], "code": answer["code"], "ticket": self.ticket} | more
+        body = {name: answer[name] for name in ("state", "code", "iss") if name in answer}
+        body |= {"ticket": self.ticket} | more
         return await self.http.post("/session/sso/answer", json=body)
 
     async def enter(self, code: str | None = None, **more: Any) -> httpx2.Response:
