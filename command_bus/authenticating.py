@@ -108,7 +108,8 @@ class Authenticator:
         # Compared in constant time first, so that a wrong secret and an expired key cannot be told apart by timing.
         matches = key.exists and hmac.compare_digest(key.secret_sha256, secret_sha256)
         if not matches or not key.opens(secret_sha256, at) or not found.good:
-            raise UnauthenticatedError("The API key is unknown, expired or revoked.")
+            # Whose it is, is for the log alone: nothing of it is told to who sent it.
+            raise UnauthenticatedError("The API key is unknown, expired or revoked.", owner_id=key.owner_id)
         self._used[key_id] = at
         return Authenticated(
             actor=f"key:{key_id}",

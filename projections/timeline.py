@@ -29,6 +29,7 @@ from domain import (
     notes,
     output_reads,
     passkeys,
+    refusals,
     restores,
     retention,
     roles,
@@ -201,6 +202,28 @@ def _seen(event: output_reads.OutputRead) -> str:
     return f"Outputs read with events of {shown(of) or 'everything that may be seen'}."
 
 
+def _refused(event: refusals.RequestRefused) -> str:
+    shown_key = f", key {event.key_id}" if event.key_id is not None else ""
+    asked = f", {shown(event.what)}" if event.what else ""
+    return f"Refused{_from(event.address)}{asked}{shown_key}: {_words(event.code)}."
+
+
+def _machine_refused(event: refusals.AgentRefused) -> str:
+    as_whom = f", as agent {event.claimed}" if event.claimed is not None else ""
+    by = f", by token {event.token_id}" if event.token_id is not None else ""
+    what = _words(event.door).capitalize()
+    return f"{what} refused{_from(event.address)}{as_whom}{by}: {_words(event.code)}."
+
+
+def _counted(event: refusals.RefusalsCounted) -> str:
+    counts = ", ".join(f"{one.count} {_words(one.code)} ({_words(one.door)})" for one in event.counts)
+    return f"Refused besides, since {_at(event.since)}: {counts}."
+
+
+def _from(address: str) -> str:
+    return f" from {shown(address)}" if address else ""
+
+
 def _target(to: destinations.Target) -> str:
     match to:
         case destinations.Webhook(url=url):
@@ -297,6 +320,9 @@ _LINES |= {
         f"Result of a command that the log lost when it was restored, attempt {event.attempt}: "
         f"{event.outcome.replace('_', ' ')}."
     ),
+    refusals.RequestRefused: _refused,
+    refusals.AgentRefused: _machine_refused,
+    refusals.RefusalsCounted: _counted,
     restores.LogRestored: lambda event: f"Log restored from a backup of {_at(event.made_at)}.",
     retention.OutputsRemoved: _swept,
     rollout_events.RolloutTargeted: lambda event: f"{len(event.entries)} agents listed for a rollout.",

@@ -143,7 +143,8 @@ class Sso:
         if user_id is None:
             user_id = await self._provisioned(identity, holding.once, vouched, visitor)
         if user_id is None:
-            detail = f"{identity.issuer} {identity.subject}"
+            # By what it would be held under once it is linked: nobody is known yet whose erasure would reach a name.
+            detail = f"{identity.issuer} {holding.id}"
             await self._note(Purpose.LOG_IN, Why.SSO_NOT_LINKED, None, visitor, detail)
             raise IdentityNotLinkedError(
                 "The provider knows you, and no user here is linked to you. An administrator links one with: "
@@ -309,7 +310,9 @@ class Sso:
             link = LinkIdentity(user_id=user_id, issuer=identity.issuer, subject=identity.subject)
             await self._bus.dispatch(link, self._caller(visitor, f"sso-link-{once}"))
         except (DomainError, ValueError) as error:  # the name is taken, or it was unlinked on purpose
-            detail = f"no user could be added for {email}: {error}"[:_MAX_SHOWN]
+            why = error.code if isinstance(error, DomainError) else "no name"
+            held_as = identity.secret_id(await self._log.names_key())
+            detail = f"no user could be added for {identity.issuer} {held_as}: {why}"
             await self._note(Purpose.LOG_IN, Why.SSO_NOT_LINKED, None, visitor, detail)
             return None
         return (await holding_of(self._log, identity)).holder

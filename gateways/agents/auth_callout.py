@@ -26,6 +26,7 @@ from nats.aio.msg import Msg
 
 from command_bus.event_log import EventLogError
 from domain.errors import DomainError
+from domain.refusals import Door
 from gateways.agents import metrics
 from gateways.agents.directory import Directory, Entry, UnknownAgentError
 from gateways.agents.duplicates import Doorkeeper
@@ -33,6 +34,7 @@ from gateways.agents.keys import Key
 from gateways.agents.nats_config import ACCOUNT
 from gateways.agents.newest_first import NewestFirst
 from gateways.agents.proofs import BadProofError, Proofs
+from gateways.agents.refusals import AgentRefusals
 from gateways.agents.tasks import Tasks
 from gateways.agents.wrong_proofs import WrongProofs
 from gateways.rest.errors import TooManyFailuresError
@@ -115,6 +117,7 @@ class AuthCallout:
         issuer: the key that the NATS server's configuration names; asked for each time.
         clock: now.
         wrong: counts wrong proofs.
+        refusals: puts them on record.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class AuthCallout:
         issuer: Callable[[], Key],
         clock: Callable[[], datetime],
         wrong: WrongProofs,
+        refusals: AgentRefusals,
     ) -> None:
         self._client = client
         self._directory = directory
@@ -134,6 +138,7 @@ class AuthCallout:
         self._issuer = issuer
         self._clock = clock
         self._wrong = wrong
+        self._refusals = refusals
         self._tasks = Tasks("auth-callout")
         self._turns = NewestFirst(wire.LET_IN_S)
         self._subscription: Any = None
@@ -171,6 +176,7 @@ class AuthCallout:
         except TooManyFailuresError as error:
             # Each that led to it left a line; these would fill the log.
             metrics.CONNECTS_REFUSED.labels(error.code).inc()
+            self._refusals.count(Door.CONNECT, error)
             await self._respond(message, request, {"error": error.code})
             return
         except (DomainError, EventLogError) as error:
@@ -179,6 +185,9 @@ class AuthCallout:
             claimed = request.connect_opts.auth_token[:64]
             _log.warning("connect_refused", code=error.code, agent_id=claimed, address=request.client_info.host)
             await self._respond(message, request, {"error": error.code})
+            if isinstance(error, DomainError):
+                address = request.client_info.host
+                await self._refusals.refused(Door.CONNECT, error, self._directory, _claimed(request), address)
             return
         metrics.CONNECTS_ALLOWED.inc()
         user = sign_claims(

@@ -18,11 +18,13 @@ from domain.errors import DomainError, EnrollmentsFullError, EnrollmentsTooFastE
 from gateways.agents import metrics
 from gateways.agents.keys import KeysInUse
 from gateways.agents.proofs import BadProofError, verify
+from gateways.agents.refusals import AgentRefusals
 from gateways.agents.trust import Told
 from gateways.agents.uplink import HELLO_INTERVAL_S, MalformedError
 from gateways.rest.admission import BodyBudget, retry_after
 from gateways.rest.bodies import receive_body
 from gateways.rest.errors import TooManyRequestsError
+from gateways.rest.observe import correlation_id
 from gateways.rest.problems import problem_response
 from gateways.rest.rates import FailureLimit, Rates
 from schema import wire
@@ -48,6 +50,7 @@ class Enrolling:
         failures: of addresses.
         bodies: of all requests that are being received.
         pace: holds each machine to so many questions; None to as many as it likes.
+        refusals: puts them on record.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Enrolling:
         failures: FailureLimit,
         bodies: BodyBudget,
         pace: Rates | None,
+        refusals: AgentRefusals,
     ) -> None:
         self._enrollment = enrollment
         self._nats_urls = list(nats_urls)
@@ -65,6 +69,7 @@ class Enrolling:
         self._failures = failures
         self._bodies = bodies
         self._pace = pace
+        self._refusals = refusals
 
     async def answer(self, request: Request, keys: KeysInUse, address: str) -> Response:
         """A token for an identity; raises what was wrong with it."""
@@ -97,6 +102,7 @@ class Enrolling:
             elif "retry_after_s" in error.extra:
                 error.extra["retry_after_s"] = retry_after(error.extra["retry_after_s"])["Retry-After"]
             _log.warning("enrollment_refused", code=error.code, address=address)
+            await self._refusals.enrollment(error, asked.token, address, correlation_id(request.scope))
             raise
         _log.info("enrolled", agent_id=str(came.agent_id), site_id=str(came.site_id), address=address)
         self._told.look()

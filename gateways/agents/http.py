@@ -28,8 +28,10 @@ from command_bus.ids import new_id as fresh_id
 from command_bus.ids import utc_now
 from command_bus.master_keys import NO_KEYS, MasterKeys
 from command_bus.postgres import AsyncPool
+from command_bus.refusals import RefusalRecords
 from domain.errors import DomainError
 from domain.ids import AgentId
+from domain.refusals import Door
 from gateways.agents import metrics
 from gateways.agents.delivery import STATUSES, cancelled_by
 from gateways.agents.desk import Desk
@@ -41,6 +43,7 @@ from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.agents.leases import HTTP, Leases
 from gateways.agents.presence import touch
 from gateways.agents.proofs import BadProofError
+from gateways.agents.refusals import AgentRefusals
 from gateways.agents.restored import last_restore
 from gateways.agents.trust import Told
 from gateways.agents.uplink import MalformedError
@@ -121,6 +124,7 @@ class AgentHttp:
         bounds: how much of it there may be.
         catch_up: returns once these projections are where the log was when it was called; without it they are counted
             as they are read.
+        refusals: puts them on record, started by its owner; None means one of its own.
     """
 
     def __init__(
@@ -140,7 +144,11 @@ class AgentHttp:
         failures: FailureLimit | None = None,
         bounds: Bounds = Bounds(),  # noqa: B008 -- frozen
         catch_up: CatchUp | None = None,
+        refusals: RefusalRecords | None = None,
     ) -> None:
+        records = refusals or RefusalRecords(log, clock, new_id)
+        self._own_refusals = records if refusals is None else None
+        self._refusals = AgentRefusals(records, log)
         self._who_is_there = who_is_there
         self._asked: set[AgentId] = set()
         self._log = log
@@ -166,7 +174,9 @@ class AgentHttp:
         spend = bounds.tokens.spend if bounds.tokens is not None else None
         enrollment = Enrollment(log, clock, new_id, waiting, caps=bounds.caps, spend=spend)
         self._pace = bounds.agents
-        self._enrolling = Enrolling(enrollment, self._nats_urls, self._told, self._failures, self._bodies, self._pace)
+        self._enrolling = Enrolling(
+            enrollment, self._nats_urls, self._told, self._failures, self._bodies, self._pace, self._refusals
+        )
         self._under_way: Counter[AgentId] = Counter()
         self._check_ins = 0
 
@@ -210,6 +220,8 @@ class AgentHttp:
         )
         await self._desk.hints.start()
         await self._desk.telemetry.start()
+        if self._own_refusals is not None:
+            await self._own_refusals.start()
         self._seen_task = asyncio.create_task(self._flush_seen(), name="http-seen")
         self._keys = keys
 
@@ -220,6 +232,8 @@ class AgentHttp:
 
     async def stop(self) -> None:
         self.leave()
+        if self._own_refusals is not None:
+            await self._own_refusals.stop()
         if self._seen_task is not None:
             await end((self._seen_task,))
         if self._desk is not None:
@@ -249,9 +263,9 @@ class AgentHttp:
         """``POST /enroll``: see `Enrolling`."""
         if self._keys is None:
             raise StartingError
-        return await self._enrolling.answer(request, self._keys, self._admit(request))
+        return await self._enrolling.answer(request, self._keys, self._admit(request, Door.ENROLLMENT))
 
-    def _admit(self, request: Request) -> str:
+    def _admit(self, request: Request, door: Door) -> str:
         """The caller's address, unless it failed too often.
 
         Raises:
@@ -260,10 +274,12 @@ class AgentHttp:
         address = _address(request)
         wait_s = self._failures.wait_s(address)
         if wait_s > 0:
-            raise TooManyFailuresError(
+            error = TooManyFailuresError(
                 "Too many refused attempts came from this address; wait before the next.",
                 headers={"Retry-After": str(int(wait_s) + 1)},
             )
+            self._refusals.count(door, error)
+            raise error
         return address
 
     # -- check-in --------------------------------------------------------------------------------------------------
@@ -292,7 +308,7 @@ class AgentHttp:
             self._check_ins -= 1
 
     async def _received(self, request: Request, desk: Desk, held: ExitStack) -> Response:
-        address = self._admit(request)
+        address = self._admit(request, Door.CHECK_IN)
         body = await receive_body(request, MAX_CHECK_IN_BYTES, self._bodies, BODY_S, held)
         try:
             asked = _decode_check_in(body)
@@ -302,11 +318,13 @@ class AgentHttp:
             raise MalformedError(f"At most {MAX_MESSAGES} messages and as many replies fit into a check-in.")
         try:
             entry = await self._identify(desk, asked, body, request.headers.get(wire.HTTP_SIGNATURE_HEADER, ""))
-        except (BadProofError, UnknownAgentError):
-            self._failures.failed(address)
+            keep_pace(self._pace, str(entry.agent_id))
+            await self._runs.admit(entry, asked.who, address)
+        except DomainError as error:
+            if isinstance(error, BadProofError | UnknownAgentError):
+                self._failures.failed(address)
+            await self._refusals.refused(Door.CHECK_IN, error, desk.directory, asked.agent_id, address)
             raise
-        keep_pace(self._pace, str(entry.agent_id))
-        await self._runs.admit(entry, asked.who, address)
         if self._under_way[entry.agent_id] >= MAX_CHECK_INS_OF_ONE:
             raise TooManyRequestsError("This agent has too many check-ins under way.", headers=retry_after(1.0))
         self._under_way[entry.agent_id] += 1

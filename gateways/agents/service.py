@@ -15,6 +15,7 @@ from command_bus.ids import new_id as fresh_id
 from command_bus.ids import utc_now
 from command_bus.master_keys import NO_KEYS, MasterKeys
 from command_bus.postgres import AsyncPool
+from command_bus.refusals import RefusalRecords
 from domain.ids import AgentId
 from gateways.agents import metrics
 from gateways.agents.admission import Admission
@@ -26,6 +27,7 @@ from gateways.agents.duplicates import Doorkeeper, There
 from gateways.agents.keys import KeysInUse, wait_for_keys
 from gateways.agents.leases import Leases
 from gateways.agents.presence import Presence
+from gateways.agents.refusals import AgentRefusals
 from gateways.agents.restored import last_restore
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.tasks import Tasks
@@ -96,6 +98,7 @@ class GatewayService:
         self._told = told
         self._steps = steps
         self._messages = Tasks("uplink")
+        self._refusals = RefusalRecords(log, clock, new_id, actor=f"gateway:{name}")
         self._admission = Admission(time.monotonic)
         self._client: Client | None = None
         self._system: Client | None = None
@@ -176,6 +179,7 @@ class GatewayService:
             lambda: keys.keys.issuer,
             self._clock,
             WrongProofs(time.monotonic),
+            AgentRefusals(self._refusals, self._log),
         )
         # The picture of who is there, and the hints, before anybody is let in: so nothing falls between.
         await self._desk.hints.start()
@@ -188,6 +192,7 @@ class GatewayService:
             cb=self._on_message,
             pending_msgs_limit=PENDING_MESSAGES,
         )
+        await self._refusals.start()
         await self._callout.start()
         await self._client.flush()
         self._running = True
@@ -201,6 +206,7 @@ class GatewayService:
         if self._client.is_connected:
             await self._uplink_subscription.unsubscribe()
         await self._callout.stop()
+        await self._refusals.stop()
         await self._desk.hints.stop()
         await self._drain.stop()
         await self._messages.drain(self._stop_timeout_s)

@@ -24,6 +24,7 @@ from command_bus.keystore import CREDENTIALS, Keystore
 from command_bus.passkey_challenges import PasskeyChallenges
 from command_bus.passwords import PasswordHasher
 from command_bus.postgres import BY_INDEX, app_conninfo, make_pool
+from command_bus.refusals import RefusalRecords
 from command_bus.session_rows import SessionRows
 from command_bus.sso_flows import SsoFlows
 from command_bus.sso_provider import Provider
@@ -77,6 +78,7 @@ def build_api(settings: Settings) -> Starlette:
     live = LiveOutput(parts.log, parts.postgres_url, parts.nats_urls, "api", parts.authorities)
     # Apart from the pool of people who search: agents are served by index alone, as a gateway serves them.
     agents_pool = make_pool(parts.postgres_url, max_size=AGENTS_POOL, name="fleetlog-api-agents", settings=BY_INDEX)
+    refusals = RefusalRecords(parts.log, utc_now, new_id)
     agent_failures = FailureLimit(FAILURE_BURST, FAILURE_EVERY_S, time.monotonic)
     bounds = Bounds(
         caps=Caps(per_token=settings.enrollments_waiting_per_token, in_all=settings.enrollments_waiting),
@@ -96,6 +98,7 @@ def build_api(settings: Settings) -> Starlette:
         failures=agent_failures,
         bounds=bounds,
         catch_up=catching_up(parts, waiter),
+        refusals=refusals,
     )
     rates, shared = _rates(settings)
     url = settings.redis_url
@@ -130,6 +133,7 @@ def build_api(settings: Settings) -> Starlette:
             services=[
                 *parts.services,
                 OpenPool(agents_pool),
+                refusals,
                 waiter,
                 live,
                 agents,
@@ -143,6 +147,7 @@ def build_api(settings: Settings) -> Starlette:
             rates=rates,
             failures=failures,
             key_guesses=key_guesses,
+            refusals=refusals,
             on_leave=[agents.leave],
         )
     )

@@ -14,6 +14,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 
 from command_bus.handlers.output_reads import OutputReadRecords
+from command_bus.refusals import RefusalRecords
 from domain.codec import UndecodableEventError
 from domain.errors import DomainError
 from gateways.cancelling import end
@@ -47,14 +48,15 @@ def create_app(parts: ApiParts) -> Starlette:
         it is stopped, ``app.state.leave()`` ends the answers that are held back.
     """
     feed = LogFeed(parts.log, parts.authenticator)
-    startup = Startup([*parts.services, feed])
-    gate = Gate(parts, time.monotonic)
+    refusals = parts.refusals or RefusalRecords(parts.log, parts.clock, parts.new_id)
+    startup = Startup([*parts.services, *([] if parts.refusals else [refusals]), feed])
+    gate = Gate(parts, time.monotonic, refusals)
     admission = ApiAdmission(parts.limits, parts.rates)
     outputs = OutputReadRecords(parts.log, parts.clock)
     templates: dict[int, str] = {}
     routes: list[BaseRoute] = []
     for path, by_method in _by_path(ROUTES).items():
-        endpoint = Endpoint(path, by_method, parts, feed, gate, admission, outputs)
+        endpoint = Endpoint(path, by_method, parts, feed, gate, admission, outputs, refusals)
         endpoint.ready = startup.is_done
         templates[id(endpoint)] = API + path
         routes.append(StarletteRoute(API + path, endpoint))

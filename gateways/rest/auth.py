@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from uuid import UUID
 
 import structlog
 from starlette.datastructures import Headers
@@ -11,14 +12,17 @@ from starlette.types import Scope
 from command_bus.credentials import KEY_PREFIX, SESSION_PREFIX, parse
 from command_bus.errors import UnauthenticatedError
 from command_bus.event_log import EventLogError
+from command_bus.refusals import RefusalRecords
 from domain.event import Metadata
 from domain.login_attempts import LoginAttempt, WrongKeysHeldBack
+from domain.refusals import Door
 from gateways.rest.cookies import must_be_ours, session_token
 from gateways.rest.errors import TooManyFailuresError
 from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, Guesses
 from gateways.rest.observe import correlation_id
 from gateways.rest.parts import ApiParts, Identity
 from gateways.rest.rates import FailureLimit
+from gateways.rest.refusals import note_wrong_key
 
 MAX_KNOWN_KEYS = 1_000
 NOTED_S = 900.0
@@ -46,8 +50,9 @@ class Gate:
     of where they have used it before.
     """
 
-    def __init__(self, parts: ApiParts, seconds: Callable[[], float]) -> None:
+    def __init__(self, parts: ApiParts, seconds: Callable[[], float], refusals: RefusalRecords) -> None:
         self._parts = parts
+        self._refusals = refusals
         self._limit = parts.failures or FailureLimit(parts.failed_auth_burst, parts.failed_auth_every_s, seconds)
         self._guesses = parts.key_guesses or Guesses(seconds, prefix=KEYS_PREFIX, holds=KEY_HOLDS)
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -76,7 +81,7 @@ class Gate:
             await self._must_not_wait(key_id, address, scope)
         try:
             identity = await self._parts.authenticator.authenticate(text, self._parts.clock(), using=using)
-        except UnauthenticatedError:
+        except UnauthenticatedError as error:
             # A session that is over was no guess: a page that is left open goes on asking for a while.
             if not (text.startswith(f"{SESSION_PREFIX}_") and digest in self._known):
                 self._known.pop(digest, None)
@@ -84,6 +89,8 @@ class Gate:
                 if key_id is not None:
                     await self._guesses.attempt(key_id, address)
                 await self._note(address, scope, self._limit.wait_s(address))
+                key = UUID(key_id) if key_id is not None else None
+                await note_wrong_key(self._refusals, self._parts.log, scope, text, key, address, error)
             raise
         if new and key_id is not None:
             await self._guesses.succeeded(key_id, address)
@@ -96,6 +103,7 @@ class Gate:
             wait_s = wait.seconds
             await self._note(address, scope, wait_s)
         if wait_s > 0:
+            self._refusals.count(Door.KEY, TooManyFailuresError.code)
             raise TooManyFailuresError(headers={"Retry-After": str(int(wait_s) + 1)})
 
     def _text(self, scope: Scope, headers: Headers) -> str:

@@ -21,8 +21,9 @@ from command_bus.bus import Intent
 from command_bus.context import Caller, Freshness
 from command_bus.errors import ForbiddenError, LoginIncompleteError
 from command_bus.handlers.output_reads import OutputReadRecords
+from command_bus.refusals import RefusalRecords
 from domain.access import Access
-from domain.errors import NotFoundError, StaleVersionError
+from domain.errors import DomainError, NotFoundError, StaleVersionError
 from gateways.rest.admission import ApiAdmission, Kind
 from gateways.rest.auth import Gate, address_of
 from gateways.rest.bodies import receive_body
@@ -42,6 +43,7 @@ from gateways.rest.feed import LogFeed
 from gateways.rest.observe import correlation_id
 from gateways.rest.parts import ApiParts, Identity
 from gateways.rest.past import HEADER, position_asked_for
+from gateways.rest.refusals import keep_identity, note_refused
 from gateways.rest.route import FORM, JSON, MAX_POSITION, NUMBERS, Call, Query, ReadQuery, Route
 from projections.errors import PositionTimeoutError
 
@@ -67,6 +69,7 @@ class Endpoint:
         gate: Gate,
         admission: ApiAdmission,
         outputs: OutputReadRecords,
+        refusals: RefusalRecords,
     ) -> None:
         self.path = path
         self._routes = dict(routes)
@@ -75,6 +78,7 @@ class Endpoint:
         self._gate = gate
         self._admission = admission
         self._outputs = outputs
+        self._refusals = refusals
         allowed = {*routes, "OPTIONS"} | ({"HEAD"} if "GET" in routes else set())
         self._allow = {"Allow": ", ".join(sorted(allowed))}
         self.ready: Callable[[], bool] = lambda: True
@@ -90,8 +94,12 @@ class Endpoint:
         if not self.ready():
             raise StartingError
         request = Request(scope, receive)
-        with ExitStack() as held:
-            response = await self._admitted(route, request, held, send)
+        try:
+            with ExitStack() as held:
+                response = await self._admitted(route, request, held, send)
+        except DomainError as error:
+            await note_refused(self._refusals, scope, f"{route.method} {route.path}", address_of(scope), error)
+            raise
         if response is not None:
             # Who takes an answer slowly holds nothing but that answer.
             await response(scope, receive, send)
@@ -174,6 +182,7 @@ class Endpoint:
             # Counted by address: whoever floods this stands in their own way alone.
             return Authenticated(f"address:{address_of(scope)}", Access(), None, (), Standing())
         identity = await self._gate.identify(scope, headers, using=not route.streams)
+        keep_identity(scope, identity)
         if identity.session is not None and identity.session.pending and not route.unfinished:
             raise LoginIncompleteError
         return identity

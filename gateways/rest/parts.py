@@ -20,6 +20,7 @@ from command_bus.handlers.passkeys import Passkeys
 from command_bus.handlers.provider_logouts import ProviderLogouts
 from command_bus.handlers.sessions import Sessions
 from command_bus.handlers.sso import Sso
+from command_bus.refusals import RefusalRecords
 from domain.access import Access, Grant
 from domain.event import Recorded
 from domain.ids import UserId
@@ -154,6 +155,8 @@ class ApiParts:
     """Of addresses, where several processes share it; None means one of its own, by what follows."""
     key_guesses: Guesses | None = None
     """Wrong secrets of API keys, where several processes share what they count; None means one of its own."""
+    refusals: RefusalRecords | None = None
+    """Started and stopped with ``services``; None means one of its own."""
     failed_auth_burst: int = 20
     """So many wrong keys an address may send at once; after that one more every ``failed_auth_every_s``."""
     failed_auth_every_s: float = 3.0

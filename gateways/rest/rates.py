@@ -26,6 +26,8 @@ SYNC_S = 0.5
 KEPT_S = 60
 """Valkey forgets a key that did not come for so long."""
 MAX_KEYS = 10_000
+MOST_WAIT_S = 60.0
+"""However many were wrong at once, an address may try again by then: many liars do not shut an office out for long."""
 _log = structlog.get_logger("fleetlog.rates")
 
 
@@ -90,6 +92,7 @@ class FailureLimit(Rates):
 
     def __init__(self, burst: int, every_s: float, seconds: Callable[[], float]) -> None:
         super().__init__(1 / every_s, burst, seconds)
+        self._least = min(0.0, 1 - MOST_WAIT_S / every_s)
 
     def wait_s(self, address: str) -> float:
         """How long this address must wait before it may fail again; 0 if it may."""
@@ -97,8 +100,8 @@ class FailureLimit(Rates):
         return 0.0 if tokens >= 1 else (1 - tokens) / self._per_s
 
     def failed(self, address: str) -> None:
-        """Count a wrong key, whether there was room for it or not."""
-        self._set(address, self._tokens(address) - 1)
+        """Count a wrong key, whether there was room for it or not, down to a bound."""
+        self._set(address, max(self._least, self._tokens(address) - 1))
         self._spent[address] += 1
 
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from command_bus.context import Caller
+from command_bus.event_log import Selection
 from command_bus.handlers.enrollment import Enrollment
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.agents import ResumeAgent, RetireAgent, SuspendAgent
@@ -22,6 +23,7 @@ from domain.agents import AgentConnected
 from domain.enrollments import EnrollmentRequested
 from domain.errors import EnrollmentWaitingError
 from domain.ids import AgentId
+from domain.refusals import AgentRefused, Door
 from domain.tokens import Approval
 from gateways.agents import presence
 from gateways.agents.auth_callout import permissions
@@ -42,18 +44,26 @@ async def refused(agent: SimulatedAgent, fleet: Fleet) -> bool:
 
 
 async def test_an_agent_with_another_key_is_not_let_in(fleet: Fleet) -> None:
-    """Knowing an agent's id is worth nothing without its key."""
+    """Knowing an agent's id is worth nothing without its key; that somebody tried is in its story."""
     await fleet.gateway()
     (identity,) = await fleet.identities()
     stranger = SimulatedIdentity(identity.agent_id, Ed25519PrivateKey.generate().private_bytes_raw())
     assert await refused(fleet.simulate(stranger), fleet)
+    (told,) = await fleet.until_event(identity.agent_id, AgentRefused)
+    assert told == AgentRefused(door=Door.CONNECT, code="bad_signature", address="127.0.0.1")
 
 
 async def test_an_unknown_agent_is_not_let_in(fleet: Fleet) -> None:
     """A key of one's own making opens nothing."""
     await fleet.gateway()
-    seed = Ed25519PrivateKey.generate().private_bytes_raw()
-    assert await refused(fleet.simulate(SimulatedIdentity(AgentId(new_id()), seed)), fleet)
+    seed, name = Ed25519PrivateKey.generate().private_bytes_raw(), new_id()
+    assert await refused(fleet.simulate(SimulatedIdentity(AgentId(name), seed)), fleet)
+    async for page in fleet.log.follow(0, Selection(types=("AgentRefused",))):
+        if page:
+            assert page[0].event == AgentRefused(
+                door=Door.CONNECT, code="unknown_agent", claimed=name, address="127.0.0.1"
+            )
+            break
 
 
 async def test_a_machine_that_waits_for_approval_is_not_let_in(fleet: Fleet) -> None:

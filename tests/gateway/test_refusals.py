@@ -14,6 +14,7 @@ from command_bus.ids import new_id, utc_now
 from command_bus.intents.agents import RetireAgent, SuspendAgent
 from domain.agents import AgentConnected, AgentDisconnected, AgentFactsReported
 from domain.event import Event
+from domain.refusals import AgentRefused, Door
 from gateways.bench.simulated import VERSION, SimulatedAgent, SimulatedIdentity
 from schema import wire
 from tests.gateway.harness import Fleet
@@ -226,4 +227,6 @@ async def test_what_an_agent_says_that_may_no_longer_is_refused(
     with pytest.raises(nats.errors.Error):
         await fleet.simulate(identity).connect(fleet.nats.urls)
     assert connects_refused(code) > refused
-    assert await fleet.log.head() == head
+    (told, *_) = await fleet.until_event(agent.agent_id, AgentRefused)
+    assert told == AgentRefused(door=Door.CONNECT, code=code, address="127.0.0.1")
+    assert {type(one.event) for one in await fleet.log.read(after=head)} == {AgentRefused}

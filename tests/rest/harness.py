@@ -47,7 +47,9 @@ from command_bus.sso_flows import SsoFlows
 from command_bus.sso_provider import Provider
 from command_bus.sso_terms import SsoTerms
 from command_bus.wiring import make_bus
+from domain.event import Event
 from domain.ids import AgentId
+from domain.refusals import AgentRefused, RefusalsCounted, RequestRefused
 from domain.roles import Role
 from gateways.agents.http import AgentHttp, Bounds
 from gateways.agents.keys import load_keys
@@ -214,6 +216,11 @@ class Api(msgspec.Struct):
             return
         with contextlib.suppress(LogUnavailableError):  # one that is away has nothing to wait for
             request.headers["Fleetlog-Wait-Position"] = str(max(int(told), await self.log.head()))
+
+    async def done_since(self, position: int) -> list[Event]:
+        """What came of it: all that is on record since then, but for who was refused."""
+        events = [one.event for one in await self.log.read(after=position)]
+        return [one for one in events if not isinstance(one, RequestRefused | AgentRefused | RefusalsCounted)]
 
     async def key(self, role: Role = Role.ADMIN, client_ids: list[UUID] | None = None) -> str:
         return await self.key_that_may(role=role, client_ids=client_ids)

@@ -13,13 +13,14 @@ from starlette.datastructures import Headers
 from command_bus.access import Standing
 from command_bus.errors import UnauthenticatedError
 from command_bus.ids import new_id, utc_now
+from command_bus.refusals import RefusalRecords
 from domain.access import FULL
 from domain.login_attempts import WrongKeysHeldBack
 from domain.roles import Role
 from gateways.rest.auth import Gate
 from gateways.rest.errors import TooManyFailuresError
 from gateways.rest.guesses import ACCOUNT, KEY_HOLDS, KEYS_PREFIX, PAIR, Guesses
-from gateways.rest.rates import FAILED, MAX_KEYS, FailureLimit, SharedRates
+from gateways.rest.rates import FAILED, MAX_KEYS, MOST_WAIT_S, FailureLimit, SharedRates
 from tests.rest.harness import Api, Fleet
 
 
@@ -66,7 +67,7 @@ def gate(seconds: Seconds, keys: OneKey, valkey: str | None = None, burst: int =
         new_id=new_id,
         log=Told(),
     )
-    return Gate(parts, seconds)
+    return Gate(parts, seconds, RefusalRecords(Told(), utc_now, new_id))  # type: ignore[arg-type]
 
 
 def scope(address: str = "10.0.0.1") -> dict[str, Any]:
@@ -191,6 +192,17 @@ def test_no_address_fails_more_often_than_it_may(times: list[float]) -> None:
             limit.failed("a")
             passed += 1
     assert passed <= 3 + 100 / 10
+
+
+def test_many_wrong_keys_at_once_shut_an_address_for_a_minute_at_the_most() -> None:
+    """However many there were: what is behind that address may try again."""
+    seconds = Seconds()
+    limit = FailureLimit(20, 3.0, seconds)
+    for _ in range(10_000):
+        limit.failed("a")
+    assert MOST_WAIT_S - 3 <= limit.wait_s("a") <= MOST_WAIT_S
+    seconds.now += MOST_WAIT_S
+    assert limit.wait_s("a") == 0
 
 
 def test_memory_of_guessers_is_bounded() -> None:

@@ -120,7 +120,7 @@ async def test_it_is_known_and_nobody_until_it_is_approved(world: World) -> None
     assert (await world.api.client("").post("/enrollments/approve", json={"enrollments": [one["id"]]})).is_error
     # Somebody else's key with its token, and its public key without the private half.
     assert (await world.ask(Machine(), token["token"], public_key=key)).json()["code"] == "bad_signature"
-    assert await world.api.log.head() == head
+    assert await world.api.done_since(head) == []
 
     done = await world.decide("approve", one["id"])
     assert done.json()["agents"] == [agent_id]
@@ -151,7 +151,7 @@ async def test_who_is_refused_is_told_so_for_good(world: World) -> None:
         assert (answer.status_code, answer.json()["code"]) == (403, "enrollment_refused")
         assert "because" not in answer.text
     assert (await world.decide("approve", one["id"])).json()["code"] == "enrollment_decided"
-    assert await world.api.log.head() == head
+    assert await world.api.done_since(head) == []
     assert (await world.waiting(await world.token(), machine))["id"] != one["id"]
     assert await world.seen(one["id"]) | {"state": "refused", "reason": "because"} == await world.seen(one["id"])
 
@@ -177,7 +177,7 @@ async def test_nobody_else_decides(world: World) -> None:
         assert (await world.decide(how, one["id"], http=looker)).status_code == 403
         assert (await world.decide(how, str(new_id()), http=ours)).status_code == 404
         assert (await world.decide(how, one["token_id"], http=ours)).status_code == 404
-    assert await world.api.log.head() == head
+    assert await world.api.done_since(head) == []
     assert one["id"] not in (await stranger.get("/enrollments")).text
     assert one["id"] in (await ours.get("/enrollments", params={"token_id": token["id"]})).text
     assert (await world.decide("approve", one["id"], http=ours)).is_success
@@ -234,7 +234,7 @@ async def test_a_use_is_a_machine_that_is_let_in(world: World) -> None:
     first, second = [await world.waiting(token) for _ in range(2)]
     head = await world.api.log.head()
     assert (await world.decide("approve", first["id"], second["id"])).json()["code"] == "token_used_up"
-    assert await world.api.log.head() == head
+    assert await world.api.done_since(head) == []
     deciding = [world.decide("approve", one["id"]) for one in (first, second, first)]
     codes = sorted(answer.status_code for answer in await asyncio.gather(*deciding))
     assert codes[0] == 200

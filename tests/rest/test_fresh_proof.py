@@ -11,7 +11,9 @@ from command_bus.bus import Intent
 from command_bus.context import Caller
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
+from command_bus.refusals import EACH_MINUTE
 from domain.permissions import Permission
+from domain.refusals import RequestRefused
 from domain.roles import Role
 from gateways.rest.routes import ROUTES
 from projections.rollout_reads import RolloutReader
@@ -46,7 +48,7 @@ def test_who_may_do_what_and_secrets_are_grave() -> None:
 
 
 async def test_a_session_is_asked_after_a_while(api: Api, fleet: Fleet) -> None:
-    """Ten minutes after the last proof each of them is refused, and nothing is recorded; a proof lets all through."""
+    """Ten minutes after the last proof each of them is refused, on record, and not done; a proof lets all through."""
     ada = await Person.ready(api, "Ada", ALL)
     other = (await made(fleet.http, "/users", {"name": "Bob"}))["id"]
     tries: list[tuple[str, str, dict[str, Any]]] = [
@@ -66,7 +68,11 @@ async def test_a_session_is_asked_after_a_while(api: Api, fleet: Fleet) -> None:
     for method, path, body in tries:
         refused = await ada.http.request(method, path, json=body)
         assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed"), path
-    assert await api.log.head() == head
+    gained = [one.event for one in await api.log.read(after=head)]
+    # The first of them are on record one by one.
+    whose = {"code": "fresh_proof_needed", "user_id": UUID(ada.user_id)}
+    assert [type(one) for one in gained] == [RequestRefused] * EACH_MINUTE
+    assert [{name: getattr(one, name) for name in whose} for one in gained] == [whose] * EACH_MINUTE
     # What can do little is not asked about.
     assert (await ada.http.get("/users")).status_code == 200
     agent_id = await fleet.agent()
@@ -150,7 +156,7 @@ async def test_agents_keys_and_their_end_ask(api: Api, fleet: Fleet) -> None:
         refused = await ada.http.post(path, json=body)
         assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed"), path
     assert (await ada.http.post("/rollouts/plan", json=rollout)).is_success
-    assert await api.log.head() == head
+    assert await api.done_since(head) == []
     assert (await ada.http.post("/session/proof", json={"password": SECOND})).is_success
     for path, body in tries:
         answer = await ada.http.post(path, json=body)
@@ -179,7 +185,7 @@ async def test_a_script_that_others_run_asks(api: Api, fleet: Fleet, who: str) -
     for change, body in changes:
         refused = await ada.http.post(f"/scripts/{script_id}/{change}", json=body)
         assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed"), change
-    assert await api.log.head() == head
+    assert await api.done_since(head) == []
     assert (await ada.http.patch(f"/scripts/{script_id}", json={"description": "what it does"})).is_success
     assert (await ada.http.post("/session/proof", json={"password": SECOND})).is_success
     for change, body in changes:

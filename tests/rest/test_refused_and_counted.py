@@ -1,4 +1,7 @@
-"""Bad input, each kind of it: told by a code and in words, counted under that code, and nothing changes."""
+"""Bad input, each kind of it: told by a code and in words, counted under that code, and nothing changes.
+
+That somebody may not do something, or did not prove who they are, is on record besides.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,13 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from command_bus.context import Caller
 from command_bus.credentials import TOKEN_PREFIX, mint
+from command_bus.event_log import LogUnavailableError
 from command_bus.ids import new_id, utc_now
 from command_bus.intents.api_keys import CreateApiKey
-from domain.event import Metadata
-from domain.ids import ClientId, SiteId
+from command_bus.refusals import ALL_MINUTE, EACH_MINUTE, RefusalRecords
+from domain.event import Event, Metadata
+from domain.ids import ClientId, SiteId, UserId
+from domain.refusals import AgentRefused, Door, RefusalsCounted, RequestRefused
 from domain.roles import Role
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
 from gateways.agents import http
+from projections.timeline import describe
 from schema import wire
 from tests.conftest import Databases
 from tests.rest.harness import Api, Fleet, composed, made, metric
@@ -248,8 +255,10 @@ CHECK_INS: dict[str, tuple[Send, int, str]] = {
 }  # fmt: skip
 
 
-async def refused_and_counted(world: World, send: Send, status: int, code: str, *counter: str) -> None:
-    """A clear error to its sender, one more in each counter under that code, and the log as it was."""
+async def refused_and_counted(
+    world: World, send: Send, status: int, code: str, *counter: str, recorded: type[Event] | None = None
+) -> None:
+    """A clear error to its sender, one more in each counter under that code, and of the log its record at the most."""
     counters = ("fleetlog_http_problems_total", *counter)
     before = {name: await metric(world.api, name, code=code) for name in counters}
     head = await world.api.log.head()
@@ -260,25 +269,105 @@ async def refused_and_counted(world: World, send: Send, status: int, code: str, 
     assert {name: await metric(world.api, name, code=code) for name in counters} == {
         name: count + 1 for name, count in before.items()
     }
-    assert await world.api.log.head() == head
+    gained = await world.api.log.read(after=head)
+    assert [type(one.event) for one in gained] == ([] if recorded is None else [recorded])
+    assert [one.event.code for one in gained if isinstance(one.event, RequestRefused | AgentRefused)] == [
+        code for _ in gained
+    ]
 
 
 @pytest.mark.parametrize(("send", "status", "code"), REQUESTS.values(), ids=REQUESTS.keys())
 async def test_a_request(world: World, send: Send, status: int, code: str) -> None:
-    """Of a person or a program."""
-    await refused_and_counted(world, send, status, code)
+    """Of a person or a program; on record where a key opens nothing, or its owner may not do that."""
+    refusal = status == 403 or send is REQUESTS["wrong key"][0]
+    await refused_and_counted(world, send, status, code, recorded=RequestRefused if refusal else None)
 
 
 @pytest.mark.parametrize(("send", "status", "code"), ENROLLMENTS.values(), ids=ENROLLMENTS.keys())
 async def test_an_enrollment(world: World, send: Send, status: int, code: str) -> None:
-    """Of a machine that may not come in, or not like this."""
-    await refused_and_counted(world, send, status, code, "fleetlog_enrollments_total")
+    """Of a machine that may not come in, or not like this; the former is on record."""
+    recorded = AgentRefused if status == 403 else None
+    await refused_and_counted(world, send, status, code, "fleetlog_enrollments_total", recorded=recorded)
 
 
 @pytest.mark.parametrize(("send", "status", "code"), CHECK_INS.values(), ids=CHECK_INS.keys())
 async def test_a_check_in(world: World, send: Send, status: int, code: str) -> None:
-    """Of an agent over HTTP; what it says is not even read."""
-    await refused_and_counted(world, send, status, code, "fleetlog_agent_refused_total")
+    """Of an agent over HTTP; what it says is not even read. On record, if it said who it is."""
+    recorded = AgentRefused if status in (403, 409) else None
+    await refused_and_counted(world, send, status, code, "fleetlog_agent_refused_total", recorded=recorded)
+
+
+async def test_a_refusal_says_whom_it_concerns(world: World) -> None:
+    """By ids alone: nothing of a secret is kept, and what is known to be somebody's address is sealed."""
+    api = world.api
+    user_id = (await made(api.client(), "/users", {"name": "Ada"}))["id"]
+    key = await made(api.client(), "/api-keys", {"name": "laptop", "owner_id": user_id})
+    forged = key["key"][:-4] + ("AAAA" if not key["key"].endswith("AAAA") else "BBBB")
+    used, auditor = (
+        await made(api.client(), "/enrollment-tokens", {"site_id": world.fleet.site_id}),
+        await api.key(Role.AUDITOR),
+    )
+    await made(api.client(), f"/enrollment-tokens/{used['id']}/revoke", {})
+    head = await api.log.head()
+    assert (await api.client(forged).get("/agents")).status_code == 401
+    assert (await api.client(auditor).post("/clients", json={"name": "y"})).status_code == 403
+    assert (await world.enroll(Machine().asks(used["token"]))).status_code == 403
+    assert (await world.check_in(world.active, key=world.retired.key)).status_code == 403
+    wrong, forbidden, void, lied = await api.log.read(after=head)
+    assert wrong.event == RequestRefused(
+        door=Door.KEY,
+        code="unauthenticated",
+        key_id=UUID(key["id"]),
+        user_id=UserId(UUID(user_id)),
+        address="127.0.0.1",
+    )
+    assert forbidden.event == RequestRefused(door=Door.REQUEST, code="forbidden", what="POST /clients")
+    assert forbidden.actor.startswith("key:")
+    assert isinstance(void.event, AgentRefused)
+    assert (str(void.client_id), void.event.address) == (world.fleet.client_id, "127.0.0.1")
+    assert (str(lied.agent_id), str(lied.client_id)) == (world.active.agent_id, world.fleet.client_id)
+    kept = [str(bytes(row[4])) for row in await api.log.read_rows(after=head)]
+    assert [index for index, body in enumerate(kept) if "127.0.0.1" in body] == [2]
+    assert not [text for text in (forged, auditor, used["token"]) if text[40:] in "".join(kept)]
+    told = [one["text"] for one in (await api.client().get("/events", params={"after": head})).json()["items"]]
+    assert told == [
+        f"Refused from 127.0.0.1, key {key['id']}: unauthenticated.",
+        "Refused, POST /clients: forbidden.",
+        f"Enrollment refused from 127.0.0.1, by token {used['id']}: token revoked.",
+        "Check in refused from 127.0.0.1: bad signature.",
+    ]
+
+
+async def test_a_flood_of_refusals_is_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first few of each, of all no more than the bound, and the rest in one event: none is lost, nor at the end."""
+    log, now = world.api.log, utc_now().replace(second=0)
+    records, head = RefusalRecords(log, lambda: now, new_id, "gateway:x"), await log.head()
+    for number in range(400):
+        for caller in (f"10.0.0.{number % 40}", "10.1.0.1"):
+            refused = RequestRefused(door=Door.REQUEST, code="forbidden", address=caller)
+            await records.refused(refused, (caller,))
+        records.count(Door.KEY, "too_many_failures")
+    one_by_one = await log.read(after=head)
+    of_one = [one for one in one_by_one if getattr(one.event, "address", "") == "10.1.0.1"]
+    assert (len(one_by_one), len(of_one)) == (ALL_MINUTE, EACH_MINUTE)
+
+    async def away(*_: object) -> Any:
+        raise LogUnavailableError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "append", away)
+        await records.flush()
+    await records.stop()
+    (counted,) = await log.read(after=one_by_one[-1].position)
+    assert isinstance(counted.event, RefusalsCounted)
+    assert {(one.code, one.count) for one in counted.event.counts} == {
+        ("forbidden", 800 - ALL_MINUTE),
+        ("too_many_failures", 400),
+    }
+    assert counted.actor == "gateway:x"
+    assert f"{800 - ALL_MINUTE} forbidden (request)" in describe(counted)
+    await records.flush()
+    assert await log.head() == counted.position
 
 
 async def test_a_long_poll_ends_when_its_agent_is_suspended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

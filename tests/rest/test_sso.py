@@ -12,6 +12,7 @@ from command_bus.context import Caller
 from command_bus.intents.grants import Grant as Wanted
 from command_bus.intents.users import CreateUser
 from command_bus.sso_terms import SsoTerms
+from domain.identities import Identity
 from tests.rest.conftest import administered
 from tests.rest.harness import Api, made
 from tests.rest.people import Person
@@ -158,7 +159,8 @@ async def test_linking_is_for_who_may_and_an_identity_is_one_users(api: Api, pro
     refused = await Terminal(api, provider).log_in("s")
     assert (refused.status_code, refused.json()["code"]) == (403, "identity_not_linked")
     assert "--subject 's'" in refused.json()["detail"]
-    assert (await refusals(api))[-1] == ("sso_not_linked", f"{provider.issuer} s")
+    held_as = Identity(issuer=provider.issuer, subject="s").secret_id(await api.log.names_key())
+    assert (await refusals(api))[-1] == ("sso_not_linked", f"{provider.issuer} {held_as}")
     again = await admin.post(f"/users/{holder}/identities/{identity_id}/remove", json={})
     assert again.status_code == 404
     assert await linked(api, bob, "s") == identity_id

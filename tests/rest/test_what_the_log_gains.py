@@ -24,6 +24,7 @@ __all__ = ["api", "provider", "running"]
 
 ROWS = GAINS | OWN | SSO
 ELSEWHERE = {
+    "AgentRefused": "tests/rest/test_refused_and_counted.py",
     "AuthorityAnnounced": "tests/gateway/test_authorities.py",
     "AuthorityRetired": "tests/gateway/test_authorities.py",
     "AuthorityUsed": "tests/gateway/test_authorities.py",
@@ -34,6 +35,8 @@ ELSEWHERE = {
     "OutputRead": "tests/rest/test_reads_on_record.py",
     "OutputsRemoved": "tests/gateway/test_retention.py",
     "RecoveryCodeUsed": "tests/rest/test_second_factor.py",
+    "RefusalsCounted": "tests/rest/test_refused_and_counted.py",
+    "RequestRefused": "tests/rest/test_refused_and_counted.py",
     "RolloutGrown": "tests/command_bus/test_joining.py",
     "SecretsRead": "tests/gateway/test_secrets.py",
     "ServerKeyAnnounced": "tests/gateway/test_server_keys.py",

@@ -93,6 +93,11 @@ const KINDS: readonly Kind[] = [
     types: ["OutputRead", "SecretsRead", "HistoryExtracted"],
   },
   {
+    name: "refused",
+    label: "Refused",
+    types: ["RequestRefused", "AgentRefused", "RefusalsCounted", "LoginRefused", "LoginLockedOut", "WrongKeysHeldBack"],
+  },
+  {
     name: "people",
     label: "People and logins",
     types: [
