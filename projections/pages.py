@@ -182,6 +182,30 @@ class Order(msgspec.Struct, frozen=True):
     descending: bool = False
 
 
+def cut(
+    rows: Sequence[Row], order: Order, key: Callable[[Row], Sequence[Any]], *, cursor: str | None, limit: int
+) -> Page[Row]:
+    """One page of rows that are in memory, as `Query.page` gives it of a table's.
+
+    Args:
+        rows: all of them, in that order.
+        order: of the list.
+        key: a row's place in the order.
+        cursor: of the page before.
+        limit: at most so many.
+
+    Raises:
+        InvalidCursorError: the cursor is damaged, or of another list or order.
+    """
+    limit = max(1, min(limit, MAX_LIMIT))
+    if cursor is not None:
+        after = decode_cursor(order.name, cursor, order.types)
+        rows = [row for row in rows if list(key(row)) > after]
+    if len(rows) <= limit:
+        return Page(list(rows))
+    return Page(list(rows[:limit]), encode_cursor(order.name, key(rows[limit - 1])))
+
+
 BY_POSITION = Order("position", "position", (int,), descending=True)
 
 

@@ -34,7 +34,7 @@ from domain.event import Event, Recorded
 from domain.hours import encode_hours
 from domain.ids import AgentId
 from projections import sql
-from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants
+from projections.pages import DEFAULT_LIMIT, Connection, Order, Page, Query, Tenants, cut
 from projections.projection import Batch, Cells, Projection
 from schema.arrays import uuids
 
@@ -169,6 +169,11 @@ _FIRST = UUID(int=0)
 _AS_DELIVERED = Order("pending", "priority, position", (int, int))
 
 
+def place_in_queue(row: PendingRow) -> tuple[int, int]:
+    """Of the commands of one agent the smallest is delivered first."""
+    return row.priority, row.position
+
+
 async def list_pending(
     connection: Connection,
     agent_id: UUID,
@@ -187,8 +192,13 @@ async def list_pending(
         _AS_DELIVERED,
         cursor=cursor,
         limit=limit,
-        key=lambda row: (row.priority, row.position),
+        key=place_in_queue,
     )
+
+
+def cut_queue(rows: Sequence[PendingRow], *, cursor: str | None, limit: int) -> Page[PendingRow]:
+    """One page of a queue that is in memory, in the order of delivery; as `list_pending` gives it."""
+    return cut(rows, _AS_DELIVERED, place_in_queue, cursor=cursor, limit=limit)
 
 
 # -- for gateways and the scheduler: they serve all tenants -------------------------------------------------------

@@ -31,6 +31,7 @@ from domain.errors import (
     TooManyTagsError,
 )
 from domain.permissions import Permission
+from gateways.rest.agent_past import then
 from gateways.rest.commands import QueuedModel, queued_document
 from gateways.rest.erasures import ErasedAnswer
 from gateways.rest.errors import NotOfPastError
@@ -41,10 +42,12 @@ from projections.agent_filters import Filters
 from projections.agent_filters import filters_of as narrowed_by
 from projections.agents import AgentRow, count_agents, get_agent, get_agent_detail
 from projections.agents import list_agents as read_agents
-from projections.pending import QueueCounts, counts, list_pending
+from projections.errors import NoReplayError
+from projections.pending import QueueCounts, counts, cut_queue, list_pending
 
 TAG = "Agents"
 READS = ("agents", "clients")
+OF_ONE = "As of an earlier time it needs no replay: where none stands there, this agent's own events are folded."
 _GONE = (NotFoundError, AgentRetiredError)
 
 
@@ -209,21 +212,30 @@ async def count(call: Call) -> Response:
 
 async def show_agent(call: Call) -> Response:
     agent_id = call.path["agent_id"]
-    async with call.connection() as connection:
-        row = found(await get_agent_detail(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
-        seen = await last_seen(call, connection, [agent_id])
-        waiting = await counts(connection, [agent_id])
+    try:
+        async with call.connection() as connection:
+            row = found(await get_agent_detail(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
+            seen = (await last_seen(call, connection, [agent_id])).get(agent_id)
+            waiting = (await counts(connection, [agent_id])).get(agent_id, QueueCounts()).open
+    except NoReplayError:
+        past = found(await then(call, agent_id), "agent", agent_id)
+        row, seen, waiting = past.agent, None, len(past.queue)
     detail = {"public_key": row.public_key, "facts": row.facts}
-    document = agent_document(row, seen.get(agent_id), waiting.get(agent_id, QueueCounts()).open)
-    return one(document | detail, row.version)
+    return one(agent_document(row, seen, waiting) | detail, row.version)
 
 
 async def queue(call: Call) -> Response:
     query: PageQuery = call.query
     agent_id = call.path["agent_id"]
-    async with call.connection() as connection:
-        found(await get_agent(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
-        page = await list_pending(connection, agent_id, client_ids=call.tenants, cursor=query.cursor, limit=query.limit)
+    try:
+        async with call.connection() as connection:
+            found(await get_agent(connection, agent_id, client_ids=call.tenants), "agent", agent_id)
+            page = await list_pending(
+                connection, agent_id, client_ids=call.tenants, cursor=query.cursor, limit=query.limit
+            )
+    except NoReplayError:
+        past = found(await then(call, agent_id), "agent", agent_id)
+        page = cut_queue(past.pending(call), cursor=query.cursor, limit=query.limit)
     return json_response({"items": [queued_document(row) for row in page.items], "next": page.next})
 
 
@@ -274,6 +286,7 @@ ROUTES: tuple[Route, ...] = (
         path="/agents/{agent_id}",
         needs=Permission.AGENTS_SEE,
         summary="One agent, with its facts.",
+        description=OF_ONE,
         tag=TAG,
         handler=show_agent,
         query=ReadQuery,
@@ -286,6 +299,7 @@ ROUTES: tuple[Route, ...] = (
         path="/agents/{agent_id}/queue",
         needs=Permission.COMMANDS_SEE,
         summary="What waits for an agent, in the order of delivery.",
+        description=OF_ONE,
         tag=TAG,
         handler=queue,
         query=PageQuery,

@@ -8,7 +8,10 @@ from uuid import UUID
 
 from playwright.async_api import expect
 
-from domain.ids import AgentId
+from command_bus.handlers.duplicates import DuplicateNotices
+from command_bus.ids import new_id
+from domain.duplicates import Sighting
+from domain.ids import AgentId, ClientId
 from gateways.agents.telemetry import Telemetry
 from schema.wire import OutputLive, Sample, StreamReport
 from tests.browser.harness import Tab
@@ -160,6 +163,41 @@ async def test_an_entry_is_changed_moved_suspended_and_filled_in(tab: Tab, fleet
     assert (state["state"], state["tags"]) == ("retired", ["eu", "prod"])
 
 
+async def test_of_two_with_one_identity_one_is_chosen_and_its_key_changed(tab: Tab, fleet: Fleet) -> None:
+    """Which is connected and which is shut out stands there; one click asks, the next settles it."""
+    agent_id = await fleet.agent("web-01")
+    one, two = (Sighting(address="192.0.2.1", hostname=name, machine=name, instance=name) for name in ("old", "new"))
+    notices, ids = DuplicateNotices(fleet.api.log, new_id), (AgentId(UUID(agent_id)), ClientId(UUID(fleet.client_id)))
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+    await expect(page.get_by_role("heading", name="web-01")).to_be_visible()
+    await notices.noticed(*ids, one, two, "gateway-1")
+    notice = page.get_by_role("alert")
+    await expect(notice).to_contain_text("Two machines have this identity")
+    assert await tab.serious_faults() == []
+    await notice.get_by_role("button", name="new takes its place").click()
+    dialog = page.get_by_role("dialog", name="Which one is web-01?")
+    await dialog.get_by_label("Why").fill("the new disk")
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    await dialog.get_by_role("button", name="Settle it").click()
+    await expect(notice).to_have_count(0)
+    story = (await fleet.http.get(f"/agents/{agent_id}/timeline")).json()["items"]
+    assert (story[0]["type"], story[0]["data"]) == (
+        "AgentDuplicateSettled",
+        {"stays": "newcomer", "reason": "the new disk"},
+    )
+    await page.get_by_text("Change", exact=True).click()
+    await page.get_by_role("button", name="Give it another key").click()
+    fleet.api.clock.ahead += timedelta(minutes=11)
+    await page.get_by_role("button", name="Have it make one").click()
+    await tab.show_it_is_me()
+    await expect(page.get_by_text("makes itself another key")).to_be_visible()
+    (waiting,) = (await fleet.http.get(f"/agents/{agent_id}/queue")).json()["items"]
+    assert waiting["spec"]["kind"] == "rotate_key"
+
+
 async def test_how_busy_a_machine_was_is_drawn_and_said(tab: Tab, fleet: Fleet) -> None:
     """Three lines, with the same in words for who does not see them; a span without samples says that."""
     agent_id, now = await fleet.agent("web-01"), datetime.now(UTC)
@@ -209,3 +247,53 @@ async def test_notes_are_written_changed_and_removed(tab: Tab, fleet: Fleet) -> 
     await newest.get_by_role("button", name="Remove").click()
     await newest.get_by_role("button", name="Remove it").click()
     await expect(notes.get_by_role("listitem")).to_have_count(1)
+
+
+async def test_a_machine_is_seen_as_it_was(tab: Tab, fleet: Fleet) -> None:
+    """A slider goes back over its story, the address keeps the moment, and nothing can be done to the past."""
+    agent_id = await fleet.agent("web-01")
+    await tell(fleet, agent_id, os="Debian GNU/Linux 12", memory_bytes=8 << 30)
+    command_id = await fleet.command(agent_id)
+    then = await fleet.api.log.head()
+    await fleet.accept(agent_id, command_id)
+    await fleet.finish(agent_id, command_id)
+    await tell(fleet, agent_id, os="Debian GNU/Linux 13", memory_bytes=16 << 30)
+    await fleet.http.put(f"/agents/{agent_id}/name", json={"name": "db-01"})
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+    await expect(page.get_by_text("Debian GNU/Linux 13", exact=True)).to_be_visible()
+    await page.keyboard.press("t")
+    look = page.get_by_role("region", name="Look back")
+    await expect(look).to_contain_text("Now.")
+    before = look.get_by_role("button", name="The event before")
+    await before.click()
+    await expect(page).to_have_url(re.compile(r"[?&]at=\d+"))
+    await expect(look).to_contain_text("Agent renamed")
+    await page.goto(f"/agents/{agent_id}?at={then}")
+    await expect(look).to_contain_text("As of")
+    await expect(page.get_by_role("heading", name="web-01")).to_be_visible()
+    await expect(page.get_by_text("8.0 GB")).to_be_visible()
+    await expect(page.get_by_text("Run…")).to_have_count(0)
+    await expect(page.get_by_text("Change", exact=True)).to_have_count(0)
+    await page.get_by_role("tab", name="Pending").click()
+    await expect(page.get_by_role("cell", name="ping")).to_be_visible()
+    await expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert await tab.serious_faults() == []
+    await page.get_by_role("tab", name="Timeline").click()
+    await expect(page.locator(".event").first).to_contain_text("queued")
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    await look.get_by_role("button", name="The event after").click()
+    await expect(page.locator(".event").first).to_contain_text("delivered")
+    await page.get_by_role("slider", name="Moment").press("Home")
+    await expect(page.locator(".event")).to_have_count(1)
+    first = page.locator(".event")
+    await first.get_by_role("button", name="The event itself").click()
+    await first.get_by_role("button", name="The machine as of here").click()
+    await expect(page.get_by_role("tab", name="Summary")).to_have_attribute("aria-selected", "true")
+    await look.get_by_role("button", name="Back to now").click()
+    await expect(page.get_by_role("heading", name="db-01")).to_be_visible()
+    await page.get_by_role("slider", name="Moment").press("Home")
+    await expect(page).to_have_url(re.compile(r"[?&]at=\d+"))
+    await page.keyboard.press("End")
+    await expect(look).to_contain_text("Now.")

@@ -3,11 +3,16 @@
 import asyncio
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
 
+from command_bus.handlers.presence import Arrival, Departure, PresenceHandler
+from command_bus.ids import new_id
 from command_bus.postgres import app_conninfo
+from domain.ids import AgentId, ClientId
+from gateways.rest import agent_past
 from gateways.rest.past import parsed
 from gateways.rest.route import EVENT_STREAM
 from gateways.rest.routes import ROUTES
@@ -181,6 +186,71 @@ async def test_permissions_hold_as_of_now(api: Api, postgres_url: str) -> None:
     assert not [word for word in acme.words if word in text]
     assert (await theirs.get(f"/agents/{acme.ids['agent_id']}")).status_code == 404
     assert (await theirs.get("/users")).status_code in (200, 403)
+
+
+async def test_one_machine_needs_no_replay(api: Api, postgres_url: str) -> None:
+    """Itself and its queue are worked out from its events: to each caller as a replay says, in pages, too."""
+    acme, globex = await furnish(api, "acme"), await furnish(api, "globex")
+    http, agent, client = api.client(), acme.ids["agent_id"], acme.ids["client_id"]
+    other = (await made(http, f"/clients/{client}/sites", {"name": "Annex"}))["id"]
+    presence, them = PresenceHandler(api.log, new_id), (AgentId(UUID(agent)), ClientId(UUID(client)))
+    arrival = Arrival(agent_id=them[0], client_id=them[1], address="10.0.0.7", transport="nats")
+    await presence.connected([arrival], "one")
+    await presence.facts(*them, {"os": "Debian\x00", "agent_version": "9", "disks": [{"b": 1, "mount": "/"}]})
+    fleet = Fleet(api, http, client, other)
+    for priority in (7, 3):
+        await fleet.command(agent, priority=priority)
+    running = await fleet.command(agent)
+    await fleet.accept(agent, running)
+    await fleet.start(agent, running)
+    early = await api.log.head()
+    await http.put(f"/agents/{agent}/site", json={"site_id": other})
+    await http.patch(f"/sites/{other}", json={"name": "Annex II"})
+    await presence.disconnected([Departure(agent_id=them[0], client_id=them[1])], "one")
+    await http.put(f"/agents/{agent}/tags", json={"tags": ["eu", "prod"]})
+    await fleet.finish(agent, running)
+    late = await api.log.head()
+    await http.post(f"/agents/{agent}/retire", json={})
+    await caught_up(api)
+    here = [{"role": "administrator", "sites": [site]} for site in (acme.ids["site_id"], other)]
+    keys = [None, *[await api.key_that_may(grants=[grant]) for grant in (acme.grant, globex.grant, *here)]]
+    clients = [api.client(key) for key in keys]
+
+    async def seen(position: int) -> list[Any]:
+        found = []
+        for path, query in ((f"/agents/{agent}", {}), (f"/agents/{agent}/queue", {"limit": 2})):
+            for caller in clients:
+                answer = await caller.get(path, params={"at": position, **query})
+                found.append((answer.status_code, answer.json() if answer.is_success else None))
+                if answer.is_success and answer.json().get("next"):
+                    rest = {"at": position, "cursor": answer.json()["next"]}
+                    found.append((await caller.get(path, params=rest)).json())
+        return found
+
+    for position in (early, late):
+        worked_out = await seen(position)
+        await asyncio.to_thread(replays.make, app_conninfo(postgres_url), position, "then")
+        assert await seen(position) == worked_out
+        await asyncio.to_thread(replays.drop, app_conninfo(postgres_url), "then")
+        # The administrator, the client and where it is now see it; another client, and where it was, do not.
+        assert [one[0] for one in worked_out if isinstance(one, tuple)][:5] == [200, 200, 404, 404, 200]
+    assert (await http.get(f"/agents/{agent}", params={"at": early})).json()["pending"] == 4
+    assert (await http.get(f"/agents/{agent}", params={"at": 1})).status_code == 404
+
+
+async def test_who_has_too_long_a_story_asks_a_replay(api: Api, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is worked out at once has its bounds, and beyond them it is said what helps."""
+    http, agent = api.client(), await fleet.agent()
+    await fleet.command(agent)
+    position = await api.log.head()
+    for bound in ("MOST_TOLD", "MOST_TURNS"):
+        with monkeypatch.context() as narrow:
+            narrow.setattr(agent_past, "PAGE", 1)
+            narrow.setattr(agent_past, bound, 1)
+            refused = await http.get(f"/agents/{agent}", params={"at": position})
+            assert refused.json()["code"] == "no_replay"
+            assert f"--at {position}" in refused.json()["detail"]
+    assert (await http.get(f"/agents/{agent}", params={"at": position})).json()["pending"] == 1
 
 
 @pytest.mark.parametrize(

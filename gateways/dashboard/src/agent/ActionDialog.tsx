@@ -10,7 +10,7 @@ import { Field } from "../ui/Field";
 import { toast } from "../ui/Toasts";
 
 type Agent = components["schemas"]["AgentDetailModel"];
-export type Action = "rename" | "tag" | "move" | "suspend" | "resume" | "retire";
+export type Action = "rename" | "tag" | "move" | "suspend" | "resume" | "rotate" | "retire";
 
 const WORDS: Record<Action, [title: string, button: string, done: string]> = {
   rename: ["Rename", "Rename", "has its new name"],
@@ -18,10 +18,13 @@ const WORDS: Record<Action, [title: string, button: string, done: string]> = {
   move: ["Move", "Move", "has moved"],
   suspend: ["Suspend", "Suspend", "is suspended"],
   resume: ["Resume", "Resume", "is let in again"],
+  rotate: ["Another key for", "Have it make one", "makes itself another key; its timeline shows both steps"],
   retire: ["Retire", "Retire for good", "is retired"],
 };
 const ABOUT: Partial<Record<Action, string>> = {
   suspend: "Its connection ends at once. What waits for it goes on waiting, until it is resumed.",
+  rotate:
+    "The machine makes the key itself, and the old one opens nothing any more once it has come in under the new one. A machine that is off does it when it returns.",
   retire:
     "Its key is void from now on and what waits for it is cancelled. To be managed again, the machine has to enroll anew.",
 };
@@ -56,6 +59,10 @@ export default function ActionDialog({ action, agent, onClose }: Props) {
           return ask(api.POST("/api/v1/agents/{agent_id}/suspend", { params, body: { reason } }));
         case "resume":
           return ask(api.POST("/api/v1/agents/{agent_id}/resume", { params, body: { reason } }));
+        case "rotate": {
+          const body = { agent_id: agent.id, spec: { kind: "rotate_key" as const }, reason };
+          return ask(api.POST("/api/v1/commands", { body }));
+        }
         case "retire":
           return ask(api.POST("/api/v1/agents/{agent_id}/retire", { params, body: { reason } }));
       }

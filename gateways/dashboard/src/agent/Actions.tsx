@@ -1,17 +1,18 @@
 import { lazy, Suspense, useRef, useState } from "react";
 import type { components } from "../api/schema";
-import { useMay } from "../api/session";
+import { type Permission, useMay } from "../api/session";
 import type { Action } from "./ActionDialog";
 
 type Agent = components["schemas"]["AgentDetailModel"];
 
 const ActionDialog = lazy(() => import("./ActionDialog"));
-const ACTIONS: readonly [Action, string, "agents.edit" | "agents.move" | "agents.suspend" | "agents.retire"][] = [
+const ACTIONS: readonly [Action, string, Permission][] = [
   ["rename", "Rename…", "agents.edit"],
   ["tag", "Tags…", "agents.edit"],
   ["move", "Move…", "agents.move"],
   ["suspend", "Suspend…", "agents.suspend"],
   ["resume", "Resume…", "agents.suspend"],
+  ["rotate", "Give it another key…", "agents.keys"],
   ["retire", "Retire…", "agents.retire"],
 ];
 
@@ -23,6 +24,7 @@ export function Actions({ agent }: { agent: Agent }) {
   const offered = ACTIONS.filter(
     ([name, , needs]) =>
       may(needs) &&
+      (name !== "rotate" || may("commands.queue")) &&
       (name !== "suspend" || agent.state === "active") &&
       (name !== "resume" || agent.state === "suspended"),
   );

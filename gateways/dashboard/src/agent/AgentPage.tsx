@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { lazy, Suspense, useState } from "react";
+import { lazy, Suspense, useCallback, useState } from "react";
 import { Link, useLocation, useParams, useSearch } from "wouter";
 import { api, ask } from "../api/client";
 import { isProblem } from "../api/problem";
@@ -13,10 +13,12 @@ import { AgentStatus } from "../ui/Status";
 import { Time } from "../ui/Time";
 import { Actions } from "./Actions";
 import { CommandDialog } from "./CommandDialog";
+import { Duplicate } from "./Duplicate";
 import { Erase } from "./Erase";
 import { Queue } from "./Queue";
 import { Summary } from "./Summary";
 import { Timeline } from "./Timeline";
+import { TimeTravel } from "./TimeTravel";
 import "./agent.css";
 
 const RunDialog = lazy(() => import("../run/RunDialog"));
@@ -25,6 +27,14 @@ const TABS = [
   ["queue", "Pending", "commands.see"],
   ["timeline", "Timeline", "events.see"],
 ] as const;
+
+/** What changes a machine's row and not its place in the list. */
+const TOLD: ReadonlySet<string> = new Set([
+  "AgentFactsReported",
+  "AgentDuplicateNoticed",
+  "AgentDuplicateSettled",
+  "AgentKeyRotated",
+]);
 
 /** One machine: what it is, what waits for it, and all that ever happened to it. */
 export default function AgentPage() {
@@ -35,32 +45,61 @@ export default function AgentPage() {
   const [running, setRunning] = useState(false);
   const tab = params.get("tab") ?? "summary";
   const command = params.get("command");
-  const show = (changes: Record<string, string | null>): void => {
-    const next = new URLSearchParams(window.location.search);
-    for (const [name, value] of Object.entries(changes)) {
-      if (value === null) next.delete(name);
-      else next.set(name, value);
-    }
-    const told = next.toString();
-    go(told === "" ? `/agents/${id}` : `/agents/${id}?${told}`, { replace: true });
-  };
+  const at = Number(params.get("at")) || null;
+  const [looking, setLooking] = useState(at !== null);
+  const show = useCallback(
+    (changes: Record<string, string | null>): void => {
+      const next = new URLSearchParams(window.location.search);
+      for (const [name, value] of Object.entries(changes)) {
+        if (value === null) next.delete(name);
+        else next.set(name, value);
+      }
+      const told = next.toString();
+      go(told === "" ? `/agents/${id}` : `/agents/${id}?${told}`, { replace: true });
+    },
+    [go, id],
+  );
+  const travel = useCallback((then: number | null) => show({ at: then === null ? null : String(then) }), [show]);
+  const polling = usePolling();
   const agent = useQuery({
-    queryKey: ["agent", id],
-    refetchInterval: usePolling(),
-    queryFn: () => ask(api.GET("/api/v1/agents/{agent_id}", { params: { path: { agent_id: id } } })),
+    queryKey: ["agent", id, ...(at === null ? [] : [at])],
+    refetchInterval: at === null && polling,
+    staleTime: at === null ? 15_000 : Number.POSITIVE_INFINITY,
+    // What was shown stays until the other moment is there.
+    placeholderData: (before) => (before?.id === id ? before : undefined),
+    queryFn: () => {
+      const query = at === null ? {} : { at };
+      return ask(api.GET("/api/v1/agents/{agent_id}", { params: { path: { agent_id: id }, query } }));
+    },
   });
   const { refetch } = agent;
   useAfterEvents(
-    (event) => event.agent_id === id && event.type === "AgentFactsReported",
+    (event) => at === null && event.agent_id === id && TOLD.has(event.type),
     () => void refetch(),
   );
   useTitle(agent.data?.name ?? "Machine");
+  const look = (): void => {
+    if (!may("events.see")) return;
+    setLooking(!looking);
+    if (looking) travel(null);
+  };
   useKeys([
-    { key: "r", about: "Run something on this machine", run: () => may("commands.queue") && setRunning(true) },
+    {
+      key: "r",
+      about: "Run something on this machine",
+      run: () => at === null && may("commands.queue") && setRunning(true),
+    },
+    { key: "t", about: "Look back: the machine as it was", run: () => look() },
     { key: "u", about: "Back to the fleet", run: () => go("/") },
   ]);
   if (isProblem(agent.error, "not_found")) {
-    return (
+    return at !== null ? (
+      <div className="empty">
+        <h1>It was not there then</h1>
+        <p>Nothing is known of this machine as of that moment.</p>
+        <Button onClick={() => travel(null)}>Back to now</Button>
+      </div>
+    ) : (
       <div className="empty">
         <h1>There is no such machine</h1>
         <p>It may never have been, or be of a client that you do not see.</p>
@@ -88,11 +127,15 @@ export default function AgentPage() {
             <div className="grow" />
             <AgentStatus agent={shown} />
             <span className="muted">
-              seen <Time at={shown.last_seen_at ?? shown.disconnected_at} over={!shown.online} />
+              {at === null && (
+                <>
+                  seen <Time at={shown.last_seen_at ?? shown.disconnected_at} over={!shown.online} />
+                </>
+              )}
             </span>
-            <Actions agent={shown} />
-            <Erase agent={shown} />
-            {may("commands.queue") && shown.state !== "retired" && (
+            {at === null && <Actions agent={shown} />}
+            {at === null && <Erase agent={shown} />}
+            {at === null && may("commands.queue") && shown.state !== "retired" && (
               <Button look="primary" onClick={() => setRunning(true)}>
                 Run… <kbd>r</kbd>
               </Button>
@@ -101,33 +144,43 @@ export default function AgentPage() {
           {shown.erased && (
             <div className="notice">What this machine told of itself is erased for good. Its history stays.</div>
           )}
-          {shown.duplicate && (
-            <div className="notice bad" role="alert">
-              Two machines have this identity: {shown.duplicate.present.hostname} ({shown.duplicate.present.address})
-              stays, and {shown.duplicate.newcomer.hostname} ({shown.duplicate.newcomer.address}) is shut out until
-              somebody says which it is.
+          <Duplicate agent={shown} past={at !== null} />
+          {looking && may("events.see") && <TimeTravel agentId={id} since={shown.enrolled_at} at={at} onGo={travel} />}
+          <div className="tabs-row">
+            <div className="tabs" role="tablist">
+              {TABS.filter(([, , needs]) => may(needs)).map(([name, label]) => (
+                <button
+                  key={name}
+                  type="button"
+                  role="tab"
+                  aria-selected={tab === name}
+                  onClick={() => show({ tab: name === "summary" ? null : name })}
+                >
+                  {label}
+                  {name === "queue" && shown.pending > 0 && <span className="chip">{shown.pending}</span>}
+                </button>
+              ))}
             </div>
-          )}
-          <div className="tabs" role="tablist">
-            {TABS.filter(([, , needs]) => may(needs)).map(([name, label]) => (
-              <button
-                key={name}
-                type="button"
-                role="tab"
-                aria-selected={tab === name}
-                onClick={() => show({ tab: name === "summary" ? null : name })}
-              >
-                {label}
-                {name === "queue" && shown.pending > 0 && <span className="chip">{shown.pending}</span>}
-              </button>
-            ))}
+            {may("events.see") && (
+              <Button look="plain" aria-expanded={looking} onClick={look}>
+                Look back <kbd>t</kbd>
+              </Button>
+            )}
           </div>
           {tab === "queue" ? (
-            <Queue agent={shown} onOpen={(one) => show({ command: one })} onRun={() => setRunning(true)} />
+            <Queue agent={shown} at={at} onOpen={(one) => show({ command: one })} onRun={() => setRunning(true)} />
           ) : tab === "timeline" ? (
-            <Timeline agentId={id} onOpen={(one) => show({ command: one })} />
+            <Timeline
+              agentId={id}
+              at={at}
+              onOpen={(one) => show({ command: one })}
+              onGo={(then) => {
+                setLooking(true);
+                show({ at: String(then), tab: null });
+              }}
+            />
           ) : (
-            <Summary agent={shown} />
+            <Summary agent={shown} past={at !== null} />
           )}
           {running && (
             <Suspense>

@@ -21,27 +21,34 @@ const WORDS: Record<number, string> = { 0: " first", 5: " usual", 9: " last" };
 
 interface Props {
   agent: Agent;
+  /** The position as of which it is shown; null is now. */
+  at: number | null;
   onOpen: (commandId: string) => void;
   onRun: () => void;
 }
 
 /** What waits for the machine, in the order in which it gets it, and why it waits. */
-export function Queue({ agent, onOpen, onRun }: Props) {
+export function Queue({ agent, at, onOpen, onRun }: Props) {
   const client = useQueryClient();
   const may = useMay();
-  const key = ["queue", agent.id];
+  const polling = usePolling();
+  const key = at === null ? ["queue", agent.id] : ["queue", agent.id, at];
   const queue = useInfiniteQuery({
     queryKey: key,
-    refetchInterval: usePolling(),
+    refetchInterval: at === null && polling,
     initialPageParam: null as string | null,
     getNextPageParam: (page: Page) => page.next,
     queryFn: ({ pageParam }) => {
-      const query = { limit: 100, ...(pageParam === null ? {} : { cursor: pageParam }) };
+      const query = {
+        limit: 100,
+        ...(at === null ? {} : { at }),
+        ...(pageParam === null ? {} : { cursor: pageParam }),
+      };
       return ask(api.GET("/api/v1/agents/{agent_id}/queue", { params: { path: { agent_id: agent.id }, query } }));
     },
   });
   useAfterEvents(
-    (event) => event.agent_id === agent.id && event.type.startsWith("Command"),
+    (event) => at === null && event.agent_id === agent.id && event.type.startsWith("Command"),
     () => void client.invalidateQueries({ queryKey: key }),
     500,
   );
@@ -57,7 +64,11 @@ export function Queue({ agent, onOpen, onRun }: Props) {
   );
   const items = queue.data?.pages.flatMap((page) => page.items) ?? [];
   if (queue.isSuccess && items.length === 0) {
-    return (
+    return at !== null ? (
+      <div className="empty">
+        <h2>Nothing was pending</h2>
+      </div>
+    ) : (
       <div className="empty">
         <h2>Nothing is pending</h2>
         <p>
@@ -102,7 +113,7 @@ export function Queue({ agent, onOpen, onRun }: Props) {
                   {one.lane !== "default" && <span className="chip">lane {one.lane}</span>}
                 </td>
                 <td>
-                  {one.state === "queued" && may("commands.queue") ? (
+                  {at === null && one.state === "queued" && may("commands.queue") ? (
                     <select
                       className="input"
                       aria-label={`Priority of ${specText(one.spec)}`}
@@ -131,7 +142,7 @@ export function Queue({ agent, onOpen, onRun }: Props) {
                     one.priority
                   )}
                 </td>
-                <td className="muted">{reason(one, agent, before)}</td>
+                <td className="muted">{at === null && reason(one, agent, before)}</td>
                 <td>
                   <Time at={one.queued_at} />
                 </td>
@@ -139,7 +150,7 @@ export function Queue({ agent, onOpen, onRun }: Props) {
                   <Time at={one.expires_at} />
                 </td>
                 <td>
-                  {may("commands.cancel") && (
+                  {at === null && may("commands.cancel") && (
                     <Button
                       look="danger tiny"
                       disabled={one.cancel_requested}

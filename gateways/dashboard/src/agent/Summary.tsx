@@ -27,8 +27,11 @@ function records(value: unknown): Facts[] {
   return Array.isArray(value) ? value.filter((one) => typeof one === "object" && one !== null) : [];
 }
 
-/** What the machine is. Facts come from the machine itself, so nothing about their shape is taken for granted. */
-export function Summary({ agent }: { agent: Agent }) {
+/** What the machine is. Facts come from the machine itself, so nothing about their shape is taken for granted.
+ *
+ * @param past it is shown as it was: what is known of now alone is left out.
+ */
+export function Summary({ agent, past = false }: { agent: Agent; past?: boolean }) {
   const facts = agent.facts as Facts;
   const cpu = (typeof facts.cpu === "object" && facts.cpu !== null ? facts.cpu : {}) as Facts;
   const disks = records(facts.disks);
@@ -71,9 +74,12 @@ export function Summary({ agent }: { agent: Agent }) {
           <Fact name="Address">{agent.address}</Fact>
           <Fact name="By">{agent.transport}</Fact>
           <Fact name="Connected">{agent.connected_at && <Time at={agent.connected_at} />}</Fact>
-          <Fact name="Last seen">
-            <Time at={agent.last_seen_at ?? agent.disconnected_at} over={!agent.online} />
-          </Fact>
+          {!past && (
+            <Fact name="Last seen">
+              <Time at={agent.last_seen_at ?? agent.disconnected_at} over={!agent.online} />
+            </Fact>
+          )}
+          {past && <Fact name="Disconnected">{agent.disconnected_at && <Time at={agent.disconnected_at} />}</Fact>}
           <Fact name="Enrolled">
             <Time at={agent.enrolled_at} />
           </Fact>
@@ -86,11 +92,15 @@ export function Summary({ agent }: { agent: Agent }) {
           </Fact>
         </dl>
       </section>
-      <Suspense fallback={<section className="card graphs muted">Loading…</section>}>
-        <Graphs agentId={agent.id} />
-      </Suspense>
-      <Notes agentId={agent.id} />
-      <CustomFields agentId={agent.id} />
+      {!past && (
+        <>
+          <Suspense fallback={<section className="card graphs muted">Loading…</section>}>
+            <Graphs agentId={agent.id} />
+          </Suspense>
+          <Notes agentId={agent.id} />
+          <CustomFields agentId={agent.id} />
+        </>
+      )}
       {disks.length > 0 && (
         <section className="card">
           <header>

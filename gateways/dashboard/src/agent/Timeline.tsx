@@ -52,17 +52,21 @@ const FILTERS: readonly [string, string, EventType[]][] = [
 
 interface Props {
   agentId: string;
+  /** It is told up to this position; null is now. */
+  at: number | null;
   onOpen: (commandId: string) => void;
+  /** Shows the machine as of a position. */
+  onGo: (at: number) => void;
 }
 
 /** All that ever happened to the machine, newest first, in sentences; each with the event itself behind it. */
-export function Timeline({ agentId, onOpen }: Props) {
+export function Timeline({ agentId, at, onOpen, onGo }: Props) {
   const client = useQueryClient();
   const [kind, setKind] = useState("all");
   const types = FILTERS.find(([name]) => name === kind)?.[2] ?? [];
   const key = ["timeline", agentId];
   const story = useInfiniteQuery({
-    queryKey: [...key, kind],
+    queryKey: [...key, kind, at],
     initialPageParam: null as string | null,
     getNextPageParam: (page: Page) => page.next,
     queryFn: ({ pageParam }) => {
@@ -70,6 +74,7 @@ export function Timeline({ agentId, onOpen }: Props) {
         agent_id: agentId,
         backwards: true,
         limit: 50,
+        ...(at === null ? {} : { at }),
         ...(types.length > 0 ? { type: types } : {}),
         ...(pageParam === null ? {} : { cursor: pageParam }),
       };
@@ -78,7 +83,7 @@ export function Timeline({ agentId, onOpen }: Props) {
   });
   const pages = story.data?.pages.length ?? 0;
   useAfterEvents(
-    (event) => event.agent_id === agentId && pages <= 3,
+    (event) => at === null && event.agent_id === agentId && pages <= 3,
     () => void client.invalidateQueries({ queryKey: key }),
     500,
   );
@@ -100,7 +105,18 @@ export function Timeline({ agentId, onOpen }: Props) {
       ) : (
         <ol className="story card">
           {events.map((event) => (
-            <EventLine key={event.position} event={event} onOpen={onOpen} />
+            <EventLine
+              key={event.position}
+              event={event}
+              onOpen={onOpen}
+              more={
+                <p>
+                  <Button look="tiny" onClick={() => onGo(event.position)}>
+                    The machine as of here
+                  </Button>
+                </p>
+              }
+            />
           ))}
         </ol>
       )}
