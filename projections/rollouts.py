@@ -452,6 +452,7 @@ async def list_members(
     *,
     states: Sequence[str] = (),
     wave: int | None = None,
+    site_id: UUID | None = None,
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[MemberRow]:
@@ -464,6 +465,8 @@ async def list_members(
         query.where("state = ANY(%s)", list(states))
     if wave is not None:
         query.where("wave = %s", wave)
+    if site_id is not None:
+        query.where("site_id = %s", site_id)
     return await query.page(
         connection, lambda row: MemberRow(*row), _BY_AGENT, cursor=cursor, limit=limit, key=lambda row: (row.agent_id,)
     )

@@ -79,13 +79,16 @@ def show(
     session: Session,
     rollout: RolloutArgument,
     state: Annotated[list[str] | None, typer.Option("--state", help="List its agents in this state.")] = None,
+    wave: Annotated[int | None, typer.Option("--wave", min=1, help="List its agents of this wave.")] = None,
+    site: Annotated[str | None, typer.Option("--site", help="List its agents at this site.")] = None,
     sites: Annotated[bool, typer.Option("--sites", help="List how far it is at each site.")] = False,
 ) -> None:
-    """Show how far a rollout is and how its commands ended; with --state, list agents; with --sites, sites."""
+    """Show how far a rollout is and how its commands ended; with --state, --wave or --site, list agents."""
     found = finding.rollout(session.api, rollout)
     path = f"/rollouts/{found['id']}"
-    if state:
-        _show_agents(session, session.api.items(f"{path}/agents", state=state))
+    if state or wave or site:
+        site_id = finding.site(session.api, site)["id"] if site else None
+        _show_agents(session, session.api.items(f"{path}/agents", state=state, wave=wave, site_id=site_id))
         return
     if sites:
         _show_sites(session, session.api.items(f"{path}/sites"))

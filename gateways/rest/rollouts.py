@@ -275,6 +275,7 @@ class OutcomesQuery(ReadQuery):
 class MembersQuery(PageQuery):
     state: list[MemberState] = Field(default=[], max_length=len(STATES), description="May be repeated: any of them.")
     wave: int | None = Field(default=None, ge=1, le=1000, description="From 1.")
+    site_id: UUID | None = Field(default=None, description="Only those that were at this site when the list was made.")
 
 
 def member_document(row: MemberRow) -> dict[str, Any]:
@@ -338,6 +339,7 @@ async def members(call: Call) -> Response:
             rollout_id,
             states=query.state,
             wave=query.wave - 1 if query.wave is not None else None,
+            site_id=query.site_id,
             cursor=query.cursor,
             limit=query.limit,
         )

@@ -78,6 +78,49 @@ async def test_why_it_failed_and_who_was_left_out_are_said(tab: Tab, fleet: Flee
         tab.page.get_by_text("1 left out: the filter does not hold of them (facts.cpu_count > 2)")
     ).to_be_visible()
     assert await tab.serious_faults() == []
+    machines = tab.page.get_by_role("region", name="Machines")
+    row = machines.get_by_role("row", name="web-01")
+    await expect(row).to_contain_text("failed")
+    await machines.get_by_role("button", name="Retry 1 that failed").click()
+    await expect(row).to_contain_text("try 2")
+
+
+async def test_its_machines_are_listed_by_state_wave_and_site(tab: Tab, fleet: Fleet) -> None:
+    """What failed comes first, with a retry; each leads to its machine and its output, and the address keeps which."""
+    annex = await made(fleet.http, f"/clients/{fleet.client_id}/sites", {"name": "Annex"})
+    there = Fleet(fleet.api, fleet.http, fleet.client_id, annex["id"])
+    agents = [await fleet.agent("web-01"), await there.agent("db-01"), await there.agent("db-02")]
+    waves = {"waves": [{"count": 2}]}
+    body = {"name": "Nightly", "target": {"include": {"agents": agents}}, "spec": {"kind": "ping"}, **waves}
+    rollout = await made(fleet.http, "/rollouts", body)
+    await settle(tab.api, fleet)
+    members = (await fleet.http.get(f"/rollouts/{rollout['id']}/agents")).json()["items"]
+    for one in members:
+        if one["state"] == "queued":
+            outcome = "failed" if one["agent"] == "web-01" else "succeeded"
+            await fleet.finish(one["agent_id"], one["command_id"], outcome)
+    await tab.logged_in(path=f"/rollouts/{rollout['id']}")
+    page = tab.page
+    machines = page.get_by_role("region", name="Machines")
+    rows = machines.get_by_role("rowheader")
+    failed = sum(one["agent"] == "web-01" and one["state"] == "queued" for one in members)
+    if failed:
+        await expect(rows).to_have_text(["web-01"])
+    await machines.get_by_role("button", name="All 3").click()
+    await expect(rows).to_have_count(3)
+    await machines.get_by_label("Wave").select_option(label="Wave 2")
+    await expect(rows).to_have_count(1)
+    await machines.get_by_label("Wave").select_option(label="Every wave")
+    await machines.get_by_label("Site").select_option(label="Acme / Annex")
+    await expect(rows).to_have_count(2)
+    assert await tab.serious_faults() == []
+    await page.reload()
+    await expect(rows).to_have_count(2)
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    await machines.get_by_label("Site").select_option(label="Every site")
+    await rows.get_by_role("link", name="web-01").click()
+    await expect(page.get_by_role("heading", name="web-01")).to_be_visible()
 
 
 async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> None:

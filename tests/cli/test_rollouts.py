@@ -59,6 +59,8 @@ async def test_start_waits_for_the_end(terminal: Terminal, api: Api, fleet: Flee
     (site,) = (await terminal.ok("rollout", "show", listed[0]["id"], "--sites")).splitlines()[1:]
     assert site.split("\t") == ["Acme", "Main", "3", "0", "3 succeeded"]
     rows = (await terminal.ok("rollout", "show", listed[1]["id"], "--state", "succeeded")).splitlines()
+    of_wave = await terminal.ok("rollout", "show", listed[1]["id"], "--wave", "1", "--site", fleet.site_id)
+    assert of_wave.splitlines() == [rows[0], *(row for row in rows[1:] if row.split("\t")[2] == "1")]
     assert sorted(row.split("\t")[0] for row in rows[1:]) == ["web-01", "web-02"]
 
 

@@ -40,6 +40,12 @@ async def shown(fleet: Fleet, rollout_id: str) -> Any:
     return document
 
 
+async def at_site(fleet: Fleet, rollout_id: str, site_id: str) -> int:
+    """How many of its agents are listed there."""
+    found = await fleet.http.get(f"/rollouts/{rollout_id}/agents", params={"site_id": site_id})
+    return len(found.json()["items"])
+
+
 async def test_from_the_plan_to_the_end(api: Api, fleet: Fleet) -> None:
     """A plan foresees what happens; counts, agents and outcomes tell of it, and always of everybody."""
     agents = [await fleet.agent(f"host-{i}") for i in range(4)]
@@ -61,8 +67,7 @@ async def test_from_the_plan_to_the_end(api: Api, fleet: Fleet) -> None:
     assert (document["ended_per_minute"], document["estimated_end"]) == (0, None)
     (site,) = (await fleet.http.get(f"/rollouts/{rollout_id}/sites")).json()["items"]
     assert (site["site_id"], site["client_id"], site["counts"]) == (fleet.site_id, fleet.client_id, document["counts"])
-    assert site["site"]
-    assert site["client"]
+    assert site["site"] and site["client"]  # noqa: PT018 - both have a name
     (listed,) = (await fleet.http.get("/rollouts", params={"state": "running", "counts": True})).json()["items"]
     assert (listed["id"], listed["counts"]) == (rollout_id, document["counts"])
 
@@ -80,6 +85,7 @@ async def test_from_the_plan_to_the_end(api: Api, fleet: Fleet) -> None:
     page = (await fleet.http.get(f"/rollouts/{rollout_id}/agents", params={"limit": 2})).json()
     rest = (await fleet.http.get(f"/rollouts/{rollout_id}/agents", params={"cursor": page["next"]})).json()
     assert {item["agent_id"] for item in page["items"] + rest["items"]} == set(agents[1:])
+    assert [await at_site(fleet, rollout_id, one) for one in (fleet.site_id, fleet.client_id)] == [3, 0]
     for item in page["items"] + rest["items"]:
         assert item["round"] == (2 if item["agent_id"] == first["agent_id"] else 1)
         await fleet.finish(item["agent_id"], item["command_id"], stdout=stdout, stderr=stdout)
@@ -89,7 +95,7 @@ async def test_from_the_plan_to_the_end(api: Api, fleet: Fleet) -> None:
     assert document["ended_per_minute"] > 0
     (outcome,) = (await fleet.http.get(f"/rollouts/{rollout_id}/outcomes")).json()["items"]
     assert (outcome["agents"], outcome["exit_code"], outcome["stdout_sha256"]) == (3, 0, stdout.sha256)
-    assert (outcome["tail"], outcome["error_tail"]) == ("ok\n", "ok\n")
+    assert outcome["tail"] == outcome["error_tail"] == "ok\n"
     (ended,) = (await fleet.http.get(f"/rollouts/{rollout_id}/outcomes", params={"by": "exit_code"})).json()["items"]
     assert (ended["state"], ended["exit_code"], ended["stdout_sha256"], ended["tail"]) == ("succeeded", 0, None, None)
     (same,) = (await fleet.http.get(f"/rollouts/{rollout_id}/outcomes", params={"by": "output"})).json()["items"]

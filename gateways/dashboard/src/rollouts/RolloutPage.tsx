@@ -1,4 +1,4 @@
-import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { Link, useParams } from "wouter";
 import { CommandDialog } from "../agent/CommandDialog";
@@ -13,18 +13,17 @@ import { What } from "../run/What";
 import { Button } from "../ui/Button";
 import { Crumbs } from "../ui/Crumbs";
 import { Fault } from "../ui/Fault";
-import { type CommandState, CommandStatus } from "../ui/Status";
+import { CommandStatus } from "../ui/Status";
 import { SureButton } from "../ui/SureButton";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { CountsBar, CountsLine, RolloutStatus } from "./counts";
+import { FAILED, Members } from "./Members";
 import "./rollouts.css";
 
 type Rollout = components["schemas"]["RolloutWithCountsModel"];
-type Members = components["schemas"]["PageOf_MemberModel_"];
 type Steer = "pause" | "resume" | "release" | "abort" | "retry-failed";
 
-const FAILED = ["failed", "timed_out", "interrupted", "rejected", "expired"] as const;
 const NUMBER = new Intl.NumberFormat("en");
 
 /** One rollout: its waves, what came of it so far, and the hand on it. */
@@ -95,6 +94,11 @@ export default function RolloutPage() {
       {label}
     </Button>
   );
+  const retry =
+    failed > 0 &&
+    shown?.state !== "aborted" &&
+    may("rollouts.start") &&
+    button("retry-failed", `Retry ${NUMBER.format(failed)} that failed`);
   return (
     <div className="page">
       <header>
@@ -116,11 +120,6 @@ export default function RolloutPage() {
             </SureButton>
           </>
         )}
-        {shown &&
-          failed > 0 &&
-          shown.state !== "aborted" &&
-          may("rollouts.start") &&
-          button("retry-failed", `Retry ${NUMBER.format(failed)} that failed`)}
       </header>
       <Fault error={rollout.error ?? steer.error} />
       {shown && (
@@ -178,7 +177,7 @@ export default function RolloutPage() {
             </section>
           )}
           <Outcomes rollout={shown} onOpen={setCommand} />
-          {failed > 0 && <Failed rollout={shown} onOpen={setCommand} />}
+          <Members rollout={shown} onOpen={setCommand} retry={retry} />
         </>
       )}
       {command !== null && <CommandDialog commandId={command} onOther={setCommand} onClose={() => setCommand(null)} />}
@@ -273,49 +272,5 @@ function Said({ outcome }: { outcome: components["schemas"]["OutcomeModel"] }) {
       {error && <span className="hidden-text">Error: </span>}
       {line}
     </code>
-  );
-}
-
-function Failed({ rollout, onOpen }: PartProps) {
-  const members = useInfiniteQuery({
-    queryKey: ["rollouts", rollout.id, "failed", ended(rollout)],
-    placeholderData: (before) => before,
-    initialPageParam: null as string | null,
-    getNextPageParam: (page: Members) => page.next,
-    queryFn: ({ pageParam }) => {
-      const query = { state: [...FAILED], limit: 50, ...(pageParam === null ? {} : { cursor: pageParam }) };
-      return ask(
-        api.GET("/api/v1/rollouts/{rollout_id}/agents", { params: { path: { rollout_id: rollout.id }, query } }),
-      );
-    },
-  });
-  const items = members.data?.pages.flatMap((page) => page.items) ?? [];
-  return (
-    <section className="card" aria-label="Failed">
-      <header>
-        <h2>Failed</h2>
-      </header>
-      <Fault error={members.error} />
-      <ul className="waves">
-        {items.map((one) => (
-          <li key={one.agent_id} className="row wrap">
-            <CommandStatus state={one.state as CommandState} />
-            <Link href={`/agents/${one.agent_id}`} className="strong">
-              {one.agent ?? one.agent_id}
-            </Link>
-            {one.exit_code !== null && <span className="muted">exit code {one.exit_code}</span>}
-            <div className="grow" />
-            <Button look="tiny" onClick={() => onOpen(one.command_id)}>
-              Output
-            </Button>
-          </li>
-        ))}
-      </ul>
-      {members.hasNextPage && (
-        <Button look="plain tiny" onClick={() => members.fetchNextPage()} busy={members.isFetchingNextPage}>
-          More
-        </Button>
-      )}
-    </section>
   );
 }
