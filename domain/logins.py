@@ -8,13 +8,15 @@ sessions of an older one are over, in the very transaction that says so.
 from collections.abc import Collection
 from uuid import UUID
 
+import msgspec
+
 from domain.errors import InvalidValueError, NoSecondFactorError, RecoveryCodeUsedError
 from domain.event import Aggregate, Change, Event
 from domain.identities import MOST as MOST_IDENTITIES
 from domain.identities import Identity, IdentityLinked, IdentityUnlinked
 from domain.ids import UserId, derived_id
 from domain.names import clean_name
-from domain.passkeys import MOST, Passkey, PasskeyAdded, PasskeyRemoved
+from domain.passkeys import MOST, Passkey, PasskeyAdded, PasskeyRemoved, PasskeyRenamed
 from domain.sessions import Proof
 
 
@@ -169,6 +171,17 @@ class Login(Aggregate):
             )
         )
 
+    def rename_passkey(self, user_id: UserId, passkey: Passkey, name: str) -> list[Change]:
+        """Call it otherwise; called as it is, nothing happens.
+
+        Raises:
+            InvalidValueError: that is no name.
+        """
+        wanted = clean_name(name, what="passkey")
+        if wanted == passkey.name:
+            return []
+        return [self.decide(PasskeyRenamed(user_id=user_id, credential_id=passkey.credential_id, name=wanted))]
+
     def remove_passkey(self, user_id: UserId, passkey: Passkey) -> Change:
         return self.decide(PasskeyRemoved(user_id=user_id, credential_id=passkey.credential_id))
 
@@ -230,6 +243,10 @@ class Login(Aggregate):
                 self.generation += 1
             case PasskeyAdded():
                 self.passkeys[event.credential_id] = Passkey(event.name, event.credential_id, event.public_key)
+            case PasskeyRenamed():
+                known = self.passkeys.get(event.credential_id)
+                if known is not None:
+                    self.passkeys[event.credential_id] = msgspec.structs.replace(known, name=event.name)
             case PasskeyRemoved():
                 self.passkeys.pop(event.credential_id, None)
             case _:

@@ -39,6 +39,14 @@ class PasskeyAdded(Event, frozen=True, kw_only=True):
     """Whether the device says that it may be on others as well."""
 
 
+class PasskeyRenamed(Event, frozen=True, kw_only=True):
+    personal: ClassVar[Personal | None] = Personal(fields=("name",), of=SubjectKind.USER, subject="user_id")
+
+    user_id: UserId
+    credential_id: str
+    name: str
+
+
 class PasskeyRemoved(Event, frozen=True, kw_only=True):
     user_id: UserId
     credential_id: str

@@ -441,6 +441,7 @@ _LINES |= {
     identities.IdentityFreed: lambda _: "Identity is nobody's.",
     identities.ProviderLogoutTaken: lambda event: (
         f"{shown(event.issuer)} said that somebody has logged out there: {len(event.sessions)} sessions ended."
+    passkeys.PasskeyRenamed: lambda event: f"Passkey renamed to {shown(event.name)!r}.",
     ),
     login_attempts.CodeUsed: lambda _: "Code of the second factor used.",
     login_attempts.LoginRefused: lambda event: (

@@ -36,14 +36,16 @@ from webauthn.helpers.structs import (
 
 from command_bus.authenticating import LiveSession
 from command_bus.context import Clock
-from command_bus.event_log import EventLog
+from command_bus.errors import BusyStreamError
+from command_bus.event_log import ConflictError, EventLog
 from command_bus.handlers.login_checks import LoginChecks, Shown, Visitor
 from command_bus.handlers.sessions import NOBODY, Begun, Sessions, account_of
-from command_bus.intents.passkeys import AddPasskey, LogInByPasskey, ProveByPasskey
+from command_bus.intents.passkeys import AddPasskey, LogInByPasskey, ProveByPasskey, RenamePasskey
 from command_bus.passkey_challenges import PasskeyChallenges
 from command_bus.repository import load, load_existing
 from command_bus.second_factor import ISSUER
 from domain.errors import NoSecondFactorError, NotFoundError
+from domain.event import Metadata
 from domain.ids import UserId, derived_id
 from domain.login_attempts import Purpose, Why
 from domain.logins import Login, login_stream
@@ -143,6 +145,25 @@ class Passkeys:
         position = await self._checks.record(purpose, account_of(user_id, ""), user_id, visitor, [change], codes=False)
         return passkey, position
 
+    async def rename(self, intent: RenamePasskey, session: LiveSession, visitor: Visitor) -> int:
+        """Call one otherwise; returns the position.
+
+        Raises:
+            NotFoundError: there is none such of theirs.
+            BusyStreamError: something else has changed meanwhile.
+        """
+        user_id = session.user_id
+        login, passkey = await self._own(intent.passkey_id, user_id)
+        changes = login.rename_passkey(user_id, passkey, intent.name)
+        if not changes:
+            return await self._log.head()
+        # Nothing was shown for it, so nothing is forgiven: `LoginChecks.record` is for what was.
+        metadata = Metadata(actor=f"user:{user_id}", correlation_id=visitor.correlation_id)
+        try:
+            return (await self._log.append(changes, metadata))[-1]
+        except ConflictError:
+            raise BusyStreamError from None
+
     async def remove(self, passkey_id: UUID, session: LiveSession, visitor: Visitor) -> int:
         """Take one away; returns the position.
 
@@ -150,13 +171,17 @@ class Passkeys:
             NotFoundError: there is none such of theirs.
         """
         user_id = session.user_id
+        login, found = await self._own(passkey_id, user_id)
+        change = login.remove_passkey(user_id, found)
+        account = account_of(user_id, "")
+        return await self._checks.record(Purpose.ENROLLMENT, account, user_id, visitor, [change], codes=False)
+
+    async def _own(self, passkey_id: UUID, user_id: UserId) -> tuple[Login, Passkey]:
         login = await load(self._log, Login, login_stream(user_id))
         found = next((one for one in login.passkeys.values() if one.id == passkey_id), None)
         if found is None:
             raise NotFoundError(f"There is no passkey {passkey_id} of yours.")
-        change = login.remove_passkey(user_id, found)
-        account = account_of(user_id, "")
-        return await self._checks.record(Purpose.ENROLLMENT, account, user_id, visitor, [change], codes=False)
+        return login, found
 
     async def ask(self, place: Place) -> dict[str, Any]:
         """What a device is to sign for a login; it says itself for whom."""

@@ -48,6 +48,13 @@ class AddPasskey(Own):
     credential: Credential
 
 
+class RenamePasskey(Own):
+    """Call a passkey otherwise."""
+
+    passkey_id: UUID
+    name: str = Field(min_length=1, max_length=200, description="To know it by: the device's name.")
+
+
 class RemovePasskey(Own):
     """Take a passkey away; it opens nothing any more. Asks for a fresh proof."""
 

@@ -7,7 +7,7 @@ import typer
 from gateways.cli import first_login
 from gateways.cli.asking import asked, asked_password
 from gateways.cli.errors import AmbiguousError, BadValueError, NotFoundHereError
-from gateways.cli.output import Column, ago, moment
+from gateways.cli.output import Column, Row, ago, moment
 from gateways.cli.profile import Profile, kept
 from gateways.cli.session import Session, command, group, proof_of
 from gateways.cli.sso import through_provider
@@ -17,9 +17,15 @@ app = group("sessions", "Where you are logged in.")
 SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="Id, or its end.")]
 
 
+passkeys = group("passkeys", "Passkeys that log you in; a browser adds them.")
+
+PasskeyArgument = Annotated[str, typer.Argument(metavar="PASSKEY", help="Its name or id.")]
+
+
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     program.add_typer(app)
+    program.add_typer(passkeys)
     command(program, "prove")(prove)
     command(program, "password")(password)
     command(program, "second-factor")(second_factor)
@@ -60,6 +66,41 @@ def end_all(session: Session) -> None:
     """End all of your sessions, this one too."""
     answer = session.api.post("/sessions/revoke")
     session.out.done("You are logged out everywhere.", answer)
+
+
+@command(passkeys, "list")
+def list_passkeys(session: Session) -> None:
+    """List your passkeys."""
+    columns = (Column("name", lambda one: one["name"]), Column("id", lambda one: one["id"]))
+    session.out.rows(columns, session.api.get("/session/passkeys")["items"], empty="You have none.")
+
+
+@command(passkeys, "rename")
+def rename_passkey(
+    session: Session, passkey: PasskeyArgument, name: Annotated[str, typer.Argument(help="Its new name.")]
+) -> None:
+    """Call a passkey otherwise."""
+    found = _passkey(session, passkey)
+    answer = session.api.post(f"/session/passkeys/{found['id']}/rename", {"name": name})
+    session.out.done(f"{found['name']} is now called {name}.", answer)
+
+
+@command(passkeys, "remove")
+def remove_passkey(session: Session, passkey: PasskeyArgument) -> None:
+    """Take a passkey away; it opens nothing any more."""
+    found = _passkey(session, passkey)
+    answer = session.api.post(f"/session/passkeys/{found['id']}/remove")
+    session.out.done(f"{found['name']} opens nothing any more.", answer)
+
+
+def _passkey(session: Session, typed: str) -> Row:
+    items: list[Row] = session.api.get("/session/passkeys")["items"]
+    found = [one for one in items if typed in (one["id"], one["name"])]
+    if not found:
+        raise NotFoundHereError(f"You have no passkey {typed!r}; `fleetlog passkeys` lists them.")
+    if len(found) > 1:
+        raise AmbiguousError(f"{len(found)} of your passkeys are called {typed!r}; give the id.")
+    return found[0]
 
 
 def prove(

@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from command_bus.errors import (
+    BusyStreamError,
     FreshProofNeededError,
     LockedOutError,
     LoginRefusedError,
@@ -24,8 +25,9 @@ from command_bus.intents.passkeys import (
     OfferPasskey,
     ProveByPasskey,
     RemovePasskey,
+    RenamePasskey,
 )
-from domain.errors import NoSecondFactorError, NotFoundError, SessionOverError
+from domain.errors import InvalidValueError, NoSecondFactorError, NotFoundError, SessionOverError
 from gateways.rest.cookies import must_have_cookie, origins
 from gateways.rest.errors import CrossSiteError, HttpsNeededError
 from gateways.rest.route import Answer, Call, Model, Route, json_response
@@ -105,6 +107,12 @@ async def add(call: Call) -> Response:
     return done_response(str(passkey.id), position)
 
 
+async def rename(call: Call) -> Response:
+    session = session_of(call.session)
+    position = await call.parts.people.passkeys.rename(call.intent, session, visitor(call))
+    return done_response(str(call.intent.passkey_id), position)
+
+
 async def remove(call: Call) -> Response:
     session = session_of(call.session)
     call.caller.must_be_fresh()
@@ -150,5 +158,11 @@ ROUTES: tuple[Route, ...] = (
     ),
     own_route("/session/passkeys/offer", OfferPasskey, offer, (*_ASKED, NoSecondFactorError), response=PasskeyOptions),
     own_route("/session/passkeys", AddPasskey, add, (*_ASKED, ProofRefusedError, LockedOutError), response=Answer),
+    own_route(
+        "/session/passkeys/{passkey_id}/rename",
+        RenamePasskey,
+        rename,
+        (NoSessionError, NotFoundError, BusyStreamError, InvalidValueError),
+    ),
     own_route("/session/passkeys/{passkey_id}/remove", RemovePasskey, remove, (*_ASKED, NotFoundError)),
 )

@@ -96,7 +96,7 @@ async def test_a_device_that_verified_nobody_opens_nothing(named: Tab) -> None:
 
 
 async def test_the_account_keeps_passkeys_and_one_of_them_proves(named: Tab) -> None:
-    """Added and removed by the page's own buttons; in between, it answers "Is it you?" in place of a password."""
+    """Added, renamed and removed on the page; in between, it answers "Is it you?" in place of a password."""
     page = named.page
     await authenticator(page)
     ada = await named.logged_in(ADMINISTRATOR, path="/account")
@@ -117,7 +117,12 @@ async def test_the_account_keeps_passkeys_and_one_of_them_proves(named: Tab) -> 
     assert (await ada.events("SessionProved"))[-1]["data"]["proof"] == "passkey"
 
     await page.goto("/account")
+    await passkeys.get_by_role("button", name="Rename this browser").click()
+    await passkeys.get_by_label("Another name for this browser").fill("at the desk")
+    assert await named.serious_faults() == []
+    await passkeys.get_by_role("button", name="Save").click()
+    await expect(passkeys.get_by_text("at the desk")).to_be_visible()
     await passkeys.get_by_role("button", name="Remove").click()
-    await passkeys.get_by_role("button", name="Remove this browser: click again").click()
-    await expect(passkeys.get_by_text("this browser")).to_have_count(0)
+    await passkeys.get_by_role("button", name="Remove at the desk: click again").click()
+    await expect(passkeys.get_by_text("at the desk")).to_have_count(0)
     assert len(await ada.events("PasskeyRemoved")) == 1

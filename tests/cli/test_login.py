@@ -8,6 +8,12 @@ from pathlib import Path
 import pyotp
 import pytest
 
+from command_bus.ids import new_id
+from command_bus.repository import load
+from domain.event import Metadata
+from domain.ids import UserId
+from domain.logins import Login, login_stream
+from domain.passkeys import Passkey
 from gateways.cli import first_login, session
 from gateways.cli.profile import kept
 from tests.cli.terminal import Terminal
@@ -80,6 +86,16 @@ async def test_login_sessions_and_logout(api: Api, person: Terminal) -> None:
     await person.ok("sessions", "end", listed[1]["id"][-12:])
     assert (await ada.http.get("/session")).status_code == 401
     assert await person.refused("sessions", "end", "ffffffff") == "not_found"
+    login = await load(api.log, Login, login_stream(ada.user_id))
+    for name in ("laptop", "phone", "phone"):
+        passkey = Passkey(name, f"{name}{login.version}", "key")
+        change = login.add_passkey(UserId(ada.user_id), passkey, synced=False)
+        await api.log.append([change], Metadata(actor="system", correlation_id=new_id()))
+    await person.ok("passkeys", "rename", "laptop", "desk")
+    assert [one["name"] for one in await person.json("passkeys")] == ["desk", "phone", "phone"]
+    await person.ok("passkeys", "remove", "desk")
+    assert await person.refused("passkeys", "remove", "desk") == "not_found"
+    assert await person.refused("passkeys", "rename", "phone", "x") == "ambiguous"
     before = kept()
     assert before is not None
     await person.ok("logout")

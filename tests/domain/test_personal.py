@@ -84,6 +84,7 @@ OURS = {
     "NameClaimed": "kind",
     "OutputRead": "sought.actor table",
     "PasskeyAdded": "credential_id public_key",
+    "PasskeyRenamed": "credential_id",
     "PasskeyRemoved": "credential_id",
     "ProviderLogoutTaken": "issuer",
     "RefusalsCounted": "counts.code",

@@ -64,11 +64,16 @@ async def prove_by_passkey(ground: Ground) -> Asked:
     return Asked({}, {}, person.http, f"user:{person.user_id}")
 
 
-async def remove_passkey(ground: Ground) -> Asked:
+async def known_passkey(ground: Ground) -> Asked:
     person = await ground.person()
     await added(person)
     (one,) = (await person.http.get("/session/passkeys")).json()["items"]
     return Asked({"passkey_id": one["id"]}, {}, person.http, f"user:{person.user_id}")
+
+
+async def rename_passkey(ground: Ground) -> Asked:
+    asked_for = await known_passkey(ground)
+    return Asked(asked_for.ids, {"name": "at home"}, asked_for.http, asked_for.actor)
 
 
 async def nobody(ground: Ground) -> Asked:
@@ -97,7 +102,8 @@ OWN: dict[tuple[str, str], Row] = {
     ),
     ("POST", "/session/passkeys/offer"): own(""),
     ("POST", "/session/passkeys"): own("PasskeyAdded", "/session/passkeys/offer", name="x", credential=""),
-    ("POST", "/session/passkeys/{passkey_id}/remove"): row(remove_passkey, "PasskeyRemoved"),
+    ("POST", "/session/passkeys/{passkey_id}/rename"): row(rename_passkey, "PasskeyRenamed"),
+    ("POST", "/session/passkeys/{passkey_id}/remove"): row(known_passkey, "PasskeyRemoved"),
 }
 """What people do for themselves, which no key can."""
 

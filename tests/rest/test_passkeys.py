@@ -59,6 +59,13 @@ async def test_a_passkey_stands_for_both_factors(api: Api) -> None:
     )
     assert answer.json()["token"] is None
     assert "HttpOnly" in answer.headers["set-cookie"]
+    for _ in range(2):
+        assert (await there.post(f"/session/passkeys/{shown['id']}/rename", json={"name": " desk "})).is_success
+    (renamed,) = (await there.get("/session/passkeys")).json()["items"]
+    assert renamed == {"id": shown["id"], "name": "desk"}
+    assert len(await ada.events("PasskeyRenamed")) == 1
+    assert (await there.post(f"/session/passkeys/{new_id()}/rename", json={"name": "x"})).status_code == 404
+    assert (await there.post(f"/session/passkeys/{shown['id']}/rename", json={"name": " "})).status_code == 422
     assert (await there.post(f"/session/passkeys/{shown['id']}/remove")).is_success
     assert (await there.post(f"/session/passkeys/{shown['id']}/remove")).status_code == 404
     assert (await ada.http.get("/session/passkeys")).json()["items"] == []

@@ -38,6 +38,7 @@ OWN = {
     "/session/passkey/options",
     "/session/passkeys",
     "/session/passkeys/offer",
+    "/session/passkeys/{passkey_id}/rename",
     "/session/passkeys/{passkey_id}/remove",
     "/session/sso",
     "/session/sso/answer",

@@ -15,6 +15,7 @@ const KEY = ["own", "passkeys"];
 export function Passkeys() {
   const client = useQueryClient();
   const [name, setName] = useState<string | null>(null);
+  const [other, setOther] = useState<{ id: string; called: string } | null>(null);
   const passkeys = useQuery({ queryKey: KEY, queryFn: () => ask(api.GET("/api/v1/session/passkeys")) });
   const again = () => client.invalidateQueries({ queryKey: KEY });
   const add = useChange(
@@ -33,6 +34,19 @@ export function Passkeys() {
     (id: string) =>
       ask(api.POST("/api/v1/session/passkeys/{passkey_id}/remove", { params: { path: { passkey_id: id } }, body: {} })),
     again,
+  );
+  const rename = useChange(
+    ({ id, called }: { id: string; called: string }) =>
+      ask(
+        api.POST("/api/v1/session/passkeys/{passkey_id}/rename", {
+          params: { path: { passkey_id: id } },
+          body: { name: called },
+        }),
+      ),
+    () => {
+      setOther(null);
+      return again();
+    },
   );
   const submit = (event: FormEvent): void => {
     event.preventDefault();
@@ -56,8 +70,38 @@ export function Passkeys() {
       )}
       <ul className="plain-list stack">
         {items.map((one) => (
-          <li key={one.id} className="row">
-            <strong className="grow">{one.name}</strong>
+          <li key={one.id} className="row wrap">
+            {other?.id === one.id ? (
+              <form
+                className="row grow"
+                onSubmit={(event) => {
+                  event.preventDefault();
+                  rename.mutate(other);
+                }}
+              >
+                <input
+                  className="input"
+                  aria-label={`Another name for ${one.name}`}
+                  required
+                  maxLength={200}
+                  // biome-ignore lint/a11y/noAutofocus: it was asked for just now
+                  autoFocus
+                  value={other.called}
+                  onChange={(event) => setOther({ id: one.id, called: event.target.value })}
+                />
+                <Button look="primary" type="submit" busy={rename.isPending}>
+                  Save
+                </Button>
+                <Button onClick={() => setOther(null)}>Cancel</Button>
+              </form>
+            ) : (
+              <>
+                <strong className="grow clip">{one.name}</strong>
+                <Button aria-label={`Rename ${one.name}`} onClick={() => setOther({ id: one.id, called: one.name })}>
+                  Rename
+                </Button>
+              </>
+            )}
             <SureButton
               sure={`Remove ${one.name}: click again`}
               busy={remove.isPending && remove.variables === one.id}
@@ -87,7 +131,7 @@ export function Passkeys() {
           </div>
         </form>
       )}
-      <Fault error={passkeys.error ?? add.error ?? remove.error} />
+      <Fault error={passkeys.error ?? add.error ?? rename.error ?? remove.error} />
     </section>
   );
 }

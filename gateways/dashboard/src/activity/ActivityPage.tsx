@@ -118,6 +118,7 @@ const KINDS: readonly Kind[] = [
       "TotpEnrolled",
       "TotpRemoved",
       "PasskeyAdded",
+      "PasskeyRenamed",
       "PasskeyRemoved",
       "LoginRefused",
       "LoginLockedOut",
