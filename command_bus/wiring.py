@@ -21,10 +21,12 @@ from command_bus.handlers.fields import FieldHandlers
 from command_bus.handlers.identities import IdentityHandlers
 from command_bus.handlers.logins import LoginHandlers
 from command_bus.handlers.notes import NoteHandlers
+from command_bus.handlers.retention import RetentionHandlers
 from command_bus.handlers.roles import RoleHandlers
 from command_bus.handlers.rollouts import RolloutHandlers, RolloutReads
 from command_bus.handlers.scripts import ScriptHandlers, ScriptReads
 from command_bus.handlers.secrets import SecretHandlers
+from command_bus.handlers.server_keys import KeySteps, ServerKeyHandlers
 from command_bus.handlers.tagging import TagHandlers, TagReads
 from command_bus.handlers.tokens import TokenHandlers
 from command_bus.handlers.users import UserHandlers
@@ -43,6 +45,7 @@ from command_bus.intents import (
     fields,
     logins,
     notes,
+    platform,
     roles,
     rollouts,
     scripts,
@@ -73,6 +76,7 @@ def make_bus(
     credentials: CredentialStore | None = None,
     issuer: str | None = None,
     touches: Touches | None = None,
+    server_keys: KeySteps | None = None,
 ) -> CommandBus:
     """A bus with all handlers.
 
@@ -87,6 +91,7 @@ def make_bus(
         credentials: keeps what people log in with; None as above.
         issuer: of the provider that people log in through, where there is one.
         touches: counts the agents that somebody touches one by one; None where nobody is held to a cap.
+        server_keys: takes steps of the server's own keys; None where this process has nothing to do with them.
     """
     client = ClientHandlers(log, fresh_id)
     agent = AgentHandlers(log, touches or Uncounted())
@@ -108,6 +113,7 @@ def make_bus(
     erasure = ErasureHandlers(log, credentials)
     view = ViewHandlers(log, fresh_id)
     note = NoteHandlers(log, fresh_id)
+    server_key = ServerKeyHandlers(server_keys)
     bus = CommandBus(
         log,
         {
@@ -181,6 +187,9 @@ def make_bus(
             notes.WriteNote: note.write,
             notes.ChangeNote: note.change,
             notes.RemoveNote: note.remove,
+            platform.SetRetention: RetentionHandlers(log).put,
+            platform.RotateServerKey: server_key.rotate,
+            platform.RetireServerKey: server_key.retire,
             views.SaveView: view.save,
             views.ChangeView: view.change,
             views.RemoveView: view.remove,

@@ -90,6 +90,13 @@ class AgentsUnawareError(DomainError):
     status = 409
 
 
+class KeyNotTakenError(DomainError):
+    """A NATS server does not let the new key in yet, so the old one is still needed."""
+
+    code = "key_not_taken"
+    status = 409
+
+
 class AgentNotRetiredError(DomainError):
     """The agent is not retired; retire it first, then erase it."""
 

@@ -63,6 +63,10 @@ class Permission(enum.StrEnum):
     )
     ROLES_MANAGE = "roles.manage", "Make, change and retire roles."
     PLATFORM_SEE = "platform.see", "See how Fleetlog's own servers, processes and read models fare."
+    PLATFORM_MANAGE = (
+        "platform.manage",
+        "Say how long things are kept, and change Fleetlog's own keys.",
+    )
     PLATFORM_BROWSE = "platform.browse", "Read the rows of the read models, of everybody, as they are kept."
     APPROVALS_SEE = "approvals.see", "See requests that wait for another person, and take back one's own."
     APPROVALS_DECIDE = "approvals.decide", "Approve and refuse what others ask for, where one might do it as well."

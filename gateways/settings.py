@@ -214,7 +214,8 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         description="Commands and rollouts that ended so long ago move from the log's table into the archive, by a "
-        "worker that knows postgres_admin_url. Without it: only when `fleetlog archive run` is called.",
+        "worker that knows postgres_admin_url. Without it: only when `fleetlog archive run` is called. Holds until "
+        "`fleetlog retention set`.",
     )
     archive_dir: Path | None = Field(
         default=None,
@@ -229,12 +230,13 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         description="Whole outputs that no result has named for so long are removed; events keep their size, hash and "
-        "tail. Without it, they are kept for ever.",
+        "tail. Without it, they are kept for ever. Holds until `fleetlog retention set`.",
     )
     output_keep_bytes: int | None = Field(
         default=None,
         ge=0,
-        description="When whole outputs are larger than that in all, those named longest ago are removed.",
+        description="When whole outputs are larger than that in all, those named longest ago are removed. Holds until "
+        "`fleetlog retention set`.",
     )
 
     audit_checkpoint_events: int = Field(

@@ -15,9 +15,11 @@ import psycopg
 from command_bus.audit.records import ChainStatus, ask, chain_status
 from command_bus.postgres import app_conninfo
 from command_bus.worker import QueueDepth, queue_depths
+from gateways.agents.broker_states import Broker, list_brokers
 from gateways.agents.greeting import greetings
 from gateways.local.roles import Role
 from gateways.local.roster import ProcessRow, list_processes
+from gateways.retention import Retention, as_set, retention_now
 from gateways.settings import Settings, SettingsError, mask_url, need
 from gateways.tls import Authorities, CertificateError, own_name
 from projections.agents import AgentCounts, count_agents
@@ -105,19 +107,13 @@ class Forwarded(msgspec.Struct, frozen=True):
     tries_at: datetime | None
 
 
-class Retention(msgspec.Struct, frozen=True):
-    """How long is kept what need not be kept for ever, as the process that answers is set; None is for ever."""
-
-    archive_after_days: int | None
-    output_keep_days: int | None
-    output_keep_bytes: int | None
-
-
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything; ``ok`` is true when nothing is down."""
 
     ok: bool
     parts: list[Part]
+    brokers: list[Broker]
+    """The NATS servers, as gateways last heard of them; one that is silent is no fault by itself."""
     processes: list[Process]
     projections: list[Projected]
     chain: Chained | None
@@ -157,6 +153,7 @@ class _Read(msgspec.Struct, frozen=True):
     """What Postgres tells."""
 
     version: str
+    brokers: list[Broker]
     processes: list[ProcessRow]
     projections: list[ProjectionStatus]
     chain: ChainStatus
@@ -164,6 +161,7 @@ class _Read(msgspec.Struct, frozen=True):
     pending: Depths
     agents: AgentCounts
     database_bytes: int
+    retention: Retention
     now: datetime
 
 
@@ -179,7 +177,7 @@ async def collect(settings: Settings) -> Status:
     queues: list[QueueDepth] = []
 
     async def postgres() -> str:
-        read.append(await _read(postgres_url))
+        read.append(await _read(postgres_url, as_set(settings)))
         return f"Postgres {read[0].version}"
 
     async def valkey() -> str:
@@ -204,13 +202,14 @@ async def collect(settings: Settings) -> Status:
     return Status(
         ok=all(well) and (chain is None or chain.ok),
         parts=parts,
+        brokers=told.brokers if told is not None else [],
         processes=processes,
         projections=projections,
         chain=chain,
         forwarding=forwarding,
         pending=told.pending if told is not None else None,
         database_bytes=told.database_bytes if told is not None else None,
-        retention=Retention(settings.archive_after_days, settings.output_keep_days, settings.output_keep_bytes),
+        retention=told.retention if told is not None else as_set(settings),
         queues=queues,
         agents=told.agents if told is not None else None,
     )
@@ -228,13 +227,14 @@ async def _look(name: str, probe: Callable[[], Awaitable[str]]) -> Part:
     return Part(name, ok=True, detail=detail, latency_ms=round((time.perf_counter() - began) * 1000, 1))
 
 
-async def _read(url: str) -> _Read:
+async def _read(url: str, otherwise: Retention) -> _Read:
     conninfo = app_conninfo(url, name="fleetlog-status")
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
         row = await (await connection.execute(_SERVER)).fetchone()
         now, version, size = row or (None, "", 0)
         return _Read(
             version=str(version).partition(" ")[0],
+            brokers=await list_brokers(connection),
             processes=await list_processes(connection),
             projections=await list_status(connection),
             chain=await ask(lambda: nullcontext(connection), chain_status()),
@@ -242,6 +242,7 @@ async def _read(url: str) -> _Read:
             pending=await pending_depths(connection),
             agents=await count_agents(connection, client_ids=None),
             database_bytes=size,
+            retention=await retention_now(connection, otherwise),
             now=now,
         )
 

@@ -234,6 +234,17 @@ def _target(to: destinations.Target) -> str:
             return f"NATS subject {shown(to.subject)} at {shown(to.url)}"
 
 
+def _retained(event: retention.RetentionSet) -> str:
+    kept = event.kept
+    archived = "never archived" if kept.archive_after_days is None else f"archived after {kept.archive_after_days} days"
+    outputs = [f"outputs kept {kept.output_keep_days} days" if kept.output_keep_days is not None else ""]
+    outputs += [f"{kept.output_keep_bytes} bytes of outputs at the most" if kept.output_keep_bytes is not None else ""]
+    said = ", ".join(
+        [archived, *(one for one in outputs if one)] if any(outputs) else [archived, "outputs kept for ever"]
+    )
+    return f"Retention set: {said}{_because(event.reason)}."
+
+
 def _swept(event: retention.OutputsRemoved) -> str:
     kept = (
         f"older than {timedelta(seconds=event.kept_s)}"
@@ -324,6 +335,7 @@ _LINES |= {
     refusals.AgentRefused: _machine_refused,
     refusals.RefusalsCounted: _counted,
     restores.LogRestored: lambda event: f"Log restored from a backup of {_at(event.made_at)}.",
+    retention.RetentionSet: _retained,
     retention.OutputsRemoved: _swept,
     rollout_events.RolloutTargeted: lambda event: f"{len(event.entries)} agents listed for a rollout.",
     rollout_events.RolloutStarted: _rollout,
@@ -429,6 +441,7 @@ _LINES |= {
     logins.RecoveryCodeUsed: lambda event: f"Recovery code {event.number} used in place of a code.",
     logins.SessionsRevoked: lambda event: f"All sessions ended{_because(event.reason)}.",
     passkeys.PasskeyAdded: lambda event: f"Passkey {shown(event.name)!r} added.",
+    passkeys.PasskeyRenamed: lambda event: f"Passkey renamed to {shown(event.name)!r}.",
     passkeys.PasskeyRemoved: lambda _: "Passkey removed.",
     passkeys.PasskeyUsed: lambda _: "Passkey used.",
     identities.IdentityLinked: lambda event: (
@@ -441,7 +454,6 @@ _LINES |= {
     identities.IdentityFreed: lambda _: "Identity is nobody's.",
     identities.ProviderLogoutTaken: lambda event: (
         f"{shown(event.issuer)} said that somebody has logged out there: {len(event.sessions)} sessions ended."
-    passkeys.PasskeyRenamed: lambda event: f"Passkey renamed to {shown(event.name)!r}.",
     ),
     login_attempts.CodeUsed: lambda _: "Code of the second factor used.",
     login_attempts.LoginRefused: lambda event: (

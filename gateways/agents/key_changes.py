@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from command_bus.context import NewId
 from command_bus.errors import BusyStreamError
 from command_bus.event_log import ConflictError, EventLog
+from command_bus.handlers.server_keys import Step
 from command_bus.postgres import app_conninfo
 from domain.errors import AgentsUnawareError, KeyOverlapError
 from domain.event import Change, Metadata
@@ -33,7 +34,7 @@ Count = Callable[[int], Unaware]
 """Who does not know a delivery key, by its number."""
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class KeyStanding(msgspec.Struct, frozen=True, kw_only=True):
     """One key that counts, or did."""
 
     purpose: Purpose
@@ -66,7 +67,7 @@ class KeyChanges:
             if keys.exists:
                 await asyncio.to_thread(self._follow, keys)
 
-    async def standings(self) -> list[Standing]:
+    async def standings(self) -> list[KeyStanding]:
         """Every key there is, or was."""
         await self.settle()
         await asyncio.to_thread(load_keys, self._url)
@@ -78,26 +79,34 @@ class KeyChanges:
         Raises:
             KeyOverlapError: two count already.
         """
-        await self.settle()
         for _ in range(MAX_TRIES):
-            keys = await self._load(purpose)
-            if len(keys.counting) > 1:
-                raise KeyOverlapError(
-                    f"Two {purpose} keys count already ({keys.counting[0].number} and {keys.counting[1].number}): end "
-                    f"the old one first, by `fleetlog server-keys retire {purpose}`."
-                )
-            previous, following, signature = await asyncio.to_thread(self._make, purpose)
-            self._steps("made")
-            change = keys.announce(previous, following.public_key, signature.hex())
-            if not await self._record(change):
+            step = await self.rotation(purpose)
+            if not await self._record(step.change):
                 continue
             self._steps("announced")
-            await asyncio.to_thread(self._follow, keys)
+            await asyncio.to_thread(self._follow, step.keys)
             self._steps("followed")
-            return following
+            return step.key
         raise BusyStreamError
 
-    async def retire(self, purpose: Purpose, count: Count, *, force: bool = False) -> tuple[Generation, Unaware]:
+    async def rotation(self, purpose: Purpose) -> Step:
+        """As `rotate`, but for the record: that is the caller's, and then to `settle`.
+
+        Raises:
+            KeyOverlapError: two count already.
+        """
+        await self.settle()
+        keys = await self._load(purpose)
+        if len(keys.counting) > 1:
+            raise KeyOverlapError(
+                f"Two {purpose} keys count already ({keys.counting[0].number} and {keys.counting[1].number}): end "
+                f"the old one first, by `fleetlog server-keys retire {purpose}`."
+            )
+        previous, following, signature = await asyncio.to_thread(self._make, purpose)
+        self._steps("made")
+        return Step(keys=keys, change=keys.announce(previous, following.public_key, signature.hex()), key=following)
+
+    async def retire(self, purpose: Purpose, count: Count, *, force: bool = False) -> tuple[Generation, int]:
         """End the old one of two keys.
 
         Args:
@@ -106,33 +115,44 @@ class KeyChanges:
             force: although there are some.
 
         Returns:
-            The key that is over, and who had not heard of the one that is left.
+            The key that is over, and how many had not heard of the one that is left.
+
+        Raises:
+            NoOldKeyError: only one counts.
+            AgentsUnawareError: agents do not know the new one.
+        """
+        for _ in range(MAX_TRIES):
+            step = await self.retirement(purpose, count, force=force)
+            if not await self._record(step.change):
+                continue
+            self._steps("ended")
+            await asyncio.to_thread(self._follow, step.keys)
+            self._steps("followed")
+            return step.key, step.unaware
+        raise BusyStreamError
+
+    async def retirement(self, purpose: Purpose, count: Count, *, force: bool = False) -> Step:
+        """As `retire`, but for the record: that is the caller's, and then to `settle`.
 
         Raises:
             NoOldKeyError: only one counts.
             AgentsUnawareError: agents do not know the new one.
         """
         await self.settle()
-        for _ in range(MAX_TRIES):
-            keys = await self._load(purpose)
-            unaware = Unaware(0, 0, [])
-            signature = b""
-            if purpose is Purpose.DELIVERY and len(keys.counting) > 1:
-                unaware = await asyncio.to_thread(count, keys.counting[1].number)
-                if unaware.count and not force:
-                    raise AgentsUnawareError(_says(unaware, keys.counting[1].number))
-                left = bytes.fromhex(keys.counting[1].public_key)
-                signature = await asyncio.to_thread(self._sign, keys.counting[1], trust.keys_retired_signed(left))
-            old = keys.counting[0] if keys.counting else None
-            change = keys.retire(signature.hex(), unaware.count)
-            assert old is not None  # noqa: S101 -- for mypy: retire() raises where there is none
-            if not await self._record(change):
-                continue
-            self._steps("ended")
-            await asyncio.to_thread(self._follow, keys)
-            self._steps("followed")
-            return old, unaware
-        raise BusyStreamError
+        keys = await self._load(purpose)
+        unaware = 0
+        signature = b""
+        if purpose is Purpose.DELIVERY and len(keys.counting) > 1:
+            found = await asyncio.to_thread(count, keys.counting[1].number)
+            unaware = found.count
+            if unaware and not force:
+                raise AgentsUnawareError(_says(found, keys.counting[1].number))
+            left = bytes.fromhex(keys.counting[1].public_key)
+            signature = await asyncio.to_thread(self._sign, keys.counting[1], trust.keys_retired_signed(left))
+        old = keys.counting[0] if keys.counting else None
+        change = keys.retire(signature.hex(), unaware)
+        assert old is not None  # noqa: S101 -- for mypy: retire() raises where there is none
+        return Step(keys=keys, change=change, key=old, unaware=unaware)
 
     async def _load(self, purpose: Purpose) -> ServerKeys:
         keys = ServerKeys.of(purpose)
@@ -220,21 +240,21 @@ class KeyChanges:
         if gone:
             _log.info("key_ended", purpose=purpose, number=keys.retired)
 
-    def _standings(self) -> list[Standing]:
+    def _standings(self) -> list[KeyStanding]:
         with self._connect() as connection:
             rows = connection.execute(
                 "SELECT purpose, number, public, seed, state FROM fleetlog.server_keys WHERE state <> 'made'"
                 " ORDER BY array_position(%s, purpose), number",
                 [[purpose.value for purpose in Purpose]],
             ).fetchall()
-        found: list[Standing] = []
+        found: list[KeyStanding] = []
         used: set[str] = set()
         for purpose, number, public, seed, state in rows:
             shown = "retired" if state == "retired" else "announced" if purpose in used else "used"
             if state != "retired":
                 used.add(purpose)
             text = bytes(public).hex() if public is not None else Key(bytes(seed)).public_hex
-            found.append(Standing(purpose=Purpose(purpose), number=number, public_key=text, state=shown))
+            found.append(KeyStanding(purpose=Purpose(purpose), number=number, public_key=text, state=shown))
         return found
 
 

@@ -20,6 +20,7 @@ from domain.ids import AgentId
 from gateways.agents import metrics
 from gateways.agents.admission import Admission
 from gateways.agents.auth_callout import AuthCallout
+from gateways.agents.broker_states import BrokerStates
 from gateways.agents.connection import connect
 from gateways.agents.delivery import Drain
 from gateways.agents.desk import Desk
@@ -181,6 +182,7 @@ class GatewayService:
             WrongProofs(time.monotonic),
             AgentRefusals(self._refusals, self._log),
         )
+        self._broker_states = BrokerStates(self._system, self._pool)
         # The picture of who is there, and the hints, before anybody is let in: so nothing falls between.
         await self._desk.hints.start()
         await self._desk.telemetry.start()
@@ -194,6 +196,7 @@ class GatewayService:
         )
         await self._refusals.start()
         await self._callout.start()
+        await self._broker_states.start()
         await self._client.flush()
         self._running = True
         _log.info("gateway_started", gateway=self._name)
@@ -207,6 +210,7 @@ class GatewayService:
             await self._uplink_subscription.unsubscribe()
         await self._callout.stop()
         await self._refusals.stop()
+        await self._broker_states.stop()
         await self._desk.hints.stop()
         await self._drain.stop()
         await self._messages.drain(self._stop_timeout_s)

@@ -15,6 +15,7 @@ from gateways.cli import (
     keys,
     login,
     notes,
+    retention,
     roles,
     rollouts,
     run,
@@ -49,6 +50,7 @@ def register(app: typer.Typer) -> None:
         scripts.app,
         secrets.app,
         forward.app,
+        retention.app,
         rollouts.app,
         tokens.app,
     )

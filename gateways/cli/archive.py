@@ -1,13 +1,18 @@
 """`fleetlog archive`: move what has ended out of the log's table, list the segments, verify them, copy them away."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Output
 from gateways.cli.times import span
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from gateways.settings import Settings
 
 OlderThan = Annotated[
     str, typer.Option("--older-than", metavar="SPAN", help="Since the last event of a command or rollout; as 90d.")
@@ -22,30 +27,43 @@ def archive_run(
     older_than: OlderThan = "", folder: Folder = None, as_json: Json = False, data_dir: DataDir = None
 ) -> None:
     """Move commands and rollouts that ended long ago out of the log's table; everything goes on meanwhile."""
-    from datetime import timedelta  # noqa: PLC0415
-
     import msgspec  # noqa: PLC0415
 
     from command_bus.archiving import archive  # noqa: PLC0415
     from gateways.backup.place import database  # noqa: PLC0415
     from gateways.logs import configure_logs  # noqa: PLC0415
-    from gateways.settings import LogLevel, SettingsError, load_settings  # noqa: PLC0415
+    from gateways.settings import LogLevel, load_settings  # noqa: PLC0415
 
     configure_logs(LogLevel.WARNING)  # to standard error: what is printed is the result alone
     settings = load_settings(data_dir=data_dir)
-    if older_than:
-        age = span(older_than)
-    elif settings.archive_after_days is not None:
-        age = timedelta(days=settings.archive_after_days)
-    else:
-        raise SettingsError("Say how old with --older-than 90d, or set FLEETLOG_ARCHIVE_AFTER_DAYS.")
     with database(settings, make=False) as url:
+        age = span(older_than) if older_than else _age_kept(url, settings)
         done = archive(url, age, folder or settings.archive_dir)
     Output(as_json=as_json).done(
         f"{done.events} events of {done.streams} commands and rollouts, in {done.segments} segments of"
         f" {done.stored_bytes} bytes",
         msgspec.to_builtins(done),
     )
+
+
+def _age_kept(url: str, settings: "Settings") -> "timedelta":
+    """As it is set on record, and else by this process' settings."""
+    import asyncio  # noqa: PLC0415
+    from datetime import timedelta  # noqa: PLC0415
+
+    import psycopg  # noqa: PLC0415
+
+    from gateways.retention import Retention, as_set, retention_now  # noqa: PLC0415
+    from gateways.settings import SettingsError  # noqa: PLC0415
+
+    async def read() -> Retention:
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            return await retention_now(connection, as_set(settings))
+
+    days = asyncio.run(read()).archive_after_days
+    if days is None:
+        raise SettingsError("Say how old with --older-than 90d, or `fleetlog retention set --archive-after-days 90`.")
+    return timedelta(days=days)
 
 
 def archive_list(as_json: Json = False, data_dir: DataDir = None) -> None:

@@ -71,12 +71,6 @@ class LostSecretError(CommandLineError):
     code = "lost_secret"
 
 
-class KeyNotTakenError(CommandLineError):
-    """A NATS server does not let the new key in."""
-
-    code = "key_not_taken"
-
-
 class RefusedError(CommandLineError):
     """The API refused the request."""
 

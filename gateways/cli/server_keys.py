@@ -8,7 +8,6 @@ import typer
 
 from domain.server_keys import Purpose
 from gateways.cli.configured import settings_of
-from gateways.cli.errors import KeyNotTakenError
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output
 
@@ -67,14 +66,14 @@ def server_keys_retire(
 ) -> None:
     """End the old one of two keys for good; refused while somebody who needs the new one does not know it."""
     settings = settings_of(data_dir)
-    if not force and key in (Purpose.GATEWAY, Purpose.SYSTEM):
+    if not force:
         _must_be_taken(settings, key)
     old, unaware = _changing(settings, lambda changes: changes.retire(key, _count(settings), force=force))
-    behind = f"; {unaware.count} agents have yet to hear of the next" if unaware.count else ""
+    behind = f"; {unaware} agents have yet to hear of the next" if unaware else ""
     at_nats = "" if key is Purpose.DELIVERY else " NATS servers of your own need `fleetlog config nats` now."
     Output(as_json=as_json).done(
         f"{key.capitalize()} key {old.number} counts no longer, and is gone{behind}.{at_nats}",
-        {"purpose": key, "number": old.number, "public_key": old.public_key, "unaware": unaware.count},
+        {"purpose": key, "number": old.number, "public_key": old.public_key, "unaware": unaware},
     )
 
 
@@ -116,18 +115,14 @@ def _count(settings: "Settings") -> "Callable[[int], Unaware]":
 
 def _must_be_taken(settings: "Settings", key: Purpose) -> None:
     """Raise KeyNotTakenError unless each NATS server lets the new key in."""
-    from gateways.agents.connection import lets_in  # noqa: PLC0415
-    from gateways.agents.keys import load_keys  # noqa: PLC0415
+    from gateways.agents.key_steps import must_be_taken  # noqa: PLC0415
     from gateways.settings import need  # noqa: PLC0415
     from gateways.tls import Authorities  # noqa: PLC0415
 
-    keys = load_keys(need(settings.postgres_url, "postgres_url")).users[key]
-    if settings.nats_url is None or len(keys) < 2:  # noqa: PLR2004 -- nothing to end: the log says so better
+    if settings.nats_url is None:
         return
-    authorities = Authorities(settings.nats_ca_file, settings.nats_tls_name)
-    for url in settings.nats_url.get_secret_value().split(","):
-        if not asyncio.run(lets_in(url, keys[-1], authorities)):
-            raise KeyNotTakenError(
-                f"The NATS server at {url} does not let {key} key number {len(keys)} in (yet): put what `fleetlog "
-                "config nats` prints on it and reload it, or say --force."
-            )
+    url, authorities = (
+        need(settings.postgres_url, "postgres_url"),
+        Authorities(settings.nats_ca_file, settings.nats_tls_name),
+    )
+    asyncio.run(must_be_taken(url, key, settings.nats_url.get_secret_value().split(","), authorities))

@@ -7,6 +7,7 @@ import msgspec
 from gateways.cli.output import Column, Output, Row, ago
 from gateways.status import Status
 
+KB = 1_000
 MB = 1_000_000
 
 
@@ -15,6 +16,9 @@ def show(status: Status, out: Output) -> None:
     document: dict[str, Any] = msgspec.to_builtins(status)
     _section(out, "Servers")
     out.rows([_cell("part", "name"), _up(), _cell("ms", "latency_ms"), _cell("detail", "detail")], document["parts"])
+    if status.brokers:
+        _section(out, "NATS servers")
+        out.rows(_BROKER, [row["state"] | row for row in document["brokers"]])
     _section(out, "Processes")
     out.rows(
         [
@@ -57,6 +61,7 @@ def show(status: Status, out: Output) -> None:
         _section(out, "Database")
         out.rows([Column("size", lambda row: f"{row['database_bytes'] / MB:,.1f} MB")], [document])
     _section(out, "Retention")
+    document["retention"].pop("version")
     kept = [_cell(name.replace("_", " "), name) for name in document["retention"]]
     out.rows(kept, [{name: "for ever" if value is None else value for name, value in document["retention"].items()}])
     if status.queues:
@@ -89,3 +94,23 @@ def _cell(title: str, key: str) -> Column:
 
 def _up() -> Column:
     return Column("up", lambda row: "yes" if row["ok"] else "DOWN")
+
+
+def _rate(title: str, way: str) -> Column:
+    def cell(row: Row) -> Any:
+        messages, size = row[f"{way}_messages_per_s"], row[f"{way}_bytes_per_s"]
+        return None if messages is None else f"{messages:,.0f}/s, {size / KB:,.1f} kB/s"
+
+    return Column(title, cell)
+
+
+_BROKER = [
+    _cell("name", "name"),
+    _up(),
+    *(_cell(name.replace("_", " "), name) for name in ("version", "connections", "subscriptions", "slow_consumers")),
+    _rate("in", "in"),
+    _rate("out", "out"),
+    Column("JetStream", lambda row: "on" if row["jetstream"] else "off"),
+    _cell("cluster", "cluster"),
+    _cell("routes", "routes"),
+]

@@ -32,6 +32,8 @@ from command_bus.touches import Touches
 from command_bus.wiring import make_bus
 from gateways.agents.greeting import greeting
 from gateways.agents.http import FAILURE_BURST, FAILURE_EVERY_S, AgentHttp, Bounds
+from gateways.agents.key_changes import KeyChanges
+from gateways.agents.key_steps import KeySteps
 from gateways.agents.live import LiveOutput
 from gateways.agents.outputs import read_output
 from gateways.composition.parts import OpenPool, Parts
@@ -51,6 +53,7 @@ from gateways.rest.rates import (
     per_minute,
 )
 from gateways.rest.touches import TouchCounts
+from gateways.retention import as_set
 from gateways.settings import Settings, need
 from gateways.sso import sso_terms
 from gateways.status import Glances, collect
@@ -114,7 +117,8 @@ def build_api(settings: Settings) -> Starlette:
     touches = TouchCounts(time.monotonic, valkey)
     rows, idle = SessionRows(parts.pool), timedelta(seconds=settings.session_idle_s)
     authenticator = Authenticator(parts.log, rows, idle)
-    bus = build_bus(parts, waiter, credentials, touches)
+    server_keys = _server_keys(parts)
+    bus = build_bus(parts, waiter, credentials, touches, server_keys)
     return create_app(
         ApiParts(
             bus=bus,
@@ -123,6 +127,8 @@ def build_api(settings: Settings) -> Starlette:
             waiter=waiter,
             authenticator=authenticator,
             people=_people(parts, rows, guesses, logout_guesses, bus, credentials),
+            server_keys=server_keys,
+            retention=as_set(settings),
             status=Glances(partial(collect, settings), time.monotonic),
             clock=utc_now,
             new_id=new_id,
@@ -198,7 +204,11 @@ def _rates(settings: Settings) -> tuple[Rates | None, list[Service]]:
 
 
 def build_bus(
-    parts: Parts, waiter: PositionWaiter, credentials: CredentialStore, touches: Touches | None = None
+    parts: Parts,
+    waiter: PositionWaiter,
+    credentials: CredentialStore,
+    touches: Touches | None = None,
+    server_keys: KeySteps | None = None,
 ) -> CommandBus:
     """A bus with all handlers.
 
@@ -207,6 +217,7 @@ def build_bus(
         waiter: for decisions that lean on read models: these are brought to where the log is.
         credentials: of people.
         touches: counts the agents that people touch one by one.
+        server_keys: takes steps of the server's own keys.
     """
     reads = RolloutReader(parts.pool.connection, catching_up(parts, waiter))
     expiry = timedelta(seconds=parts.settings.command_expiry_s)
@@ -219,6 +230,7 @@ def build_bus(
         credentials=credentials,
         issuer=sso.issuer if (sso := sso_terms(parts.settings)) is not None else None,
         touches=touches,
+        server_keys=server_keys,
     )
 
 
@@ -240,6 +252,11 @@ def catching_up(parts: Parts, waiter: PositionWaiter) -> CatchUp:
             raise BehindError from None
 
     return catch_up
+
+
+def _server_keys(parts: Parts) -> KeySteps:
+    url = str(parts.postgres_url)  # not through a pooler: what it runs is of sessions of its own
+    return KeySteps(KeyChanges(parts.log, url, new_id), url, parts.nats_urls, parts.authorities)
 
 
 def _readiness(parts: Parts) -> Mapping[str, Readiness]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import structlog
@@ -25,6 +25,7 @@ from gateways.agents.outputs import purge_uploads, scrub_output, some_outputs
 from gateways.agents.retention import remove_beyond, remove_old
 from gateways.agents.telemetry import purge_telemetry
 from gateways.local.roster import forget_lost
+from gateways.retention import Retention, as_set, retention_now
 from gateways.settings import Settings, need
 from projections.catalog import INLINE
 from projections.replays import drop_expired
@@ -37,6 +38,7 @@ SCRUB_PAGE = 200
 SEGMENTS_AT_ONCE = 50
 """Of the archive, in one run: some minutes, well within what a job may take."""
 _MINUTE = 60.0
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -114,10 +116,8 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
     ]
     if settings is not None:
         jobs.append(Job(name="purge_telemetry", period_s=60 * _MINUTE, run=lambda: _purge_telemetry(url, settings)))
-    if settings is not None and settings.archive_after_days is not None:
-        age = timedelta(days=settings.archive_after_days)
-        jobs.append(Job(name="archive", period_s=60 * _MINUTE, run=lambda: _archive(settings, age)))
-    if settings is not None and (settings.output_keep_days is not None or settings.output_keep_bytes is not None):
+        # What holds may be set at any time, so each run asks.
+        jobs.append(Job(name="archive", period_s=60 * _MINUTE, run=lambda: _archive(url, settings)))
         jobs.append(
             Job(
                 name="remove_outputs",
@@ -128,16 +128,24 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
     return jobs
 
 
+async def _retention(pool: AsyncPool, settings: Settings) -> Retention:
+    async with pool.connection() as connection:
+        return await retention_now(connection, as_set(settings))
+
+
 async def remove_outputs(pool: AsyncPool, url: str, settings: Settings) -> Mapping[str, Any]:
     """Apply the policies for whole outputs."""
+    kept = await _retention(pool, settings)
     removed = []
+    if kept.output_keep_days is None and kept.output_keep_bytes is None:
+        return {"removed": 0, "bytes": 0}
     log = PostgresEventLog(url, inline=INLINE, name="fleetlog-jobs")
     await log.start()
     try:
-        if settings.output_keep_days is not None:
-            removed.append(await remove_old(pool, log, timedelta(days=settings.output_keep_days)))
-        if settings.output_keep_bytes is not None:
-            removed.append(await remove_beyond(pool, log, settings.output_keep_bytes))
+        if kept.output_keep_days is not None:
+            removed.append(await remove_old(pool, log, timedelta(days=kept.output_keep_days)))
+        if kept.output_keep_bytes is not None:
+            removed.append(await remove_beyond(pool, log, kept.output_keep_bytes))
     finally:
         await log.stop()
     return {"removed": sum(one.outputs for one in removed), "bytes": sum(one.bytes for one in removed)}
@@ -150,12 +158,16 @@ def _purge_telemetry(url: str, settings: Settings) -> Mapping[str, Any]:
     return _with_pool(url, purge)
 
 
-def _archive(settings: Settings, age: timedelta) -> Mapping[str, Any]:
+def _archive(url: str, settings: Settings) -> Mapping[str, Any]:
     """Move what is due; what one run does not come to, the next one does.
 
     Raises:
         SettingsError: this worker is not told how to reach the database as its owner.
     """
+    kept = _with_pool(url, lambda pool: _retention(pool, settings))
+    if kept.archive_after_days is None:
+        return {"events": 0, "segments": 0}
+    age = timedelta(days=kept.archive_after_days)
     owner_url = need(settings.postgres_admin_url, "postgres_admin_url")
     try:
         done = archive(owner_url, age, settings.archive_dir, most_segments=SEGMENTS_AT_ONCE)
@@ -164,10 +176,10 @@ def _archive(settings: Settings, age: timedelta) -> Mapping[str, Any]:
     return {"events": done.events, "segments": done.segments}
 
 
-def _with_pool(url: str, work: Callable[[AsyncPool], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+def _with_pool(url: str, work: Callable[[AsyncPool], Awaitable[T]]) -> T:
     """Run async work from a worker's thread, in an event loop and on a connection of its own."""
 
-    async def run() -> Mapping[str, Any]:
+    async def run() -> T:
         pool = await open_pool(url, min_size=1, max_size=1, name="fleetlog-jobs")
         try:
             return await work(pool)

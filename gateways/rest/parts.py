@@ -24,9 +24,11 @@ from command_bus.refusals import RefusalRecords
 from domain.access import Access, Grant
 from domain.event import Recorded
 from domain.ids import UserId
+from gateways.agents.key_changes import KeyStanding
 from gateways.rest.admission import Limits
 from gateways.rest.guesses import Guesses
 from gateways.rest.rates import FailureLimit, Rates
+from gateways.retention import Retention
 from gateways.status import Status
 from schema import wire
 
@@ -80,6 +82,13 @@ class People:
     """What touches more agents than these can do harm."""
     public_url: str | None = None
     """Where browsers reach the API, if that is not what they write as Host."""
+
+
+class ServerKeys(Protocol):
+    """The server's own keys."""
+
+    async def standings(self) -> Sequence[KeyStanding]:
+        """Every key there is, or was."""
 
 
 class Waiter(Protocol):
@@ -139,6 +148,10 @@ class ApiParts:
     """Looks at every part of the platform; never raises because one is away."""
     clock: Clock
     new_id: NewId
+    server_keys: ServerKeys
+    """Says which there are."""
+    retention: Retention = field(default_factory=Retention)
+    """As this process is set; holds where nothing is on record."""
     live: Live | None = None
     agent_routes: Sequence[BaseRoute] = ()
     """`POST /enroll` and `POST /agent/check-in`, with their paths below ``/api/v1``."""

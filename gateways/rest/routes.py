@@ -17,6 +17,7 @@ from gateways.rest import (
     names,
     notes,
     passkeys,
+    platform,
     read_models,
     roles,
     rollouts,
@@ -62,5 +63,6 @@ ROUTES: tuple[Route, ...] = (
     *views.ROUTES,
     *destinations.ROUTES,
     *status.ROUTES,
+    *platform.ROUTES,
     *read_models.ROUTES,
 )

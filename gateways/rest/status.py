@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from domain.permissions import Permission
+from gateways.rest.platform import KeptModel
 from gateways.rest.route import Call, Model, Route, json_response
 
 TAG = "Platform"
@@ -19,6 +20,35 @@ class PartModel(Model):
     ok: bool
     detail: str = Field(description="What answers, or why it does not.")
     latency_ms: float | None
+
+
+class BrokerStateModel(Model):
+    """What a NATS server says of itself."""
+
+    version: str
+    cluster: str = Field(description="Its cluster's name; empty where it is alone.")
+    jetstream: bool
+    started_at: AwareDatetime
+    connections: int
+    subscriptions: int
+    slow_consumers: int = Field(description="Clients that it has cut off since it began, since they did not keep up.")
+    routes: int = Field(description="Connections to the other servers of its cluster.")
+    memory_bytes: int
+    cpu_percent: float
+    in_messages_per_s: float | None = Field(description="Null until it has been asked twice.")
+    in_bytes_per_s: float | None
+    out_messages_per_s: float | None
+    out_bytes_per_s: float | None
+
+
+class BrokerModel(Model):
+    """A NATS server, as a gateway last heard of it."""
+
+    id: str
+    name: str
+    ok: bool = Field(description="It has answered within the last 15 seconds.")
+    last_word_s: float = Field(description="Seconds since it last answered.")
+    state: BrokerStateModel
 
 
 class ProcessModel(Model):
@@ -107,27 +137,20 @@ class AgentCountsModel(Model):
     duplicates: int
 
 
-class RetentionModel(Model):
-    """How long is kept what need not be kept for ever, as the process that answers is set; null is for ever."""
-
-    archive_after_days: int | None = Field(description="Commands and rollouts that ended then move to the archive.")
-    output_keep_days: int | None = Field(description="Whole outputs that no result has named for so long go.")
-    output_keep_bytes: int | None = Field(description="Beyond so much in all, those named longest ago go.")
-
-
 class StatusModel(Model):
     """Everything; `ok` is true when nothing is down."""
 
     ok: bool
     faults: list[str] = Field(description="A line for each thing that is down.")
     parts: list[PartModel]
+    brokers: list[BrokerModel] = Field(description="The NATS servers; gateways ask each every five seconds.")
     processes: list[ProcessModel]
     projections: list[ProjectedModel]
     chain: ChainedModel | None
     forwarding: list[ForwardedModel]
     pending: DepthsModel | None = Field(description="The commands that wait; null when Postgres is away.")
     database_bytes: int | None = Field(description="What the database takes on disk.")
-    retention: RetentionModel
+    retention: KeptModel
     queues: list[QueueModel]
     agents: AgentCountsModel | None
 

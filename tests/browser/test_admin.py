@@ -1,21 +1,47 @@
 """Admin: how Fleetlog itself fares, and who may do what in it."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from playwright.async_api import expect
 
+from gateways.agents.broker_states import State
 from tests.browser.harness import Tab
 from tests.rest.gains import waits
 from tests.rest.harness import Api, Fleet
 
 WIDTH, HEIGHT = 360, 740
 EVIL = "<img src=x onerror=alert(1)>"
+BROKER = State(
+    version="2.12.1",
+    cluster="fleet",
+    jetstream=False,
+    started_at=datetime(2026, 5, 1, tzinfo=UTC),
+    connections=1000,
+    subscriptions=3000,
+    slow_consumers=0,
+    routes=1,
+    memory_bytes=1 << 25,
+    cpu_percent=3.5,
+    in_messages_per_s=1200,
+    in_bytes_per_s=3_400_000,
+    out_messages_per_s=None,
+    out_bytes_per_s=None,
+)
 
 
 async def test_what_is_down_is_named_first(tab: Tab, fleet: Fleet) -> None:
     """Every server, role and projection, with what is down in words at the top; it keeps looking by itself."""
     agent_id = await fleet.agent()
     await fleet.command(agent_id)
+    async with fleet.api.pool.connection() as connection:
+        for number, slow in (("one", 0), ("two", 3)):
+            state = msgspec.json.encode(msgspec.structs.replace(BROKER, slow_consumers=slow)).decode()
+            values = {"id": number, "state": state}
+            await connection.execute(
+                "INSERT INTO fleetlog.nats_servers (server_id, name, state) VALUES (%(id)s, %(id)s, %(state)s)", values
+            )
     await tab.logged_in()
     page = tab.page
     await page.get_by_role("link", name="Admin").click()
@@ -27,9 +53,12 @@ async def test_what_is_down_is_named_first(tab: Tab, fleet: Fleet) -> None:
     await expect(page.get_by_role("region", name="Processes").get_by_role("row", name="gateway")).to_contain_text(
         "missing"
     )
-    await expect(page.get_by_role("region", name="Retention").get_by_role("row", name="Whole outputs")).to_contain_text(
-        "for ever"
-    )
+    kept = page.get_by_role("region", name="Retention")
+    await expect(kept.get_by_role("row", name="Whole outputs")).to_contain_text("for ever")
+    brokers = page.get_by_role("region", name="NATS servers")
+    await expect(brokers.get_by_role("row", name="one")).to_contain_text("1,200/s, 3.4 MB/s")
+    await expect(brokers.get_by_role("row", name="one")).to_contain_text("fleet, 1 route")
+    await expect(brokers.get_by_role("row", name="two")).to_contain_text("3 cut off")
     projections = page.get_by_role("region", name="Projections")
     await expect(projections.get_by_role("row", name="agents")).to_contain_text("running")
     pending = page.get_by_role("region", name="Pending commands").get_by_role("cell").first
@@ -37,6 +66,51 @@ async def test_what_is_down_is_named_first(tab: Tab, fleet: Fleet) -> None:
     await fleet.command(agent_id)
     await expect(pending).to_have_text("2")
     assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+
+
+async def test_how_long_things_are_kept_is_set_and_the_servers_keys_change(tab: Tab, fleet: Fleet) -> None:
+    """Each is said before it is done, and asks once more who sits there; what goes for good is named as that."""
+    await tab.logged_in(path="/admin/health")
+    page = tab.page
+    kept = page.get_by_role("region", name="Retention")
+    await expect(kept).to_contain_text("by the settings of the server")
+    await kept.get_by_role("button", name="Change").click()
+    dialog = page.get_by_role("dialog", name="Retention")
+    await dialog.get_by_label("Keep whole outputs for days").fill("30")
+    await expect(dialog).to_contain_text("go for good within the hour")
+    await dialog.get_by_label("Keep at most, in GB").fill("1.5")
+    assert await tab.serious_faults() == []
+    fleet.api.clock.ahead += timedelta(minutes=11)
+    await dialog.get_by_role("button", name="Keep it so").click()
+    await tab.show_it_is_me()
+    await expect(kept.get_by_role("row", name="Whole outputs")).to_contain_text("30 days")
+    await expect(kept).to_contain_text("set here")
+    held = (await fleet.http.get("/retention")).json()
+    assert (held["output_keep_days"], held["output_keep_bytes"], held["archive_after_days"]) == (
+        30,
+        1_500_000_000,
+        None,
+    )
+
+    await page.get_by_role("link", name="Server keys").click()
+    delivery = page.get_by_role("region", name="Delivery")
+    rows = delivery.locator("tbody tr")
+    await expect(rows.nth(0)).to_contain_text("used")
+    await delivery.get_by_role("button", name="Make another").click()
+    await page.get_by_role("button", name="Make it").click()
+    await expect(rows.nth(1)).to_contain_text("announced")
+    assert await tab.serious_faults() == []
+    await fleet.agent()
+    await delivery.get_by_role("button", name="End the old one").click()
+    dialog = page.get_by_role("dialog", name="End the old delivery key")
+    await dialog.get_by_role("button", name="End it for good").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("have not said that they know key 2")
+    await dialog.get_by_label("All the same").check()
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="End it for good").click()
+    await expect(rows.nth(0)).to_contain_text("retired")
     await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     assert await tab.sideways() == 0
 

@@ -23,6 +23,20 @@ async def test_clients_and_sites(terminal: Terminal) -> None:
     ]
 
 
+async def test_how_long_things_are_kept_is_shown_and_set(terminal: Terminal) -> None:
+    """What is left out stays as it was; what is no number is refused before anything is asked."""
+    rows = (await terminal.ok("retention")).splitlines()[1:]
+    assert {row.split("\t")[1] for row in rows} == {"never"}
+    await terminal.ok("retention", "set", "--output-keep-days", "30", "--archive-after-days", "90")
+    await terminal.ok("retention", "set", "--archive-after-days", "never", "--reason", "room enough")
+    held = {row["what"]: (row["kept"], row["set"]) for row in await terminal.json("retention")}
+    assert held["output_keep_days"] == (30, "on record")
+    assert held["archive_after_days"] == (None, "on record")
+    assert "outputs kept 30 days: room enough" in await terminal.ok("events", "--type", "RetentionSet")
+    for wrong in (("--output-keep-days", "some"), ()):
+        assert await terminal.refused("retention", "set", *wrong) == "bad_value"
+
+
 async def test_a_name_in_use_is_refused_in_the_apis_words(terminal: Terminal) -> None:
     """A problem document reaches the reader as one red line with its code."""
     await terminal.ok("clients", "add", "Acme")

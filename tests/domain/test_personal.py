@@ -89,6 +89,7 @@ OURS = {
     "ProviderLogoutTaken": "issuer",
     "RefusalsCounted": "counts.code",
     "RequestRefused": "code what",
+    "RetentionSet": "reason",
     "RoleChanged": "limits.approval_for name permissions",
     "RoleCreated": "limits.approval_for name permissions",
     "RoleRetired": "reason",

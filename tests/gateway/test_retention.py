@@ -8,11 +8,11 @@ import pytest
 from pydantic import SecretStr
 
 from command_bus.event_log import LogUnavailableError, Selection
-from command_bus.ids import utc_now
+from command_bus.ids import new_id, utc_now
 from command_bus.postgres import AsyncPool, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from domain.event import Change, Metadata
-from domain.retention import OutputsRemoved
+from domain.retention import RETENTION_STREAM, Kept, OutputsRemoved, Terms
 from gateways.agents import retention
 from gateways.agents.outputs import OutputRemovedError, OutputStore, scrub_output, some_outputs
 from gateways.agents.retention import Removed, remove_beyond, remove_old
@@ -163,8 +163,9 @@ async def test_what_was_removed_comes_back_by_either_way(
 
 @pytest.mark.usefixtures("store")
 async def test_policies_are_a_job(postgres_url: str, pool: AsyncPool, log: PostgresEventLog) -> None:
-    """Set by two settings, applied by a worker."""
-    assert "remove_outputs" not in {job.name for job in all_jobs(postgres_url, Settings())}
+    """Set by two settings, or on record in their place; applied by a worker."""
+    forever = {job.name: job for job in all_jobs(postgres_url, Settings())}["remove_outputs"]
+    assert (await asyncio.to_thread(forever.run))["removed"] == 0
     policy = Settings(postgres_url=SecretStr(postgres_url), output_keep_days=5, output_keep_bytes=len(RAWS[0]))
     job = {job.name: job for job in all_jobs(postgres_url, policy)}["remove_outputs"]
     assert (await asyncio.to_thread(job.run))["removed"] == 6
@@ -172,3 +173,9 @@ async def test_policies_are_a_job(postgres_url: str, pool: AsyncPool, log: Postg
     by_age, by_size = await sweeps(log)
     assert (by_age.policy, by_age.kept_s, by_age.outputs) == ("age", 5 * 86_400, 3)
     assert (by_size.policy, by_size.kept_bytes, by_size.outputs) == ("size", len(RAWS[0]), 3)
+    # Set on record it holds in place of what the worker is set to.
+    kept_for_ever = Kept(archive_after_days=None, output_keep_days=None, output_keep_bytes=None)
+    change = Terms(RETENTION_STREAM).put(kept_for_ever, "")
+    await log.append(change, Metadata(actor="user:ada", correlation_id=new_id()))
+    await named(pool, RAWS[0], timedelta(days=9))
+    assert (await asyncio.to_thread(job.run))["removed"] == 0

@@ -308,6 +308,12 @@ def fill(thing: str) -> Row:
     return Row(make, ["FieldsFilled"])
 
 
+async def retire_gateway(ground: Ground) -> Asked:
+    answer = await ground.http.post("/server-keys/rotate", json={"key": "gateway"})
+    assert answer.is_success, answer.text
+    return Asked({}, {"key": "gateway", "force": True})
+
+
 async def withdraw(ground: Ground) -> Asked:
     http, ids = await ground.careful()
     return Asked(ids, {}, http, (await http.get("/me")).json()["actor"])
@@ -318,6 +324,9 @@ GAINS: dict[tuple[str, str], Row] = {
     ("POST", "/commands/{command_id}/cancel"): on("command", "CommandCancelled"),
     ("PUT", "/commands/{command_id}/priority"): on("command", "CommandPriorityChanged", priority=1),
     ("POST", "/commands/{command_id}/retry"): on("failed_command", "CommandQueued"),
+    ("PUT", "/retention"): new("RetentionSet", archive_after_days=90, output_keep_days=30, output_keep_bytes=None),
+    ("POST", "/server-keys/rotate"): new("ServerKeyAnnounced", key="issuer"),
+    ("POST", "/server-keys/retire"): row(retire_gateway, "ServerKeyRetired"),
     ("POST", "/agents/tags"): row(tag_many, "AgentTagged AgentTagged"),
     ("PUT", "/agents/{agent_id}/name"): on("agent", "AgentRenamed", name="x"),
     ("PUT", "/agents/{agent_id}/tags"): on("agent", "AgentTagged", tags=["x"]),

@@ -52,6 +52,8 @@ from domain.ids import AgentId
 from domain.refusals import AgentRefused, RefusalsCounted, RequestRefused
 from domain.roles import Role
 from gateways.agents.http import AgentHttp, Bounds
+from gateways.agents.key_changes import KeyChanges
+from gateways.agents.key_steps import KeySteps
 from gateways.agents.keys import load_keys
 from gateways.agents.outputs import read_output
 from gateways.rest.app import create_app
@@ -391,6 +393,8 @@ async def composed(
     credentials = CredentialStore(Keystore(pool, KEYS, CREDENTIALS), hasher)
     reads = RolloutReader(pool.connection, catch_up)
     issuer = sso.issuer if sso is not None else None
+    nats_urls = ["nats://127.0.0.1:1"]
+    server_keys = KeySteps(KeyChanges(log, str(url), new_id), str(url), nats_urls)
     bus = make_bus(
         log,
         in_flight,
@@ -399,6 +403,7 @@ async def composed(
         credentials=credentials,
         issuer=issuer,
         touches=TouchCounts(),
+        server_keys=server_keys,
     )
 
     async def postgres() -> dict[str, Any]:
@@ -433,6 +438,7 @@ async def composed(
         waiter=waiter,
         authenticator=Authenticator(log, rows),
         people=people,
+        server_keys=server_keys,
         status=Glances(partial(collect, alone(url)), time.monotonic),
         read_output=partial(read_output, pool),
         clock=clock,

@@ -29,6 +29,7 @@ GRAVE = {
     Permission.KEYS_MANAGE,
     Permission.SECRETS_MANAGE,
     Permission.FORWARDING_MANAGE,
+    Permission.PLATFORM_MANAGE,
     Permission.PERSONAL_ERASE,
 }
 LATER = timedelta(minutes=10)

@@ -379,11 +379,14 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         "approve": {"enrollments": [other.ids["enrollment_id"]]},
         "refuse": {"enrollments": [other.ids["enrollment_id"]]},
         "destinations": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
+        "retention": {"archive_after_days": 1, "output_keep_days": 1, "output_keep_bytes": 1},
         "destination_id": {"name": "mine", "to": {"kind": "syslog", "host": "example.com"}},
     }
     if route.path.startswith("/approvals/"):
         del bodies["approve"], bodies["refuse"]
     body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
+    if route.path.startswith("/server-keys"):
+        body = {"key": "issuer"}
     if route.path == "/agents/tags":
         body = {**include, "add": ["mine"]}
     if route.method == "PATCH" and route.path.endswith("/fields"):

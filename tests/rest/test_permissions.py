@@ -53,6 +53,9 @@ PING = {"kind": "ping"}
 SHELL = {"kind": "run_shell", "shell": "sh", "line": "true"}
 ROTATE = {"kind": "rotate_key"}
 OPERATOR_DOES_NOT = {
+    ("PUT", "/retention"),
+    ("POST", "/server-keys/rotate"),
+    ("POST", "/server-keys/retire"),
     ("POST", "/agents/{agent_id}/retire"),
     ("POST", "/agents/{agent_id}/erase"),
     ("POST", "/clients"),

@@ -39,8 +39,6 @@ ELSEWHERE = {
     "RequestRefused": "tests/rest/test_refused_and_counted.py",
     "RolloutGrown": "tests/command_bus/test_joining.py",
     "SecretsRead": "tests/gateway/test_secrets.py",
-    "ServerKeyAnnounced": "tests/gateway/test_server_keys.py",
-    "ServerKeyRetired": "tests/gateway/test_server_keys.py",
     "StrayResultRecorded": "tests/gateway/test_restored.py",
     "UserGroupsApplied": "tests/rest/test_sso.py",
     "WrongKeysHeldBack": "tests/rest/test_auth.py",

@@ -40,6 +40,13 @@ const TABS: readonly Tab[] = [
   { name: "tokens", label: "Enrollment", needs: "enrollment.see", component: lazy(() => import("./TokensTab")) },
   { name: "secrets", label: "Secrets", needs: "secrets.see", component: lazy(() => import("./SecretsTab")) },
   {
+    name: "server-keys",
+    label: "Server keys",
+    needs: "platform.see",
+    everywhere: true,
+    component: lazy(() => import("./ServerKeysTab")),
+  },
+  {
     name: "browse",
     label: "Read models",
     needs: "platform.browse",

@@ -7,6 +7,8 @@ import { Fault } from "../ui/Fault";
 import { Status } from "../ui/Status";
 import { Section } from "../ui/Table";
 import { Time } from "../ui/Time";
+import { bytes } from "./bytes";
+import { Retention } from "./Retention";
 
 type Platform = components["schemas"]["StatusModel"];
 
@@ -32,6 +34,7 @@ export default function HealthTab() {
           <Verdict seen={seen} />
           <Figures seen={seen} />
           <Servers seen={seen} />
+          {seen.brokers.length > 0 && <Brokers seen={seen} />}
           <Processes seen={seen} />
           <Projections seen={seen} />
           <Queues seen={seen} />
@@ -109,6 +112,66 @@ function Servers({ seen }: { seen: Platform }) {
 }
 
 const NAMES: Record<string, string> = { postgres: "Postgres", nats: "NATS", valkey: "Valkey", api: "API" };
+
+/** Each NATS server, with the most telling figure of it in words and the rest in numbers. */
+function Brokers({ seen }: { seen: Platform }) {
+  const heads = [
+    "Server",
+    "State",
+    "Connections",
+    "Subscriptions",
+    "Slow clients",
+    "In",
+    "Out",
+    "Cluster",
+    "JetStream",
+    "Began",
+  ];
+  return (
+    <Section title="NATS servers" heads={heads}>
+      {seen.brokers.map(({ id, name, ok, last_word_s, state }) => (
+        <tr key={id}>
+          <th scope="row">
+            {name} <span className="muted small nowrap">{state.version}</span>
+          </th>
+          <td>
+            <Up ok={ok} word={ok ? "up" : `silent for ${Math.round(last_word_s)} s`} />
+          </td>
+          <td>{state.connections.toLocaleString()}</td>
+          <td>{state.subscriptions.toLocaleString()}</td>
+          <td>
+            {state.slow_consumers === 0 ? (
+              "none"
+            ) : (
+              <Status tone="warn" shape="dash">
+                {state.slow_consumers.toLocaleString()} cut off
+              </Status>
+            )}
+          </td>
+          <td className="nowrap">{flow(state.in_messages_per_s, state.in_bytes_per_s)}</td>
+          <td className="nowrap">{flow(state.out_messages_per_s, state.out_bytes_per_s)}</td>
+          <td>
+            {state.cluster === "" ? (
+              <span className="muted">alone</span>
+            ) : (
+              `${state.cluster}, ${state.routes === 1 ? "1 route" : `${state.routes} routes`}`
+            )}
+          </td>
+          <td>{state.jetstream ? "on" : "off"}</td>
+          <td>
+            <Time at={state.started_at} />
+          </td>
+        </tr>
+      ))}
+    </Section>
+  );
+}
+
+/** "1,200/s, 3.4 MB/s". */
+function flow(messages: number | null, size: number | null): string {
+  if (messages === null || size === null) return "–";
+  return `${messages.toLocaleString(undefined, { maximumFractionDigits: 0 })}/s, ${bytes(size)}/s`;
+}
 
 function Processes({ seen }: { seen: Platform }) {
   return (
@@ -195,44 +258,6 @@ function Queues({ seen }: { seen: Platform }) {
   );
 }
 
-function Retention({ kept }: { kept: Platform["retention"] }) {
-  const days = (count: number | null): string => (count === null ? "for ever" : `${count.toLocaleString()} days`);
-  const most = kept.output_keep_bytes;
-  return (
-    <Section title="Retention" heads={["What", "Kept", "Setting"]}>
-      <tr>
-        <th scope="row">Events</th>
-        <td>for ever</td>
-        <td className="muted">the log is never cut</td>
-      </tr>
-      <tr>
-        <th scope="row">What ended, in the log's own table</th>
-        <td>
-          {days(kept.archive_after_days)}
-          {kept.archive_after_days !== null && ", then in the archive"}
-        </td>
-        <td>
-          <code>FLEETLOG_ARCHIVE_AFTER_DAYS</code>
-        </td>
-      </tr>
-      <tr>
-        <th scope="row">Whole outputs</th>
-        <td>{days(kept.output_keep_days)}</td>
-        <td>
-          <code>FLEETLOG_OUTPUT_KEEP_DAYS</code>
-        </td>
-      </tr>
-      <tr>
-        <th scope="row">All outputs together</th>
-        <td>{most === null ? "as many as there are" : `${bytes(most)} at the most`}</td>
-        <td>
-          <code>FLEETLOG_OUTPUT_KEEP_BYTES</code>
-        </td>
-      </tr>
-    </Section>
-  );
-}
-
 function Chain({ chain }: { chain: NonNullable<Platform["chain"]> }) {
   const exported = Object.entries(chain.exported).map(([kind, number]) => `${kind}: ${number}`);
   return (
@@ -301,11 +326,4 @@ function Up({ ok, word }: { ok: boolean; word: string }) {
       {word}
     </Status>
   );
-}
-
-/** "12.3 MB". */
-function bytes(count: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
-  return `${(count / 1000 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
 }
