@@ -6,7 +6,8 @@ from command_bus.ids import new_id
 from schema.wire import EnrollRequest
 from tests.browser.harness import Tab
 from tests.browser.machines import come
-from tests.rest.harness import Api, Fleet
+from tests.rest.gains import ASKS, waits
+from tests.rest.harness import Api, Fleet, made
 
 
 async def test_an_empty_fleet_says_what_to_do_and_turns_green(tab: Tab, api: Api) -> None:
@@ -20,7 +21,7 @@ async def test_an_empty_fleet_says_what_to_do_and_turns_green(tab: Tab, api: Api
     await page.get_by_role("button", name="Make a line").click()
     line = (await page.locator(".copy code").first.text_content()) or ""
     assert line.startswith(f"fleetlog agent enroll {api.url} flt_")
-    await expect(page.get_by_text("Nobody has used the line yet.")).to_be_visible()
+    await expect(page.get_by_text("No machine has come in by it yet.")).to_be_visible()
     assert await tab.serious_faults() == []
 
     request = EnrollRequest(
@@ -37,3 +38,24 @@ async def test_an_empty_fleet_says_what_to_do_and_turns_green(tab: Tab, api: Api
     assert await tab.sideways() == 0
     await page.get_by_role("link", name="web-07").click()
     await expect(page.get_by_role("heading", name="web-07")).to_be_visible()
+
+
+async def test_a_machine_that_waits_is_let_in_where_its_line_was_made(tab: Tab, fleet: Fleet, api: Api) -> None:
+    """It is shown below its own line, no other is, and goes on to be an agent there."""
+    other = await made(fleet.http, "/enrollment-tokens", {"site_id": fleet.site_id, **ASKS})
+    await waits(api, other["token"], "other-01")
+    await tab.logged_in(path="/add")
+    page = tab.page
+    await page.get_by_label("Ask me before it comes in").check()
+    await page.get_by_role("button", name="Make a line").click()
+    token = ((await page.locator(".copy code").first.text_content()) or "").split()[4]
+    await waits(api, token, "web-07")
+    waiting = page.get_by_role("region", name="Machines that wait for approval")
+    await expect(waiting.get_by_role("row", name="web-07")).to_be_visible()
+    await expect(waiting.get_by_role("row", name="other-01")).to_have_count(0)
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    await waiting.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_text("enrolled; waiting for its agent to start")).to_be_visible()
+    await expect(waiting).to_have_count(0)

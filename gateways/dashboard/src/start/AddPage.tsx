@@ -183,7 +183,7 @@ function Line({ made, uses }: { made: Made; uses: number }) {
         <WaitingMachines tokenId={made.tokenId} />
         {arrived.length === 0 && (
           <div className="notice">
-            <span className="spinner" aria-hidden="true" /> Nobody has used the line yet.
+            <span className="spinner" aria-hidden="true" /> No machine has come in by it yet.
           </div>
         )}
         {arrived.map((one) => (
