@@ -1,10 +1,13 @@
 """Commands, queues and stories from the command line, on a real API."""
 
 import asyncio
+import hashlib
 import json
 import signal
 from pathlib import Path
 
+from domain.output_reads import NOT_SHOWN
+from schema.wire import StreamReport
 from tests.cli.terminal import Terminal
 from tests.rest.harness import Fleet, made
 
@@ -122,10 +125,11 @@ async def test_bad_input(terminal: Terminal, fleet: Fleet) -> None:
 
 
 async def test_timeline_and_events(terminal: Terminal, fleet: Fleet, tmp_path: Path) -> None:
-    """The story of an agent, the log by filter, and an export that holds every line."""
+    """The story of an agent, the log by filter, an export that holds every line; what was printed on demand alone."""
     agent = await fleet.agent("web-07")
     command = await _queued(terminal, "--ping", "--reason", "routine")
-    await fleet.finish(agent, command)
+    printed = StreamReport(size=2, sha256=hashlib.sha256(b"ok").hexdigest(), tail=b"ok")
+    await fleet.finish(agent, command, stdout=printed)
     story = [event["type"] for event in await terminal.json("timeline", "web-07")]
     assert story[0] == "AgentEnrolled"
     assert story[-1] == "CommandSucceeded"
@@ -139,6 +143,11 @@ async def test_timeline_and_events(terminal: Terminal, fleet: Fleet, tmp_path: P
     assert [line["stream_id"] for line in lines] == [command] * len(lines)
     assert len(lines) == len(await terminal.json("events", "--stream", command))
     assert await terminal.refused("events", "--export", "/nowhere/log.ndjson") == "bad_value"
+    for more, tail in (((), NOT_SHOWN), (("--outputs",), "ok")):
+        (ended,) = await terminal.json("events", "--stream", command, "--type", "CommandSucceeded", *more)
+        assert ended["data"]["result"]["stdout"]["tail"] == tail
+    (read,) = await terminal.json("events", "--type", "OutputRead")
+    assert read["text"] == f"Output of command {command} read: its end, with its events."
 
 
 async def test_a_story_is_followed_into_what_begins_later(terminal: Terminal, fleet: Fleet) -> None:

@@ -29,7 +29,7 @@ interface Props {
 export function EventLine({ event, onOpen, whose = false, more }: Props) {
   const [raw, setRaw] = useState(false);
   const tone = TONES.find(([pattern]) => pattern.test(event.type))?.[1] ?? "off";
-  const command = event.type.startsWith("Command") && onOpen !== undefined;
+  const command = onOpen === undefined ? undefined : commandOf(event);
   const about = event.text.match(ID) ?? [];
   const actorId = event.actor.split(":")[1];
   const names = useNames([
@@ -52,8 +52,8 @@ export function EventLine({ event, onOpen, whose = false, more }: Props) {
             {" · "}
           </>
         )}
-        {command ? (
-          <button type="button" className="link" onClick={() => onOpen(event.stream_id)}>
+        {command !== undefined ? (
+          <button type="button" className="link" onClick={() => onOpen?.(command)}>
             {said}
           </button>
         ) : (
@@ -81,6 +81,13 @@ export function EventLine({ event, onOpen, whose = false, more }: Props) {
       </button>
     </li>
   );
+}
+
+/** The command that it is about: its own, or one of whose output or secrets it tells. */
+function commandOf(event: LogEvent): string | undefined {
+  if (event.type.startsWith("Command")) return event.stream_id;
+  const named = event.type === "OutputRead" || event.type === "SecretsRead" ? event.data.command_id : undefined;
+  return typeof named === "string" ? named : undefined;
 }
 
 function Called({ one }: { one: Named }) {
