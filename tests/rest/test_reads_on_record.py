@@ -125,6 +125,7 @@ READS: dict[str, list[Read]] = {
     "/views/{view_id}": NONE,
     "/destinations": NONE,
     "/destinations/{destination_id}": NONE,
+    "/server-keys": NONE,
     "/status": NONE,
     "/read-models": NONE,
     "/read-models/rows": [Read(None, {"table": "rollouts"}), Read(Way.ROWS, {"table": "commands"})],
@@ -166,9 +167,11 @@ class Printed(msgspec.Struct):
         seen = ""
         async with http.stream("GET", address, params=query) as response:
             try:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(0.3):
                     async for _, name, data in sse(response):
                         seen += base64.b64decode(data["data"]).decode() if name == "output" else json.dumps(data)
+                        if PRINTED.decode() in seen:
+                            break
             except TimeoutError:
                 assert route.streams
         return seen
@@ -210,7 +213,7 @@ async def test_every_read_of_an_output_is_on_record(printed: Printed) -> None:
         for asked in reads:
             head = await printed.api.log.head()
             text = await printed.read(http, path, asked)
-            again = await printed.read(http, path, asked)
+            again = await printed.read(http, path, asked) if asked.way is not None else text
             gained = await printed.reads(head)
             ways = [one.event.way for one in gained if isinstance(one.event, OutputRead)]
             shown = PRINTED.decode() in text and PRINTED.decode() in again
