@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -12,11 +13,16 @@ from agent.identity import Identity
 from agent.journal import Journal, Key, Waiting
 from agent.opening import Opened, Opener
 from agent.reading import Named, read_delivery, refusal
+from agent.refusals import Refusals
 from agent.steps import Steps
 from agent.threads import OneThread
 from schema import wire
 
 log = logging.getLogger("fleetlog.agent.intake")
+
+OLD_AFTER = timedelta(minutes=5)
+"""The server repeats an order in a delivery that it signs anew: one so old that names what is known here is none of its
+repetitions."""
 
 
 class Intake:
@@ -28,6 +34,7 @@ class Intake:
         disk: the journal's thread.
         clock: learns from what is signed.
         opener: opens what is sealed for this agent.
+        refusals: notes what came in the server's name and is not done.
         check: raises WorkRefusedError for work that this machine can never do.
         has_room: whether the disk has room for what running orders leaves behind.
         on_accepted: told of what waits now.
@@ -46,6 +53,7 @@ class Intake:
         disk: OneThread,
         clock: ServerClock,
         opener: Opener,
+        refusals: Refusals,
         *,
         check: Callable[[Opened], None],
         has_room: Callable[[], bool],
@@ -63,6 +71,7 @@ class Intake:
         self._disk = disk
         self._clock = clock
         self._opener = opener
+        self._refusals = refusals
         self._check = check
         self._has_room = has_room
         self._on_accepted = on_accepted
@@ -105,14 +114,18 @@ class Intake:
         if not self._identity().knows(message.key):
             # Not for good: the server's keys may have changed while this agent was away, and it hears of that next.
             log.warning("was sent a delivery under a key that is not known here orders=%d", len(every))
+            self._refusals.suspect("delivery", message.key, every)
             self._on_unknown_key()
             return _all(every, "busy", wire.UNKNOWN_KEY, "The key that signed it is not known here yet.")
         if not self._identity().verifies(message.signature, wire.SIGNING_CONTEXT, message.body):
             log.error("refused a delivery that the server has not signed orders=%d", len(every))
-            return _all(every, "rejected", "bad_signature", "The signature is not the server's.")
+            await self._refusals.refused("delivery", "bad_signature", _NOT_SIGNED, every, message.key)
+            return _all(every, "rejected", "bad_signature", _NOT_SIGNED)
         if body.agent_id != self._identity().agent_id:
             log.error("refused a delivery for another agent agent_id=%s", body.agent_id)
+            await self._refusals.refused("delivery", "wrong_agent", _ANOTHERS, every, message.key)
             return _all(every, "rejected", "wrong_agent", f"This is agent {self._identity().agent_id}.")
+        again = self._refusals.seen(message.signature) or await self._is_old(body)
         self._clock.signed(body.sent_at, max((order.position for order in body.orders), default=0))
         if self._closed:
             return _all(every, "busy", "stopping", "The agent is stopping.")
@@ -123,10 +136,24 @@ class Intake:
             if (refusal := self._refusal(order)) is not None
         }
         reply = await self._journaled(body.orders, refused)
+        if again:
+            log.error("was sent a delivery once more that is not the server's repetition orders=%d", len(every))
+            await self._refusals.refused("delivery", "replayed", "It came before, word for word.", every, message.key)
+        elif late := [one for one in reply.orders if one.status == "expired"]:
+            await self._refusals.refused(
+                "delivery", "expired", "Its time was up when it came.", _named(late), message.key
+            )
         for named, why in unreadable.items():
             log.error("cannot read the order of command_id=%s attempt=%d: %s", named.command_id, named.attempt, why)
             reply.orders.extend(_all([named], "rejected", "malformed", why).orders)
         return reply
+
+    async def _is_old(self, body: wire.DeliveryBody) -> bool:
+        """Whether it is from long ago and names what is known here; asked after a restart, which forgets `seen`."""
+        if self._clock.now().timestamp() - body.sent_at.timestamp() < OLD_AFTER.total_seconds():
+            return False
+        keys = [Key(order.command_id, order.attempt) for order in body.orders]
+        return await self._disk.call(self._journal.knows, keys)
 
     def _refusal(self, order: wire.Order) -> wire.Accepted | None:
         """Why this machine can never do it; None if it can."""
@@ -170,6 +197,7 @@ class Intake:
         """Answer for what the server takes to be here; see `Journal.held`."""
         if not self._identity().verifies(told.signature, wire.HELD_CONTEXT, told.body):
             log.error("passed over a list of what is held here that the server has not signed")
+            await self._refusals.refused("held", "bad_signature", _NOT_SIGNED)
             return
         try:
             body = wire.decode_held_body(told.body)
@@ -178,6 +206,7 @@ class Intake:
             return
         if body.agent_id != self._identity().agent_id:
             log.error("passed over a list of what another agent holds agent_id=%s", body.agent_id)
+            await self._refusals.refused("held", "wrong_agent", _ANOTHERS)
             return
         keys = [Key(one.command_id, one.attempt) for one in body.attempts]
         try:
@@ -191,16 +220,23 @@ class Intake:
 
     async def _cancel(self, message: wire.CancelRequest) -> wire.DownlinkReply:
         if not self._identity().knows(message.key):
+            self._refusals.suspect("cancel", message.key, _cancelled(message.body))
             self._on_unknown_key()
             detail = "The key that signed it is not known here yet."
             return wire.Refused(code=wire.UNKNOWN_KEY, detail=detail, permanent=False)
         if not self._identity().verifies(message.signature, wire.CANCEL_CONTEXT, message.body):
-            return wire.Refused(code="bad_signature", detail="The signature is not the server's.")
+            log.error("refused a cancellation that the server has not signed")
+            named = _cancelled(message.body)
+            await self._refusals.refused("cancel", "bad_signature", _NOT_SIGNED, named, message.key)
+            return wire.Refused(code="bad_signature", detail=_NOT_SIGNED)
         try:
             body = wire.decode_cancel_body(message.body)
         except msgspec.MsgspecError as error:
             return wire.Refused(code="malformed", detail=str(error))
         if body.agent_id != self._identity().agent_id:
+            log.error("refused a cancellation for another agent agent_id=%s", body.agent_id)
+            named = _cancelled(message.body)
+            await self._refusals.refused("cancel", "wrong_agent", _ANOTHERS, named, message.key)
             return wire.Refused(code="wrong_agent", detail=f"This is agent {self._identity().agent_id}.")
         self._clock.signed(body.sent_at)
         try:
@@ -214,6 +250,22 @@ class Intake:
             statuses={str(command_id): said.get(status, status) for command_id, (status, _) in statuses.items()},
             attempts={str(command_id): ended for command_id, (status, ended) in statuses.items() if status == "ended"},
         )
+
+
+_NOT_SIGNED = "The signature is not the server's."
+_ANOTHERS = "It was signed for another agent."
+
+
+def _named(orders: Sequence[wire.Accepted]) -> list[Named]:
+    return [Named(one.command_id, one.attempt) for one in orders]
+
+
+def _cancelled(body: bytes) -> list[Named]:
+    """What a cancellation names, be it the server's or not; nothing where it cannot be read."""
+    try:
+        return [Named(command_id, 0) for command_id in wire.decode_cancel_body(body).command_ids]
+    except msgspec.MsgspecError:
+        return []
 
 
 def _pair(key: Key) -> tuple[UUID, int]:

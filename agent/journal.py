@@ -28,6 +28,7 @@ import msgspec
 
 from agent.endings import called_off, forgotten, shortened, unheard_of
 from agent.errors import JournalFullError, StateDamagedError
+from agent.kept_refusals import KeptRefusals
 from agent.seal import Seal
 from schema.wire import Order, ResultReport
 
@@ -39,7 +40,7 @@ MAX_OPEN = 1000
 RESULTS_KEPT = timedelta(days=35)
 """How long what a finished attempt came to is kept: as old may a backup be that a server is restored from."""
 
-_VERSION = 2
+_VERSION = 3
 _REPEATED = "repeated"
 _encode = msgspec.msgpack.Encoder().encode
 _decode_order = msgspec.msgpack.Decoder(Order).decode
@@ -115,6 +116,7 @@ class Journal:
             self._db.close()
             raise StateDamagedError(f"{path} was written by a newer agent (version {version}).")
         self._ended_order = self._one("SELECT coalesce(max(ended_order), 0) FROM entries")
+        self.refusals = KeptRefusals(self._db, self._synced)
 
     def _prepare(self, max_pages: int | None) -> int:
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -128,9 +130,9 @@ class Journal:
             # Whole or not at all: killed in between, the next start does it.
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("ALTER TABLE finished ADD COLUMN result BLOB")
-            self._db.execute(f"PRAGMA user_version = {_VERSION}")
+            self._db.execute("PRAGMA user_version = 2")
             self._db.execute("COMMIT")
-        elif version < _VERSION:  # else there is nothing to write: an agent starts on a full disk as well
+        if version < _VERSION:  # else there is nothing to write: an agent starts on a full disk as well
             self._db.executescript(resources.files("agent").joinpath("journal.sql").read_text())
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
         return version
@@ -174,6 +176,10 @@ class Journal:
         if known != "unknown":
             return known
         return "expired" if order.expires_at <= now else "new"
+
+    def knows(self, keys: Sequence[Key]) -> bool:
+        """Whether it has heard of any of these attempts."""
+        return any(self._known(key) != "unknown" for key in keys)
 
     def _known(self, key: Key) -> str:
         pair = _pair(key)

@@ -38,6 +38,12 @@ CREATE TABLE IF NOT EXISTS tombstones (
     at          REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What came in the server's name and was refused, until the server has it on record. Few: see agent/kept_refusals.py.
+CREATE TABLE IF NOT EXISTS refusals (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    report  BLOB NOT NULL      -- msgpack of the RefusalReport
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS notes (
     name   TEXT PRIMARY KEY,
     value  TEXT NOT NULL

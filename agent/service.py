@@ -25,6 +25,7 @@ from agent.lanes import Lanes
 from agent.link import Link, OnRequest, Session, Timing, Way
 from agent.opening import Opener
 from agent.platforms import PLATFORM
+from agent.refusals import WINDOW_S, Refusals
 from agent.regain import Regain
 from agent.rotation import Rotation
 from agent.runner import Runner
@@ -55,6 +56,7 @@ class Agent:
         steps: see `agent.steps`.
         reserve_bytes: free space below which no orders are taken.
         stop_grace_s: how long running work may go on after a stop was asked for.
+        refusals_window_s: how often refused orders that were only counted are told of.
 
     Raises:
         NotEnrolledError, StateDamagedError: the state directory is of no use.
@@ -70,6 +72,7 @@ class Agent:
         steps: Steps = nothing,
         reserve_bytes: int = _RESERVE_BYTES,
         stop_grace_s: float = STOP_GRACE_S,
+        refusals_window_s: float = WINDOW_S,
     ) -> None:
         self._stop_grace_s = stop_grace_s
         self._transport = transport
@@ -133,12 +136,22 @@ class Agent:
             rotate_key=self._rotation.begin,
             steps=steps,
         )
+        self._refusals = Refusals(
+            self._journal,
+            self._disk,
+            self._who.instance,
+            knows=lambda key: self.identity.knows(key),  # noqa: PLW0108 - the identity is another one by then
+            now=self._clock.now,
+            on_kept=self._uplink.refused,
+            window_s=refusals_window_s,
+        )
         self._intake = Intake(
             lambda: self.identity,
             self._journal,
             self._disk,
             self._clock,
             opener,
+            self._refusals,
             check=runner.check,
             has_room=self._has_room,
             on_accepted=self._executor.accepted,
@@ -163,6 +176,7 @@ class Agent:
                 ("link", self._link.run()),
                 ("rotation", self._rotation.run()),
                 ("regain", self._regain.run()),
+                ("refusals", self._refusals.run()),
                 ("compaction", self._compact()),
             )
         ]

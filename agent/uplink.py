@@ -106,6 +106,7 @@ class Uplink:
         # Holds keys of journal entries only, so the journal's bound on open entries is its bound too.
         self._queue: asyncio.Queue[Key] = asyncio.Queue()
         self._sending = 0
+        self._refused = asyncio.Event()
         self._heard = asyncio.Event()
         self._say_hello = asyncio.Event()
 
@@ -123,6 +124,10 @@ class Uplink:
     def ended(self, key: Key) -> None:
         """A result is in the journal."""
         self._queue.put_nowait(key)
+
+    def refused(self) -> None:
+        """A report of what was refused is in the journal."""
+        self._refused.set()
 
     async def tell_started(self, report: wire.StartedReport) -> None:
         """Report a start until it is acknowledged or of no interest; cancelled when the work ends."""
@@ -171,6 +176,7 @@ class Uplink:
             tasks.create_task(self._hellos())
             tasks.create_task(self._facts())
             tasks.create_task(self._looks())
+            tasks.create_task(self._refusals())
             for _ in range(_SENDERS):
                 tasks.create_task(self._sender())
 
@@ -298,6 +304,25 @@ class Uplink:
         if isinstance(error, LaterError) and error.again_s is not None:
             pause_s = max(pause_s, error.again_s * self._uniform(1.0, 1.5))
         return pause_s
+
+    # -- what was refused ----------------------------------------------------------------------------------------
+
+    async def _refusals(self) -> None:
+        """One after the other, so that the server knows one that is said again by the last that it heard."""
+        while True:
+            self._refused.clear()
+            while (report := await self._disk.call(self._journal.refusals.oldest)) is not None:
+                await self._until_heard("refusal", lambda report=report: self._send_refusal(report))  # type: ignore[misc]  # as above
+            await self._refused.wait()
+
+    async def _send_refusal(self, report: wire.RefusalReport) -> None:
+        reply = await self._ask("refusal", report)
+        if isinstance(reply, wire.Refused):
+            log.error("the server refused the report of a refusal for good: %s: %s", reply.code, reply.detail)
+        try:
+            await self._disk.call(self._journal.refusals.forget, report)
+        except JournalFullError as error:
+            raise LinkError(f"its acknowledgement cannot be kept: {error}") from error
 
     # -- results -------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from domain import (
     output_reads,
     passkeys,
     refusals,
+    refused_orders,
     restores,
     retention,
     roles,
@@ -254,6 +255,30 @@ def _swept(event: retention.OutputsRemoved) -> str:
     return f"{event.outputs} whole outputs ({event.bytes} bytes) removed by retention: {kept}."
 
 
+_CLAIMED = {
+    refused_orders.Brought.DELIVERY: "an order",
+    refused_orders.Brought.CANCEL: "a cancellation",
+    refused_orders.Brought.HELD: "a list of what it is to have",
+    refused_orders.Brought.OTHER: "a message",
+}
+_REFUSED_FOR = {
+    refused_orders.RefusedFor.BAD_SIGNATURE: "the server has not signed it as it came",
+    refused_orders.RefusedFor.WRONG_AGENT: "the server signed it for another agent",
+    refused_orders.RefusedFor.UNKNOWN_KEY: "it is signed by a key that does not count",
+    refused_orders.RefusedFor.EXPIRED: "its time was up when it came",
+    refused_orders.RefusedFor.REPLAYED: "it came before, and was not run once more",
+    refused_orders.RefusedFor.OTHER: "for a reason that this version does not know",
+}
+
+
+def _refused_order(event: refused_orders.OrderRefused) -> str:
+    if event.count > 1:
+        return f"Agent refused {event.count} more of {_CLAIMED[event.what]}: {_REFUSED_FOR[event.why]}."
+    named = f" of command {event.command_id}" if event.command_id is not None else ""
+    nth = f", attempt {event.attempt}" if event.attempt is not None else ""
+    return f"Agent refused {_CLAIMED[event.what]}{named}{nth}: {_REFUSED_FOR[event.why]}."
+
+
 _LINES |= {
     clients.ClientCreated: lambda event: f"Client {shown(event.name)!r} created.",
     clients.ClientRenamed: lambda event: f"Client renamed to {shown(event.name)!r}.",
@@ -327,6 +352,7 @@ _LINES |= {
     commands.LateResultRecorded: lambda event: (
         f"Late result of attempt {event.attempt}: {event.outcome.replace('_', ' ')}; the ending stands."
     ),
+    refused_orders.OrderRefused: _refused_order,
     strays.StrayResultRecorded: lambda event: (
         f"Result of a command that the log lost when it was restored, attempt {event.attempt}: "
         f"{event.outcome.replace('_', ' ')}."

@@ -21,6 +21,7 @@ _UPLINKS: dict[type[wire.Message], list[type[wire.Message]]] = {
     wire.StartedReport: [wire.Acknowledged],
     wire.KeyOffer: [wire.Acknowledged],
     wire.ResultReport: [wire.Acknowledged],
+    wire.RefusalReport: [wire.Acknowledged],
     wire.OutputOffer: [wire.OutputWanted],
     wire.OutputChunk: [wire.Acknowledged],
 }

@@ -373,6 +373,33 @@ class ResultReport(Message, frozen=True, kw_only=True, tag="result"):
     """Why it was rejected."""
 
 
+class RefusalReport(Message, frozen=True, kw_only=True, tag="refusal"):
+    """Something came in the server's name that this agent will not do. Repeated until it is answered for good.
+
+    Whoever sends such things may keep back the answers to them as well; this goes the way that results go. Beyond the
+    first few of a minute it tells no more than how many there were.
+    """
+
+    run: str
+    """Of the program, see `Instance`."""
+    number: int
+    """Of the reports of this journal. With ``run`` it names a report: said again, it is the same one."""
+    at: datetime
+    """By the server's clock."""
+    what: str
+    """``delivery | cancel | held``"""
+    code: str
+    """``bad_signature | wrong_agent | unknown_key | expired | replayed``"""
+    detail: str = ""
+    command_id: UUID | None = None
+    """As it was named there; where the signature is bad, whoever made it chose that."""
+    attempt: int = 0
+    key: bytes = b""
+    """How it named the key that it is signed with, see `Delivery`."""
+    count: int = 1
+    """So many; of more than one, no command is named."""
+
+
 class OutputOffer(Message, frozen=True, kw_only=True, tag="offer"):
     """Asks whether the server holds this output already; answered with `OutputWanted`."""
 
@@ -430,12 +457,12 @@ FULL_CODES = frozenset({"overloaded", "too_many_messages"})
 """Of a `Refused`: the server is there and has too much to do, on the whole or from this agent. What else is not
 permanent says that something is away, and is worth repeating as soon as the server is heard again."""
 
-Uplink = Hello | FactsReport | KeyOffer | StartedReport | ResultReport | OutputOffer | OutputChunk
+Uplink = Hello | FactsReport | KeyOffer | StartedReport | ResultReport | RefusalReport | OutputOffer | OutputChunk
 UplinkReply = HelloReply | OutputWanted | Acknowledged | Refused
 Downlink = Delivery | CancelRequest | OutputWatch | Probe
 DownlinkReply = DeliveryReply | CancelReply | ProbeReply | Acknowledged | Refused
 
-UPLINK_KINDS = frozenset({"hello", "facts", "key", "started", "result", "offer", "chunk"})
+UPLINK_KINDS = frozenset({"hello", "facts", "key", "started", "result", "refusal", "offer", "chunk"})
 
 
 # -- the last resort: the same over HTTP --------------------------------------------------------------------------

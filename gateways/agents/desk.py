@@ -8,6 +8,7 @@ from command_bus.handlers.agent_keys import AgentKeys
 from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.duplicates import DuplicateNotices
 from command_bus.handlers.presence import PresenceHandler
+from command_bus.handlers.refused_orders import RefusedOrderReports
 from command_bus.keystore import Keystore
 from command_bus.master_keys import NO_KEYS, MasterKeys
 from command_bus.postgres import AsyncPool
@@ -105,6 +106,7 @@ class Desk:
             self.deliveries,
             self.orders,
             self.presence,
+            RefusedOrderReports(log, new_id),
             name,
             clock,
             Masks(log, keystore, self.orders.names_no_secret),

@@ -16,6 +16,11 @@ UPLINK_UNDER_WAY_BYTES = Gauge("fleetlog_uplink_under_way_bytes", "The same in b
 UNANSWERED_FLOOD = Counter(
     "fleetlog_agent_flood_dropped_total", "Messages of agents that went on after they were asked to wait; not answered."
 )
+ORDERS_REFUSED = Counter(
+    "fleetlog_orders_refused_total",
+    "What came to agents in the server's name and was refused: altered, redirected, replayed, or kept back.",
+    ["why"],
+)
 DROPPED = Counter(
     "fleetlog_nats_dropped_total",
     "Messages that NATS brought and that found their queue full; their senders repeat them.",

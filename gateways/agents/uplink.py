@@ -19,6 +19,7 @@ from command_bus.event_log import EventLog, EventLogError
 from command_bus.handlers.agent_keys import AgentKeys
 from command_bus.handlers.delivery import Deliveries
 from command_bus.handlers.presence import PresenceHandler
+from command_bus.handlers.refused_orders import RefusedOrderReports
 from command_bus.postgres import AsyncPool
 from command_bus.repository import UnreadableStoryError
 from domain.errors import AgentSuspendedError, DomainError, InvalidValueError, NotFoundError, NotYourCommandError
@@ -34,6 +35,7 @@ from gateways.agents.proofs import verify
 from gateways.agents.restored import Restored
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.trust import Told
+from gateways.rest.rates import Rates
 from projections.pending import QueueCounts, counts, held
 from schema import wire
 
@@ -42,6 +44,8 @@ RETRY_S = 2.0
 UNREADABLE_RETRY_S = 60.0
 """What this server cannot read a newer one may; that takes a while."""
 HELLO_INTERVAL_S = 60.0
+REFUSALS_PER_S, REFUSALS_BURST = 0.5, 60
+"""Reports of what one agent refused that are put on record: more than an agent makes that means well."""
 MAX_FACTS_BYTES = 256 * 1024
 _SERVER_ERROR = 500
 
@@ -89,6 +93,7 @@ class Uplink:
         deliveries: records results and starts.
         orders: signs what an agent is taken to have.
         presence: records facts.
+        refusals: records what agents refused.
         gateway: the name that events bear.
         clock: now.
         masks: what is not to be seen of what agents report.
@@ -112,6 +117,7 @@ class Uplink:
         deliveries: Deliveries,
         orders: Orders,
         presence: PresenceHandler,
+        refusals: RefusedOrderReports,
         gateway: str,
         clock: Clock,
         masks: Masks,
@@ -136,6 +142,8 @@ class Uplink:
         self._deliveries = deliveries
         self._orders = orders
         self._presence = presence
+        self._refusals = refusals
+        self._refusals_allowed = Rates(REFUSALS_PER_S, REFUSALS_BURST, time.monotonic)
         self._gateway = gateway
         self._clock = clock
         self._masks = masks
@@ -205,6 +213,8 @@ class Uplink:
                 await self._presence.facts(entry.agent_id, entry.client_id, facts)
             case wire.KeyOffer():
                 await self._key_offer(entry, message)
+            case wire.RefusalReport():
+                return await self._refusal(entry, message)
             case wire.OutputOffer():
                 return wire.OutputWanted(from_chunk=await self._outputs.wanted(entry.agent_id, message))
             case wire.OutputChunk():
@@ -263,6 +273,18 @@ class Uplink:
             verify(entry.public_key, offer.proof_of_present, said)
             await self._keys.offered(entry.agent_id, offer.public_key.hex())
             self._directory.forget(entry.agent_id)
+
+    async def _refusal(self, entry: Entry, report: wire.RefusalReport) -> wire.UplinkReply:
+        """Record what an agent refused, so often a minute: what it says beyond waits with it."""
+        wait_s = self._refusals_allowed.spend(str(entry.agent_id))
+        if wait_s > 0:
+            return wire.Refused(code="too_many_messages", permanent=False, retry_after_s=wait_s)
+        refused = await self._refusals.reported(entry.agent_id, entry.client_id, report)
+        if refused is None:
+            return wire.Acknowledged(detail="duplicate")
+        metrics.ORDERS_REFUSED.labels(refused.why).inc(refused.count)
+        _log.warning("order_refused", agent_id=str(entry.agent_id), why=refused.why, count=refused.count)
+        return wire.Acknowledged()
 
     # -- commands --------------------------------------------------------------------------------------------------
 

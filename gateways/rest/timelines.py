@@ -11,6 +11,7 @@ from domain.event import Recorded
 from domain.logins import login_stream
 from domain.output_reads import Sought, reads_of
 from domain.permissions import Permission
+from domain.refused_orders import refused_orders_stream
 from domain.secrets import reads_stream
 from gateways.rest.events import EventModel, StoryQuery, event_documents, visible_to
 from gateways.rest.route import MAX_POSITION, Call, PageOf, Route, json_response
@@ -72,10 +73,10 @@ async def _selections(call: Call, query: TimelineQuery, visible: Selection) -> l
         for one in (query.command_id, query.script_id, query.rollout_id, query.user_id)
         if one is not None
     ]
-    # Who read what it printed, and which secrets it was given, have streams of their own.
+    # Who read what it printed, which secrets it was given, and what was refused in its name, have streams of their own.
     whole += [{"stream_id": reads_of(one)} for one in (query.command_id, query.rollout_id) if one is not None]
     if query.command_id is not None:
-        whole.append({"stream_id": reads_stream(query.command_id)})
+        whole += [{"stream_id": reads_stream(query.command_id)}, {"stream_id": refused_orders_stream(query.command_id)}]
     if query.agent_id is not None:
         whole.append({"agent_id": query.agent_id})
     if query.correlation_id is not None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from agent.link import Timing
+from agent.refusals import WINDOW_S
 from agent.service import Agent
 
 
@@ -19,7 +20,15 @@ async def main(state_dir: Path, crash_at: str, transport: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     timing = Timing(first_wait_s=0.2, most_wait_s=0.5)
-    agent = Agent(state_dir, transport=transport, timing=timing, steps=steps, reserve_bytes=0, stop_grace_s=0.5)
+    agent = Agent(
+        state_dir,
+        transport=transport,
+        timing=timing,
+        steps=steps,
+        reserve_bytes=0,
+        stop_grace_s=0.5,
+        refusals_window_s=float(os.environ.get("REFUSALS_WINDOW_S", WINDOW_S)),
+    )
     await agent.run(stop)
 
 

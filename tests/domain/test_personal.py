@@ -82,6 +82,7 @@ OURS = {
         "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail"
     ),
     "NameClaimed": "kind",
+    "OrderRefused": "detail key run",
     "OutputRead": "sought.actor table",
     "PasskeyAdded": "credential_id public_key",
     "PasskeyRenamed": "credential_id",

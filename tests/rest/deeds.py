@@ -13,6 +13,7 @@ from command_bus.handlers.duplicates import DuplicateNotices
 from command_bus.handlers.enrollments import EnrollmentExpiry
 from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.handlers.presence import Arrival, Departure, PresenceHandler
+from command_bus.handlers.refused_orders import RefusedOrderReports
 from command_bus.ids import new_id, utc_now
 from command_bus.rollouts import FanOut
 from domain.duplicates import Sighting
@@ -21,7 +22,7 @@ from projections.approvals import due
 from projections.enrollments import due as enrollments_due
 from projections.pending import QueueReader
 from projections.rollout_reads import RolloutReader
-from schema.wire import Accepted, EnrollRequest
+from schema.wire import Accepted, EnrollRequest, RefusalReport
 from tests.command_bus.rolling_out import Impatient
 from tests.rest.gains import ASKS, PING, Ground, waits
 from tests.rest.harness import made
@@ -74,6 +75,17 @@ async def reject(ground: Ground) -> Act:
         await ground.api.deliveries.accepted(AgentId(UUID(agent_id)), [reply], NAME, None)
 
     return Act(run, agent_id, correlation_id=request_id)
+
+
+async def refuse(ground: Ground) -> Act:
+    agent_id, command_id, request_id = await queued(ground)
+    ids = AgentId(UUID(agent_id)), ClientId(UUID(ground.fleet.client_id))
+    report = RefusalReport(
+        run="x", number=1, at=utc_now(), what="delivery", code="bad_signature", command_id=UUID(command_id), attempt=1
+    )
+    return Act(
+        lambda: RefusedOrderReports(ground.api.log, new_id).reported(*ids, report), agent_id, correlation_id=request_id
+    )
 
 
 async def start(ground: Ground) -> Act:
@@ -255,6 +267,7 @@ DEEDS = [
     Deed("a machine waits for approval", AGENT, ["EnrollmentRequested"], wait),
     Deed("an agent accepts", AGENT, ["CommandDelivered"], accept),
     Deed("an agent rejects", AGENT, ["CommandRejected"], reject),
+    Deed("an agent refuses what is forged", AGENT, ["OrderRefused"], refuse),
     Deed("an agent starts", AGENT, ["CommandStarted"], start),
     finish("succeeded", "CommandSucceeded"),
     finish("failed", "CommandFailed"),

@@ -1,9 +1,14 @@
 """Why something happened, and the story of one thing."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from command_bus.handlers.refused_orders import RefusedOrderReports
+from command_bus.ids import new_id, utc_now
+from domain.ids import AgentId, ClientId
+from schema.wire import RefusalReport
 from tests.rest.harness import Api, Fleet, made
 from tests.rest.test_isolation import read_pages
 
@@ -79,6 +84,14 @@ async def test_the_story_of_one_thing_is_whole(api: Api, fleet: Fleet, limit: in
     back = await read_pages(http, "/timeline", user_id=user, limit=limit, backwards="true")
     assert back == story[::-1]
     assert [one["stream_id"] for one in await read_pages(http, "/timeline", command_id=commands[0])] == commands[:1]
+    report = RefusalReport(
+        run="x", number=1, at=utc_now(), what="delivery", code="replayed", command_id=UUID(commands[0]), attempt=1
+    )
+    ids = AgentId(UUID(agent)), ClientId(UUID(fleet.client_id))
+    assert await RefusedOrderReports(api.log, new_id).reported(*ids, report)
+    of_command = await read_pages(http, "/timeline", command_id=commands[0], limit=limit)
+    assert [one["type"] for one in of_command] == ["CommandQueued", "OrderRefused"]
+    assert of_command[1]["text"].endswith("attempt 1: it came before, and was not run once more.")
     script = await made(http, "/scripts", {"name": "s", "content": {"shell": "sh", "body": "true"}})
     of_script = await read_pages(http, "/timeline", script_id=script["id"], limit=limit)
     assert [one["type"] for one in of_script] == ["ScriptCreated", "ScriptRevised"]

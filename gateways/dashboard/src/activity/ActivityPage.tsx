@@ -42,6 +42,7 @@ const KINDS: readonly Kind[] = [
       "CommandCancelRequested",
       "CommandCancelled",
       "CommandExpired",
+      "OrderRefused",
     ],
   },
   {
