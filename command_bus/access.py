@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from command_bus.event_log import EventLog, Mark
-from command_bus.repository import load_many, replay_existing
+from command_bus.repository import replay_existing
 from domain.access import Access, Grant
 from domain.api_keys import ApiKey
 from domain.errors import NotFoundError
@@ -119,6 +119,38 @@ async def key_access(log: EventLog, key_id: UUID, hint: Iterable[UUID] = ()) -> 
     return KeyAccess(key, owner, _both(key, owner, streams), Standing({one: _last(streams[one]) for one in wanted}))
 
 
+class UserAccess(msgspec.Struct, frozen=True):
+    """A user or service account, and what they may do, however they come."""
+
+    user: User
+    access: Access
+    standing: Standing
+
+    @property
+    def there(self) -> bool:
+        return self.user.exists
+
+    @property
+    def good(self) -> bool:
+        """Not disabled."""
+        return self.user.exists and not self.user.disabled
+
+
+async def user_access(log: EventLog, user_id: UUID, hint: Iterable[UUID] = ()) -> UserAccess:
+    """Read a user and what they stand on; see `key_access`."""
+    streams: dict[UUID, Sequence[Recorded]] = {}
+    wanted = {user_id, *hint}
+    while missing := wanted - streams.keys():
+        found = await log.read_streams(list(missing))
+        streams |= {stream_id: found.get(stream_id, ()) for stream_id in missing}
+        user = _replayed(User, user_id, streams) or User(user_id)
+        if not user.exists:
+            return UserAccess(user, Access(), Standing())
+        wanted = {user_id, *custom_roles(user.grants)}
+    access = _worked_out(user.grants, streams)
+    return UserAccess(user, access, Standing({one: _last(streams[one]) for one in wanted}))
+
+
 class SessionAccess(msgspec.Struct, frozen=True):
     """A session, and what may be done in it."""
 
@@ -182,8 +214,8 @@ async def access_of_actor(log: EventLog, actor: str) -> Access:
     """What somebody who asked for something may do now; nothing, where their key or they themselves are shut out."""
     kind, _, text = actor.partition(":")
     if kind == "user":
-        user = (await load_many(log, User, [UUID(text)]))[UUID(text)]
-        return await access_of(log, user.grants) if user.exists and not user.disabled else Access()
+        user = await user_access(log, UUID(text))
+        return user.access if user.good else Access()
     if kind != "key":
         return Access()
     found = await key_access(log, UUID(text))

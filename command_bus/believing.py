@@ -33,10 +33,12 @@ class Believed(Generic[T]):
 
     Args:
         read: reads it: by its id, and what it stood on when it was last read.
+        life: how long it is believed where nobody tells of a change.
     """
 
-    def __init__(self, read: Callable[[UUID, Iterable[UUID]], Awaitable[T]]) -> None:
+    def __init__(self, read: Callable[[UUID, Iterable[UUID]], Awaitable[T]], life: timedelta = CACHE_LIFE) -> None:
         self._read = read
+        self._life = life
         self._known: OrderedDict[UUID, tuple[datetime, T]] = OrderedDict()
         self._alive: WeakSet[Standing] = WeakSet()
         self._heard = 0
@@ -44,7 +46,7 @@ class Believed(Generic[T]):
     async def get(self, stream_id: UUID, at: datetime) -> T:
         """What holds now."""
         known = self._known.get(stream_id)
-        if known is not None and not known[1].standing.over and timedelta(0) <= at - known[0] < CACHE_LIFE:
+        if known is not None and not known[1].standing.over and timedelta(0) <= at - known[0] < self._life:
             return known[1]
         hint = known[1].standing.stands_on if known is not None else ()
         for _ in range(TRIES):

@@ -19,8 +19,10 @@ import msgspec
 import structlog
 from prometheus_client import Counter as Counted
 
+from command_bus.askers import Askers
 from command_bus.context import InFlight, NewId
 from command_bus.event_log import ATOMIC_EVENTS, ConflictError, EventLog, EventLogError
+from command_bus.intents.commands import permissions_of
 from command_bus.placeholders import PERSONAL, Resolved, Resolver, placeholders_of, with_given
 from command_bus.repository import load_many
 from command_bus.rollout_growth import Growth, GrowthReads
@@ -30,8 +32,9 @@ from domain.errors import DomainError
 from domain.event import Change, Metadata
 from domain.hours import Hours, timezone_of
 from domain.ids import AgentId, ClientId
+from domain.permissions import Permission
 from domain.rollout_candidates import LeftOut
-from domain.rollout_events import Entry, RolloutStarted, Skip
+from domain.rollout_events import Entry, RolloutResumed, RolloutStarted, Skip
 from domain.rollout_terms import Order
 from domain.rollouts import Rollout, RolloutState, Tally, command_id
 
@@ -50,6 +53,8 @@ TALLY_SHARE = 20
 """Counting may take this part of the time: a count is reused for so many times as long as it took."""
 
 QUEUED = Counted("fleetlog_rollout_commands_queued", "Commands that rollouts queued.")
+
+WITHDRAWN = "whoever had it go on last may no longer; who may can resume it"
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +90,7 @@ class Progress(Protocol):
 class _Known(msgspec.Struct):
     rollout: Rollout
     metadata: Metadata
-    """Of the commands: in the name of whoever started it."""
+    """Of the commands: in the name of whoever started it, or had it go on last."""
     looked_upto: int = 0
     """For agents that join."""
     tally: Tally = Tally()
@@ -120,6 +125,7 @@ class FanOut:
         self._progress = progress
         self._new_id = new_id
         self._growth = Growth(log, reads)
+        self._askers = Askers(log)
         self._resolver = Resolver(log)
         self._known: dict[UUID, _Known] = {}
         self._looked_at = 0
@@ -171,7 +177,9 @@ class FanOut:
                 await self._log.append(judged, self._own(known))
             room = known.rollout.room(now, tally)
             known.active = room > 0
-            if room:
+            if room and not await self._may_go_on(known, now):
+                await self._log.append([known.rollout.pause(WITHDRAWN)], self._own(known))
+            elif room:
                 await self._queue(known, known.rollout.next_entries(min(room, share)), now)
         except ConflictError:
             # Somebody asked something of it just now, or another scheduler was quicker: what is on record counts.
@@ -184,6 +192,15 @@ class FanOut:
             del self._known[rollout_id]
             return await self._give_up(rollout_id, error)
         return bool(grown or judged or room)
+
+    async def _may_go_on(self, known: _Known, now: datetime) -> bool:
+        """Whether the one in whose name it queues commands might start it now."""
+        actor, rollout = known.metadata.actor, known.rollout
+        access = (await self._askers.access([actor], now)).get(actor)
+        if access is None:
+            return True
+        needs = Permission.ROLLOUTS_START, *permissions_of(rollout.started.order.spec)
+        return rollout.lies_within(access.scope(*needs))
 
     async def _grow(self, known: _Known, now: datetime) -> bool:
         """Take in who joined since the last look."""
@@ -215,7 +232,9 @@ class FanOut:
                 return known
         recorded = (await self._log.read_streams([rollout_id]))[rollout_id]
         start = next(one for one in recorded if isinstance(one.event, RolloutStarted))
-        metadata = Metadata(actor=start.actor, correlation_id=start.correlation_id, causation_id=rollout_id)
+        # Who has it go on answers for what comes then, and had to be somebody who might start it.
+        asker = next((one for one in reversed(recorded) if isinstance(one.event, RolloutResumed)), start).actor
+        metadata = Metadata(actor=asker, correlation_id=start.correlation_id, causation_id=rollout_id)
         known = _Known(Rollout.load(rollout_id, (one.event for one in recorded)), metadata)
         self._known[rollout_id] = known
         return known

@@ -34,7 +34,7 @@ class Permission(enum.StrEnum):
     COMMANDS_CANCEL = "commands.cancel", "Cancel commands."
     ROLLOUTS_SEE = "rollouts.see", "See rollouts."
     ROLLOUTS_START = "rollouts.start", "Plan and start rollouts, and retry what failed in them."
-    ROLLOUTS_STEER = "rollouts.steer", "Pause, resume, release, close and abort rollouts."
+    ROLLOUTS_STEER = "rollouts.steer", "Pause, close and abort rollouts; resume and release those that one might start."
     SCRIPTS_SEE = "scripts.see", "See the script library."
     SCRIPTS_MANAGE = "scripts.manage", "Add, revise, rename, file, archive and restore scripts."
     SECRETS_SEE = "secrets.see", "See which secrets there are; their values are shown to nobody."

@@ -52,6 +52,7 @@ from domain.rollout_events import (
     Skip,
 )
 from domain.rollout_terms import MAX_WAVES, Guard, GuardAction, sizes
+from domain.scopes import Scope
 
 CHUNK_ENTRIES = 500
 """Agents per event of the list."""
@@ -153,6 +154,14 @@ class Rollout(Aggregate):
     def border(self) -> int:
         """The list up to here may be given commands."""
         return sum(self.wave_sizes[: self.wave + 1]) + self.retried
+
+    def lies_within(self, scope: Scope) -> bool:
+        """Whether all that it is for lies within a scope."""
+        if scope.everything or (self.client_ids and scope.clients.issuperset(self.client_ids)):
+            return True
+        if not scope.sites or not self.entries or self.open_until is not None:
+            return False
+        return all(scope.holds(entry.client_id, entry.site_id) for entry in self.entries)
 
     # -- what people ask -----------------------------------------------------------------------------------------
 

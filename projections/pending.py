@@ -61,6 +61,8 @@ class PendingRow(msgspec.Struct, frozen=True):
     version: int
     hours: str | None = None
     """JSON of `domain.hours.Hours`."""
+    actor: str | None = None
+    """Who queued it; known where a gateway leases it, and nowhere else."""
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:

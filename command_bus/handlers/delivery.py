@@ -41,12 +41,14 @@ _log = structlog.get_logger(__name__)
 MAX_TRIES = 10
 MAX_REMEMBERED = 20_000
 MAX_DETAIL = 2000
+WITHDRAWN = "whoever asked for it may no longer"
 
 
 class Report(msgspec.Struct, frozen=True):
     """One thing said of one command: who says it, and what the command makes of it."""
 
-    agent_id: AgentId
+    agent_id: AgentId | None
+    """None where it is none of its agent's words."""
     command_id: UUID
     decide: Callable[[Command], Sequence[Change]]
     succeeded: int | None = None
@@ -272,13 +274,41 @@ class Deliveries:
             if outcome == "" or (outcome == "duplicate" and not ended[report.command_id])
         )
 
+    async def withdrawn(self, uncertain: Mapping[UUID, Collection[UUID]], gateway: str) -> frozenset[UUID]:
+        """Call off commands that whoever asked for them may no longer ask for, by who holds their agents' leases.
+
+        Args:
+            uncertain: of each command, those of its agent that were sent before and not answered. One of them its agent
+                is asked to drop; the others end here.
+            gateway: who found it out.
+
+        Returns:
+            The commands that have ended.
+        """
+
+        def calling_off(command_id: UUID) -> Callable[[Command], Sequence[Change]]:
+            def decide(command: Command) -> Sequence[Change]:
+                if command.state is not CommandState.QUEUED:
+                    return []
+                return command.cancel(WITHDRAWN, in_flight=command_id in uncertain[command_id])
+
+            return decide
+
+        reports = [Report(None, command_id, calling_off(command_id)) for command_id in uncertain]
+        await self._record(reports, None, actor=f"gateway:{gateway}")
+        return frozenset(command_id for command_id in uncertain if command_id in self._ended)
+
     async def _record(
-        self, reports: Sequence[Report], causation_id: UUID | None, known: Mapping[UUID, Waiting] = MappingProxyType({})
+        self,
+        reports: Sequence[Report],
+        causation_id: UUID | None,
+        known: Mapping[UUID, Waiting] = MappingProxyType({}),
+        actor: str | None = None,
     ) -> list[str | DomainError]:
         """Have each command decide, and record; returns for each report "", "duplicate", "late" or an error."""
         command_ids = {report.command_id for report in reports}
         async with self._alone(command_ids):
-            return await self._record_alone(reports, causation_id, known)
+            return await self._record_alone(reports, causation_id, known, actor)
 
     @contextlib.asynccontextmanager
     async def _alone(self, command_ids: Collection[UUID]) -> AsyncIterator[None]:
@@ -295,7 +325,11 @@ class Deliveries:
             done.set_result(None)
 
     async def _record_alone(
-        self, reports: Sequence[Report], causation_id: UUID | None, known: Mapping[UUID, Waiting]
+        self,
+        reports: Sequence[Report],
+        causation_id: UUID | None,
+        known: Mapping[UUID, Waiting],
+        actor: str | None,
     ) -> list[str | DomainError]:
         outcomes: list[str | DomainError] = ["duplicate"] * len(reports)
         # That a command which has ended was accepted is no news, and needs no reading.
@@ -321,14 +355,15 @@ class Deliveries:
                         recorded = streams.get(report.command_id, [])
                         command = replay_existing(Command, report.command_id, recorded, "command")
                         commands[report.command_id] = command
-                    command.must_belong_to(report.agent_id)
+                    if report.agent_id is not None:
+                        command.must_belong_to(report.agent_id)
                     decided = report.decide(command)
                 except DomainError as error:
                     outcomes[index] = error
                     continue
                 outcomes[index] = _said(decided)
                 changes.setdefault(report.command_id, []).extend(decided)
-            conflicts = await self._append(changes, commands, correlations, causation_id)
+            conflicts = await self._append(changes, commands, correlations, causation_id, actor)
             self._note_ended(commands[command_id] for command_id in changes.keys() - conflicts)
             self._note_accepted(
                 {command_id: known[command_id] for command_id in known.keys() & changes.keys() - conflicts}
@@ -384,6 +419,7 @@ class Deliveries:
         commands: Mapping[UUID, Command],
         correlations: Mapping[UUID, UUID],
         causation_id: UUID | None,
+        actor: str | None,
     ) -> set[UUID]:
         """Append each command's changes; returns the commands that somebody else changed first."""
         to_append = {command_id: decided for command_id, decided in changes.items() if decided}
@@ -392,7 +428,7 @@ class Deliveries:
                 (
                     decided,
                     Metadata(
-                        actor=f"agent:{commands[command_id].agent_id}",
+                        actor=actor or f"agent:{commands[command_id].agent_id}",
                         correlation_id=correlations[command_id],
                         causation_id=causation_id,
                     ),

@@ -36,6 +36,7 @@ from domain.commands import DEFAULT_EXPIRY, Command, CommandQueued
 from domain.errors import NeverJoinsError, NotFoundError, WrongPlatformError
 from domain.event import Change
 from domain.ids import AgentId, ClientId, SiteId
+from domain.permissions import Permission
 from domain.rollout_candidates import NOT_MEANT, Candidate, LeftOut, why_left_out
 from domain.rollout_events import Entry, RolloutStarted
 from domain.rollout_terms import Joins, Order, Target, sizes
@@ -204,10 +205,20 @@ class RolloutHandlers:
         return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.pause(intent.reason)])
 
     async def resume(self, intent: ResumeRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
-        return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.resume(intent.reason)])
+        def resume(rollout: Rollout) -> list[Change]:
+            resumed = rollout.resume(intent.reason)
+            _must_be_startable(rollout, caller, len(rollout.entries) - rollout.cursor)
+            return [resumed]
+
+        return await self._changed(intent.rollout_id, caller, resume)
 
     async def release(self, intent: ReleaseRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
-        return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.release(intent.reason)])
+        def release(rollout: Rollout) -> list[Change]:
+            released = rollout.release(intent.reason)
+            _must_be_startable(rollout, caller, rollout.border - rollout.cursor)
+            return [released]
+
+        return await self._changed(intent.rollout_id, caller, release)
 
     async def close(self, intent: CloseRollout, caller: Caller, _stack: AsyncExitStack) -> Decision:
         return await self._changed(intent.rollout_id, caller, lambda rollout: [rollout.close(intent.reason)])
@@ -220,30 +231,36 @@ class RolloutHandlers:
         failed = await self._reads.failed(intent.rollout_id)
 
         def retry(rollout: Rollout) -> list[Change]:
-            needs = (intent.needs, *permissions_of(rollout.started.order.spec))
-            if not _holds(caller.asking(*needs).scope, rollout):
-                raise NotFoundError(f"There is no rollout {intent.rollout_id}.")
-            must_be_fresh_for(rollout.started.order.spec, caller)
-            must_touch(caller, needs, len(failed), _where(rollout.entries))
+            _must_be_startable(rollout, caller, len(failed))
             return rollout.retry(failed, intent.reason)
 
         return await self._changed(intent.rollout_id, caller, retry)
 
     async def _changed(self, rollout_id: UUID, caller: Caller, decide: Callable[[Rollout], list[Change]]) -> Decision:
         rollout = await load_existing(self._log, Rollout, rollout_id, "rollout")
-        if not _holds(caller.scope, rollout):
+        if not rollout.lies_within(caller.scope):
             raise NotFoundError(f"There is no rollout {rollout_id}.")
         match_version(rollout, caller)
         return Decision(changes=decide(rollout), answer=id_answer(rollout_id), subject=rollout)
 
 
-def _holds(scope: Scope, rollout: Rollout) -> bool:
-    """Whether all that it is for lies within a scope."""
-    if scope.everything or (rollout.client_ids and scope.clients.issuperset(rollout.client_ids)):
-        return True
-    if not scope.sites or not rollout.entries or rollout.open_until is not None:
-        return False
-    return all(scope.holds(entry.client_id, entry.site_id) for entry in rollout.entries)
+def _must_be_startable(rollout: Rollout, caller: Caller, agents: int) -> None:
+    """Refuse to have more commands queued for somebody who might not start it: who has it go on asks for them as well.
+
+    Args:
+        rollout: whose commands.
+        caller: who has it go on, with its next wave, or with those that failed.
+        agents: how many get a command for it.
+
+    Raises:
+        ForbiddenError, NotFoundError: the caller may not do that, or not over all of its agents.
+        FreshProofNeededError, TooManyAgentsError, NeedsApprovalError: as where it is started.
+    """
+    needs = (Permission.ROLLOUTS_START, *permissions_of(rollout.started.order.spec))
+    if not rollout.lies_within(caller.asking(*needs).scope):
+        raise NotFoundError(f"There is no rollout {rollout.stream_id}.")
+    must_be_fresh_for(rollout.started.order.spec, caller)
+    must_touch(caller, needs, agents, _where(rollout.entries))
 
 
 def _where(agents: Iterable[Candidate | Entry]) -> Scope:

@@ -76,6 +76,8 @@ class Answer(msgspec.Struct, frozen=True):
     handover: Handover
     said: list[wire.Accepted] = []
     """On orders: by the agent, or by us on its behalf."""
+    withdrawn: frozenset[UUID] = frozenset()
+    """Orders that were not sent, since whoever asked for them may no longer."""
     dropped: dict[UUID, int] = {}
     """On cancel requests, see `cancelled_by`."""
     known: frozenset[UUID] = frozenset()
@@ -389,7 +391,7 @@ class Drain:
             return Answer(handover, dropped=dropped)
         packed = self._orders.pack(handover.agent_id, handover.orders, prepared)
         said = list(packed.rejected)
-        settled = {row.command_id for row in packed.rows} | {reply.command_id for reply in said}
+        settled = {row.command_id for row in packed.rows} | {reply.command_id for reply in said} | packed.withdrawn
         left = frozenset(row.command_id for row in handover.orders) - settled - handover.uncertain
         failed = packed.stuck
         if packed.rows:
@@ -407,7 +409,7 @@ class Drain:
             else:
                 failed = True
         known = left | {one.command_id for one in said}
-        return Answer(handover, said, dropped, known, failed, more=bool(left) and not failed)
+        return Answer(handover, said, packed.withdrawn, dropped, known, failed, more=bool(left) and not failed)
 
     async def _request(self, agent_id: AgentId, message: bytes) -> wire.DownlinkReply | None:
         """Ask an agent.
@@ -442,6 +444,8 @@ class Drain:
         if items:
             waiting = {command_id: one for answer in answers for command_id, one in _waiting(answer)}
             await self._deliveries.accepted_many(items, self._gateway, waiting=waiting)
+        withdrawn = {command_id: answer.handover.uncertain for answer in answers for command_id in answer.withdrawn}
+        over = await self._deliveries.withdrawn(withdrawn, self._gateway) if withdrawn else frozenset()
         gone = {
             answer.handover.agent_id: await self._deliveries.cancelled(answer.handover.agent_id, answer.dropped)
             for answer in answers
@@ -453,7 +457,7 @@ class Drain:
                 Settlement(
                     answer.handover.agent_id,
                     answer.handover.fence,
-                    answer.handover.command_ids - answer.known - gone.get(answer.handover.agent_id, frozenset()),
+                    answer.handover.command_ids - answer.known - over - gone.get(answer.handover.agent_id, frozenset()),
                 )
                 for answer in answers
             ]

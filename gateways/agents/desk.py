@@ -1,7 +1,9 @@
 """What handling agents takes, whichever way they come: the parts that the gateway and the HTTP check-in share."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
+from command_bus.askers import Askers
 from command_bus.context import Clock, NewId
 from command_bus.event_log import EventLog
 from command_bus.handlers.agent_keys import AgentKeys
@@ -27,6 +29,9 @@ from gateways.agents.steps import Steps, nothing
 from gateways.agents.telemetry import Telemetry
 from gateways.agents.trust import Told
 from gateways.agents.uplink import Uplink
+
+ASKERS_LIFE = timedelta(seconds=30)
+"""What somebody may do is read again after so long even where the log tells of no change; `Hints` hear of each."""
 
 
 class Desk:
@@ -85,7 +90,8 @@ class Desk:
         self.proofs = Proofs(self.directory, agent_keys)
         keystore = Keystore(pool, master_keys)
         secrets = Secrets(log, keystore, self.directory, name)
-        self.orders = Orders(log, lambda: keys.delivery, clock, secrets)
+        askers = Askers(log, ASKERS_LIFE)
+        self.orders = Orders(log, lambda: keys.delivery, clock, secrets, askers, self.directory)
         self.leases = leases
         self.telemetry = Telemetry(pool, clock)
         self._on_ended = on_ended
@@ -98,6 +104,7 @@ class Desk:
             on_pending=on_pending,
             on_urgent=on_urgent,
             on_keys_changed=self.read_keys,
+            on_askers_changed=askers.heard,
         )
         self.uplink = Uplink(
             log,

@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 import structlog
 
+from command_bus.askers import ABOUT_ASKERS
 from command_bus.context import Clock
-from command_bus.event_log import EventLog, EventLogError
+from command_bus.event_log import EventLog, EventLogError, Mark
 from command_bus.postgres import AsyncPool
 from domain.agents import (
     AgentKeyOffered,
@@ -39,7 +40,7 @@ _OF_KEYS = frozenset(kind.__name__ for kind in (ServerKeyAnnounced, ServerKeyRet
 _CHANGED = tuple(
     kind.__name__ for kind in (AgentMoved, AgentKeyOffered, AgentKeyRotated, AgentServerKeyLearned, AgentResumed)
 )
-_TYPES = (*_CHANGED, *_ENDED, *_OF_COMMANDS, *_OF_KEYS)
+_TYPES = (*_CHANGED, *_ENDED, *_OF_COMMANDS, *_OF_KEYS, *sorted(ABOUT_ASKERS))
 DUE_EVERY_S = 0.5
 OVERLAP = timedelta(seconds=5)
 """A command may be requeued for a moment that has passed by the time its row can be seen."""
@@ -58,6 +59,7 @@ class Hints:
         on_pending: these agents may have something new.
         on_urgent: these do, and somebody asked for just that, singly; ``on_pending`` is told of rollouts' commands.
         on_keys_changed: the fleet's own keys are others now.
+        on_askers_changed: what some user or key may do is something else now.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Hints:
         on_pending: Callable[[Sequence[AgentId]], None],
         on_urgent: Callable[[Sequence[AgentId]], None],
         on_keys_changed: Callable[[], Awaitable[None]],
+        on_askers_changed: Callable[[Mark], None],
     ) -> None:
         self._log = log
         self._pool = pool
@@ -80,6 +83,7 @@ class Hints:
         self._on_pending = on_pending
         self._on_urgent = on_urgent
         self._on_keys_changed = on_keys_changed
+        self._on_askers_changed = on_askers_changed
         self._keys_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -103,6 +107,9 @@ class Hints:
             for mark in page:
                 if mark.type in _OF_KEYS:
                     self._keys_changed.set()
+                if mark.type in ABOUT_ASKERS:
+                    self._on_askers_changed(mark)
+                    continue
                 if mark.agent_id is None:
                     continue
                 agent_id = AgentId(mark.agent_id)

@@ -463,6 +463,9 @@ class AgentHttp:
                 packed = desk.orders.pack(agent_id, handover.orders, await desk.orders.prepare(handover.orders))
                 if packed.rejected:
                     await desk.deliveries.accepted(agent_id, packed.rejected, self._name)
+                if packed.withdrawn:
+                    uncertain = dict.fromkeys(packed.withdrawn, handover.uncertain)
+                    await desk.deliveries.withdrawn(uncertain, self._name)
                 if packed.rows:
                     found.append(packed.message)
         return found

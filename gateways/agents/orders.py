@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from command_bus.askers import Askers, needs_of
 from command_bus.context import Clock
 from command_bus.event_log import EventLog
 from command_bus.repository import UnreadableStoryError, must_be_readable
@@ -16,6 +17,7 @@ from domain.hours import decode_hours
 from domain.ids import AgentId
 from domain.placeholders import SECRET, Data, fill, found_in, refer, variables
 from domain.scripts import Revision, Script, Shell
+from gateways.agents.directory import Directory
 from gateways.agents.keys import Key
 from gateways.agents.secrets import UNAVAILABLE, Missing, Opened, Secrets, Want
 from gateways.agents.trust import Told
@@ -39,6 +41,8 @@ class Prepared(msgspec.Struct):
     """Where it names any."""
     work: bytes | None = None
     """What its agents are to do, once that was put into words for one of them."""
+    withdrawn: bool = False
+    """Whoever asked for it may no longer."""
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -49,6 +53,8 @@ class Packed(msgspec.Struct, frozen=True):
     """What it carries, in order."""
     rejected: list[wire.Accepted]
     """What could not be put into any delivery, in the words that the agent would use."""
+    withdrawn: frozenset[UUID]
+    """What is not put into any, since whoever asked for it may no longer."""
     stuck: bool = False
     """It ends before a command that this server cannot make an order of. Nothing overtakes that, to keep the order."""
 
@@ -61,13 +67,25 @@ class Orders:
         key: the fleet's delivery key; asked for each time, for another may have taken over.
         clock: the server's time, by which agents judge age and expiry.
         secrets: opens those that commands name.
+        askers: what those who asked for them may do now.
+        directory: where agents are now.
     """
 
-    def __init__(self, log: EventLog, key: Callable[[], Key], clock: Clock, secrets: Secrets) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        key: Callable[[], Key],
+        clock: Clock,
+        secrets: Secrets,
+        askers: Askers,
+        directory: Directory,
+    ) -> None:
         self._log = log
         self._key = key
         self._clock = clock
         self._secrets = secrets
+        self._askers = askers
+        self._directory = directory
         self._revisions: OrderedDict[tuple[UUID, int], Revision] = OrderedDict()
         self._plain: OrderedDict[UUID, None] = OrderedDict()
 
@@ -79,11 +97,13 @@ class Orders:
             a newer server wrote them, and one such is to make the others; or a key service is away.
         """
         specs = await self._specs(rows)
+        withdrawn = await self._withdrawn([row for row in rows if row.command_id in specs], specs)
+        prepared = {command_id: Prepared(specs.pop(command_id), withdrawn=True) for command_id in withdrawn}
         wants = [Want(row, data) for row in rows if (data := _data(specs.get(row.command_id))) and data.secrets]
         self._note_plain(specs.keys() - {want.row.command_id for want in wants})
         naming = {want.row.command_id for want in wants}
         shared: dict[int, Prepared] = {}
-        prepared = {
+        prepared |= {
             command_id: shared.setdefault(id(spec), Prepared(spec))
             for command_id, spec in specs.items()
             if command_id not in naming
@@ -94,6 +114,30 @@ class Orders:
                 command_id: Prepared(specs[command_id], opened[command_id]) for command_id in naming & opened.keys()
             }
         return prepared
+
+    async def _withdrawn(self, rows: Sequence[PendingRow], specs: dict[UUID, Spec]) -> list[UUID]:
+        """Those of these commands that whoever asked for them might not ask for now, where their agents are now.
+
+        Known of most without being read: of an asker whom nobody changed since the last time, and of an agent. Where
+        it is not known who asked, or an agent cannot be read, nobody can say: those are taken out of the specs.
+        """
+        for row in rows:
+            if row.actor is None:
+                _log.error("asker_unknown", command_id=str(row.command_id))
+                del specs[row.command_id]
+        access = await self._askers.access({row.actor for row in rows if row.actor is not None}, self._clock())
+        judged = [(row, access[row.actor]) for row in rows if row.actor is not None and row.actor in access]
+        places = await self._directory.get_many({row.agent_id for row, _ in judged})
+        found = []
+        for row, may in judged:
+            place = places.get(row.agent_id)
+            if place is None:
+                del specs[row.command_id]
+                continue
+            scope = may.scope(*needs_of(row.command_id, specs[row.command_id]))
+            if not scope.holds(place.client_id, place.site_id):
+                found.append(row.command_id)
+        return found
 
     def names_no_secret(self, command_id: UUID) -> bool:
         """Whether this is known of a command: what it names is in its spec, and that never changes."""
@@ -154,6 +198,7 @@ class Orders:
         orders: list[wire.Order] = []
         carried: list[PendingRow] = []
         refused: list[wire.Accepted] = []
+        withdrawn: set[UUID] = set()
         room = MAX_BODY_BYTES
         stuck = False
         for row in rows:
@@ -161,6 +206,9 @@ class Orders:
             if made is None:
                 stuck = True
                 break
+            if made.withdrawn:
+                withdrawn.add(row.command_id)
+                continue
             if _begins_by(row, now) <= now:
                 continue
             work = self._work(row, made)
@@ -179,7 +227,7 @@ class Orders:
         body = wire.encode(wire.DeliveryBody(agent_id=agent_id, sent_at=now, orders=orders))
         key = self._key()
         delivery = wire.Delivery(body=body, signature=key.sign(wire.SIGNING_CONTEXT + body), key=key.name)
-        return Packed(wire.encode(delivery), carried, refused, stuck)
+        return Packed(wire.encode(delivery), carried, refused, frozenset(withdrawn), stuck)
 
     def cancel(self, agent_id: AgentId, command_ids: Sequence[UUID]) -> bytes:
         """A signed request to drop commands."""

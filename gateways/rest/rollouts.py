@@ -7,6 +7,7 @@ import msgspec
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
+from command_bus.errors import FreshProofNeededError
 from command_bus.intents.commands import Retry
 from command_bus.intents.hours import Hours
 from command_bus.intents.rollouts import (
@@ -465,14 +466,14 @@ ROUTES: tuple[Route, ...] = (
         "/rollouts/{rollout_id}/resume",
         ResumeRollout,
         tag=TAG,
-        errors=(NotFoundError, RolloutEndedError, RolloutNotPausedError),
+        errors=(NotFoundError, RolloutEndedError, RolloutNotPausedError, FreshProofNeededError),
     ),
     write(
         "POST",
         "/rollouts/{rollout_id}/release",
         ReleaseRollout,
         tag=TAG,
-        errors=(NotFoundError, RolloutEndedError, NoWaveLeftError),
+        errors=(NotFoundError, RolloutEndedError, NoWaveLeftError, FreshProofNeededError),
     ),
     write(
         "POST",

@@ -8,6 +8,7 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from command_bus.askers import Askers
 from command_bus.handlers.delivery import Deliveries
 from command_bus.keystore import Keystore
 from command_bus.master_keys import NO_KEYS
@@ -66,7 +67,8 @@ async def test_no_moment_lets_one_leave_outside_its_hours(fleet: Fleet) -> None:
     clock = Clock(NOON)
     leases = Leases(fleet.pool, "g", clock)
     secrets = Secrets(fleet.log, Keystore(fleet.pool, NO_KEYS), Directory(fleet.log), "g")
-    orders = Orders(fleet.log, lambda: fleet.keys.delivery, clock, secrets)
+    directory = Directory(fleet.log)
+    orders = Orders(fleet.log, lambda: fleet.keys.delivery, clock, secrets, Askers(fleet.log), directory)
     loop = asyncio.get_running_loop()
 
     async def proof(several: list[Hours], minutes: list[int]) -> None:
