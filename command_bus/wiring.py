@@ -11,7 +11,7 @@ from command_bus.handlers.agents import AgentHandlers
 from command_bus.handlers.api_keys import ApiKeyHandlers
 from command_bus.handlers.approvals import ApprovalHandlers
 from command_bus.handlers.clients import ClientHandlers
-from command_bus.handlers.commands import CommandHandlers
+from command_bus.handlers.commands import CommandHandlers, CommandReads
 from command_bus.handlers.destinations import DestinationHandlers
 from command_bus.handlers.duplicates import DuplicateHandlers
 from command_bus.handlers.enrollments import EnrollmentHandlers
@@ -60,7 +60,7 @@ from command_bus.touches import Touches, Uncounted
 from domain.commands import DEFAULT_EXPIRY
 
 
-class Reads(RolloutReads, TagReads, ScriptReads, Protocol):
+class Reads(RolloutReads, TagReads, ScriptReads, CommandReads, Protocol):
     """What handlers ask of the read models."""
 
 
@@ -94,9 +94,10 @@ def make_bus(
         server_keys: takes steps of the server's own keys; None where this process has nothing to do with them.
     """
     client = ClientHandlers(log, fresh_id)
-    agent = AgentHandlers(log, touches or Uncounted())
+    touched = touches or Uncounted()
+    agent = AgentHandlers(log, touched)
     script = ScriptHandlers(log, fresh_id, clock, reads)
-    command = CommandHandlers(log, clock, fresh_id, in_flight, default_expiry)
+    command = CommandHandlers(log, clock, fresh_id, in_flight, reads, touched, default_expiry)
     rollout = RolloutHandlers(log, clock, fresh_id, reads, default_expiry)
     token = TokenHandlers(log, clock, fresh_id)
     enrollment = EnrollmentHandlers(log, clock)

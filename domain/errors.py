@@ -377,6 +377,13 @@ class TooManyAgentsError(DomainError):
     status = 403
 
 
+class QueueFullError(DomainError):
+    """So much waits for that agent already that nothing more is queued for it one by one; cancel what is not wanted."""
+
+    code = "queue_full"
+    status = 409
+
+
 class ApprovalAwaitedError(DomainError):
     """Your role asks for another person here: it is not done yet, and will be once somebody approves it."""
 

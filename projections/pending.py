@@ -282,6 +282,12 @@ async def open_of(connection: Connection, agent_ids: Sequence[UUID], limit: int)
     return [(row[0], AgentId(row[1])) for row in await _all(connection, "open_of", arguments)]
 
 
+async def waiting(connection: Connection, agent_id: UUID, limit: int) -> int:
+    """How many of an agent's commands are open; counted up to a limit and no further."""
+    ((count,),) = await _all(connection, "waiting", {"agent_id": agent_id, "limit": limit})
+    return int(count)
+
+
 async def queue_depths(connection: Connection) -> Depths:
     """How much is pending in all."""
     (row,) = await _all(connection, "depths", {})

@@ -86,6 +86,9 @@ WHERE state = 'queued' AND expires_at <= %(now)s ORDER BY expires_at LIMIT %(lim
 -- name: open_of
 SELECT command_id, agent_id FROM pending WHERE agent_id = ANY(%(agent_ids)s::uuid[]) LIMIT %(limit)s
 
+-- name: waiting
+SELECT count(*) FROM (SELECT FROM pending WHERE agent_id = %(agent_id)s LIMIT %(limit)s) AS counted
+
 -- name: depths
 -- The whole of the queue is read, which is as large as what waits, not as history.
 SELECT count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'delivered'),

@@ -20,12 +20,13 @@ from domain.scopes import EVERYTHING, Scope
 from projections.agent_filters import filters_of, ids_matching
 from projections.agent_reads import AgentReader
 from projections.pages import Connection
+from projections.pending import waiting
 from projections.rollouts import read_all
 from schema.arrays import uuids
 
 
 class RolloutReader(AgentReader):
-    """What the command bus asks of the read models about rollouts, beside what it asks about agents."""
+    """What the command bus asks of the read models about rollouts and queues, beside what it asks about agents."""
 
     async def candidates(
         self, target: Target, scope: Scope, *, timezone: bool = False
@@ -47,6 +48,11 @@ class RolloutReader(AgentReader):
                 wanted = _wanted(target, timezone=timezone) | await _matching(connection, target, scope)
                 rows = await read_all(connection, "candidates", wanted | within)
         return await asyncio.to_thread(_candidates, rows), unknown, position
+
+    async def waiting(self, agent_id: UUID, limit: int) -> int:
+        """How many of an agent's commands are open, as of now; counted up to a limit and no further."""
+        async with self._connect() as connection:
+            return await waiting(connection, agent_id, limit)
 
     async def joined(
         self, target: Target, joins: Joins, *, after: int, until: datetime | None, limit: int, timezone: bool = False

@@ -1,7 +1,10 @@
 """Handlers for what people ask of commands. What agents report of them is in `delivery`."""
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
 
 import msgspec
 from msgspec import structs
@@ -9,6 +12,7 @@ from msgspec import structs
 from command_bus.bus import Decision, id_answer
 from command_bus.context import Caller, Clock, InFlight, NewId
 from command_bus.event_log import EventLog
+from command_bus.handlers.limits import must_touch_one
 from command_bus.handlers.scope import visible
 from command_bus.handlers.scripts import ScriptShelf
 from command_bus.intents.commands import (
@@ -22,6 +26,7 @@ from command_bus.intents.commands import (
 )
 from command_bus.intents.commands import Spec as WantedSpec
 from command_bus.placeholders import Resolver, data_of, placeholders_of, widest_for, with_given
+from command_bus.touches import Touches
 from domain.agents import Agent, Platform
 from domain.commands import (
     DEFAULT_EXPIRY,
@@ -36,10 +41,21 @@ from domain.commands import (
 )
 from domain.commands import RunScript as PinnedScript
 from domain.commands import RunShell as PinnedShell
-from domain.errors import WrongPlatformError
+from domain.errors import QueueFullError, WrongPlatformError
 from domain.ids import AgentId, CommandId
 from domain.permissions import Permission
+from domain.scopes import Place, Scope
 from domain.scripts import Revision, Shell
+
+MAX_WAITING = 5_000
+"""Open commands of one agent, beyond which none is queued singly. A rollout adds one for each agent, whatever waits."""
+
+
+class CommandReads(Protocol):
+    """What decisions about commands need of the read models."""
+
+    async def waiting(self, agent_id: UUID, limit: int) -> int:
+        """How many of an agent's commands are open, as of now; counted up to a limit and no further."""
 
 
 class Pinned(msgspec.Struct, frozen=True):
@@ -112,6 +128,8 @@ class CommandHandlers:
         clock: now.
         new_id: for new commands.
         in_flight: which commands an agent may already have been handed.
+        reads: says how much waits for an agent.
+        touches: counts the agents that somebody has something run on, one by one.
         default_expiry: how long a command waits at the most, where its intent does not say.
     """
 
@@ -121,12 +139,16 @@ class CommandHandlers:
         clock: Clock,
         new_id: NewId,
         in_flight: InFlight,
+        reads: CommandReads,
+        touches: Touches,
         default_expiry: timedelta = DEFAULT_EXPIRY,
     ) -> None:
         self._log = log
         self._clock = clock
         self._new_id = new_id
         self._in_flight = in_flight
+        self._reads = reads
+        self._touches = touches
         self._default_expiry = default_expiry
         self._scripts = ScriptShelf(log)
         self._resolver = Resolver(log)
@@ -157,7 +179,24 @@ class CommandHandlers:
             retry=intent.retry.to_domain(),
             reason=intent.reason,
         )
-        return Decision(changes=[command.queue(queued, now)], answer=id_answer(command.stream_id), subject=command)
+        change = command.queue(queued, now)
+        await self._must_have_room(agent, caller, intent.required())
+        return Decision(changes=[change], answer=id_answer(command.stream_id), subject=command)
+
+    async def _must_have_room(self, agent: Agent, caller: Caller, needs: Sequence[Permission]) -> None:
+        """Refuse what would be one command too many: for its agent, or for somebody who may touch so many agents.
+
+        What asks for nothing but the permission to queue (a ping, facts) touches nothing, and is not counted.
+
+        Raises:
+            QueueFullError: as much waits for the agent as may.
+            TooManyAgentsError, NeedsApprovalError, FreshProofNeededError: see `must_touch_one`.
+        """
+        if await self._reads.waiting(agent.stream_id, MAX_WAITING) >= MAX_WAITING:
+            raise QueueFullError
+        if len(needs) > 1:
+            where = Scope.of((), (Place(agent.site_id, agent.client_id),))
+            await must_touch_one(self._touches, caller, needs, agent.stream_id, where, commands=True)
 
     def _expiry(self, now: datetime, not_before: datetime | None) -> datetime:
         return max(now, not_before or now) + self._default_expiry
@@ -184,7 +223,8 @@ class CommandHandlers:
         before = await visible(self._log, caller, Command, intent.command_id)
         before.must_have_ended()
         old = before.queued
-        if again := permissions_of(old.spec):
+        again = permissions_of(old.spec)
+        if again:
             await visible(self._log, caller.asking(*again), Command, intent.command_id)
             must_be_fresh_for(old.spec, caller)
         agent = await visible(self._log, structs.replace(caller, if_match=None), Agent, old.agent_id)
@@ -203,4 +243,6 @@ class CommandHandlers:
             reason=intent.reason or old.reason,
             retry_of=CommandId(before.stream_id),
         )
-        return Decision(changes=[command.queue(queued, now)], answer=id_answer(command.stream_id), subject=command)
+        change = command.queue(queued, now)
+        await self._must_have_room(agent, caller, (intent.needs, *again))
+        return Decision(changes=[change], answer=id_answer(command.stream_id), subject=command)

@@ -10,6 +10,8 @@ from domain.errors import TooManyAgentsError
 from domain.permissions import Permission
 from domain.scopes import Scope
 
+BY_COMMANDS = 10
+
 
 def must_touch(caller: Caller, needs: Sequence[Permission], agents: int | None, over: Scope) -> None:
     """Refuse what touches too many agents, or have it wait for another person.
@@ -43,7 +45,13 @@ def must_touch(caller: Caller, needs: Sequence[Permission], agents: int | None, 
 
 
 async def must_touch_one(
-    touches: Touches, caller: Caller, needs: Sequence[Permission], agent_id: UUID, over: Scope
+    touches: Touches,
+    caller: Caller,
+    needs: Sequence[Permission],
+    agent_id: UUID,
+    over: Scope,
+    *,
+    commands: bool = False,
 ) -> None:
     """The same of one agent, with all others that its caller has touched so within the hour: a loop is one action.
 
@@ -53,6 +61,8 @@ async def must_touch_one(
         needs: the permissions of the action.
         agent_id: which it would touch.
         over: where that is.
+        commands: it is given a command. These count by themselves, and `BY_COMMANDS` times as many may be touched so:
+            who helps people works machine by machine, and yet a loop over the fleet is to come to an end.
 
     Raises:
         TooManyAgentsError: with it there are more than these roles let one action touch.
@@ -65,19 +75,21 @@ async def must_touch_one(
         return
     # By the person, however many keys they have.
     who = f"user:{caller.user_id}" if caller.user_id is not None else caller.actor
-    agents = await touches.touched(who, agent_id)
-    caller.must_be_fresh_to_touch(agents)
+    leeway = BY_COMMANDS if commands else 1
+    agents = await touches.touched(f"{who} commands" if commands else who, agent_id)
+    caller.must_be_fresh_to_touch(-(-agents // leeway))
     touched = f"with this one you have asked to touch {agents} within an hour, one by one"
-    if _beyond(limits.max_agents, agents):
+    by_commands = f" (by single commands {BY_COMMANDS} times as many)" if commands else ""
+    if _beyond(limits.max_agents, agents, leeway):
         raise TooManyAgentsError(
-            f"Your roles let one action touch {limits.max_agents} agents at the most; {touched}, and that counts "
-            "as one. Wait, or have somebody do it who may."
+            f"Your roles let one action touch {limits.max_agents} agents at the most{by_commands}; {touched}, and that "
+            "counts as one. Wait, or have somebody do it who may."
         )
-    if _beyond(limits.approval_above, agents):
+    if _beyond(limits.approval_above, agents, leeway):
         raise NeedsApprovalError(
-            f"{touched}, and your roles ask for another person above {limits.approval_above}", agents
+            f"{touched}, and your roles ask for another person above {limits.approval_above}{by_commands}", agents
         )
 
 
-def _beyond(most: int | None, agents: int | None) -> bool:
-    return most is not None and (agents is None or agents > most)
+def _beyond(most: int | None, agents: int | None, leeway: int = 1) -> bool:
+    return most is not None and (agents is None or agents > most * leeway)

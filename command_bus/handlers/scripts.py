@@ -106,6 +106,9 @@ class ScriptHandlers:
         if intent.folder is not None and intent.name is None and intent.description is None:
             return _decided(script, changes)
         before = script.name
+        if intent.name is not None and intent.name != before:
+            # People choose what they run by its name.
+            await self._must_be_fresh(script, caller)
         name = script.name if intent.name is None else intent.name
         description = script.description if intent.description is None else intent.description
         changes.append(script.rename(name, description))
@@ -130,7 +133,7 @@ class ScriptHandlers:
         return Decision(changes=change(owner, intent.script_id), answer=id_answer(intent.script_id))
 
     async def _must_be_fresh(self, script: Script, caller: Caller) -> None:
-        """Have a person show themselves once more before what others run becomes something else.
+        """Have a person show themselves once more before what others run, or know it by, becomes something else.
 
         Whoever writes a script and tries it on a machine is not asked each time: only others' runs count, and rollouts.
 

@@ -27,6 +27,7 @@ from domain.errors import (
     ExpiryInPastError,
     InvalidValueError,
     NotFoundError,
+    QueueFullError,
     ScriptArchivedError,
     UnknownRevisionError,
     WrongPlatformError,
@@ -61,7 +62,14 @@ from projections.pending import PendingRow
 TAG = "Commands"
 READS = ("commands",)
 OCTETS = "application/octet-stream"
-_REFUSED = (NotFoundError, AgentRetiredError, AgentSuspendedError, ExpiryInPastError, FreshProofNeededError)
+_REFUSED = (
+    NotFoundError,
+    AgentRetiredError,
+    AgentSuspendedError,
+    ExpiryInPastError,
+    FreshProofNeededError,
+    QueueFullError,
+)
 
 
 class StreamModel(Model):

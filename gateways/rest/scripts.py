@@ -222,7 +222,7 @@ ROUTES: tuple[Route, ...] = (
         RenameScript,
         tag=TAG,
         response=ScriptAnswer,
-        errors=(NotFoundError, NameTakenError),
+        errors=(NotFoundError, NameTakenError, *_WHERE_OTHERS_RUN_IT),
     ),
     write(
         "POST",

@@ -186,9 +186,13 @@ async def test_a_script_that_others_run_asks(api: Api, fleet: Fleet, who: str) -
     for change, body in changes:
         refused = await ada.http.post(f"/scripts/{script_id}/{change}", json=body)
         assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed"), change
+    refused = await ada.http.patch(f"/scripts/{script_id}", json={"name": "t"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed")
     assert await api.done_since(head) == []
-    assert (await ada.http.patch(f"/scripts/{script_id}", json={"description": "what it does"})).is_success
+    for harmless in ({"description": "what it does"}, {"folder": "Backup"}, {"name": "s"}):
+        assert (await ada.http.patch(f"/scripts/{script_id}", json=harmless)).is_success
     assert (await ada.http.post("/session/proof", json={"password": SECOND})).is_success
+    assert (await ada.http.patch(f"/scripts/{script_id}", json={"name": "t"})).is_success
     for change, body in changes:
         answer = await ada.http.post(f"/scripts/{script_id}/{change}", json=body)
         assert answer.is_success, (change, answer.text)

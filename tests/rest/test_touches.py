@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from command_bus.handlers import commands, limits
 from command_bus.ids import new_id
 from domain.roles import Role
 from gateways.rest.touches import WINDOW_S, TouchCounts
@@ -70,6 +71,38 @@ async def test_one_by_one_is_one_action(api: Api, fleet: Fleet) -> None:
     assert await api.done_since(head) == []
     admin = api.client(await api.key(Role.ADMIN))
     assert (await admin.post(f"/agents/{agents[2]}/retire", json={})).is_success
+
+
+async def test_a_loop_of_commands_comes_to_an_end(api: Api, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs something counts, also by a retry; a ping does not, nor does one more for a machine that has been."""
+    monkeypatch.setattr(limits, "BY_COMMANDS", 2)
+    agents = [await fleet.agent(f"pc-{number}") for number in range(4)]
+    script = (await made(fleet.http, "/scripts", {"name": "s", "content": {"shell": "sh", "body": "true"}}))["id"]
+    run = {"kind": "run_script", "script_id": script}
+    can = ["agents.see", "commands.see", "commands.queue", "commands.script"]
+    await made(fleet.http, "/roles", {"name": "few", "permissions": can, "limits": {"max_agents": 1}})
+    few = api.client(await api.key_that_may(grants=[{"role": "few", "everything": True}]))
+    ended = await fleet.command(agents[3], spec=run)
+    await fleet.finish(agents[3], ended, "failed")
+    for agent in (*agents[:2], agents[0]):
+        assert (await few.post("/commands", json={"agent_id": agent, "spec": run})).is_success
+    for agent in agents:
+        assert (await few.post("/commands", json={"agent_id": agent, "spec": {"kind": "ping"}})).is_success
+    for path, body in (("/commands", {"agent_id": agents[2], "spec": run}), (f"/commands/{ended}/retry", {})):
+        refused = await few.post(path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "too_many_agents"), refused.text
+
+
+async def test_a_queue_has_an_end(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond what may wait for a machine nothing more is queued for it, until something has ended."""
+    monkeypatch.setattr(commands, "MAX_WAITING", 2)
+    agent = await fleet.agent()
+    first, _ = [await fleet.command(agent) for _ in range(2)]
+    ping = {"agent_id": agent, "spec": {"kind": "ping"}}
+    refused = await fleet.http.post("/commands", json=ping)
+    assert (refused.status_code, refused.json()["code"]) == (409, "queue_full")
+    await fleet.finish(agent, first)
+    assert (await fleet.http.post("/commands", json=ping)).is_success
 
 
 async def test_above_some_it_waits_for_another(api: Api, fleet: Fleet) -> None:
