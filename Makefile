@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two at least: tests wait for servers more than they compute.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 2 ] && echo $$n || echo 2)
-BENCHES := append append-one chain extract forward project rebuild roundtrip drain checkin query fanout life fanout-offline growth fairness volume soak storm
+BENCHES := append append-one chain extract forward project rebuild roundtrip drain checkin shutout query fanout life fanout-offline growth fairness volume soak storm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # What the dashboard is made of: its bundle is made anew when any of it has changed, and never else.

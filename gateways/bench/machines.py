@@ -26,7 +26,7 @@ from domain.ids import ClientId, SiteId
 from gateways.agents.keys import load_keys
 from gateways.bench import usage
 from gateways.bench.database import RAW_TABLE, make_raw_table
-from gateways.bench.links import LightAgent
+from gateways.bench.links import LightAgent, Link
 from gateways.bench.platform import Http, NotReadyError, Running, running_platform
 from gateways.bench.raw_nats import Task, raw_process
 from gateways.bench.result import BenchOptions
@@ -68,6 +68,8 @@ class Machine(LightAgent):
         self._said = b""
         self.on_orders: Callable[[Machine, list[wire.Order]], None] | None = None
         """Told of what was accepted. Without it, requests are the raw side's, and are answered with the last answer."""
+        self.on_end: Callable[[], None] | None = None
+        """Told when its connection has ended."""
         self.delivered_bytes = 0
         self.reported_bytes = 0
 
@@ -80,6 +82,12 @@ class Machine(LightAgent):
         self.delivered_bytes = len(data)
         self.on_orders(self, self.received[before:])
         return self._said
+
+    def on_lost(self, link: Link) -> None:
+        """See `LightAgent`."""
+        del link
+        if self.on_end is not None:
+            self.on_end()
 
     def _verify(self, signature: bytes, data: bytes) -> None:
         self._unverified.append((signature, data))

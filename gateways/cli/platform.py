@@ -36,6 +36,7 @@ BENCHES = (
     "roundtrip",
     "drain",
     "checkin",
+    "shutout",
     "query",
     "fanout",
     "life",

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from gateways.bench import fairness, fanout, fanout_offline, life
+from gateways.bench import fairness, fanout, fanout_offline, life, shutout
 from gateways.bench.machines import connected_fleet
 from gateways.bench.result import BenchOptions, BenchResult
 
@@ -32,7 +32,12 @@ async def test_benches_of_rollouts_measure_and_say_so() -> None:
         assert fair.n > 0
         assert 0 < fair.extra["p50_ms"] <= fair.value <= fair.extra["worst_ms"]
         assert all(len(machine.received) == 3 for machine in fleet.machines)
+        shut = await shutout.measured(fleet, over_nats=2, over_http=2, alone=2)
+        assert (shut.name, shut.unit, shut.n, shut.extra["http_n"]) == ("shutout", "ms", 2, 2)
+        assert shut.limit is not None
+        assert 0 < shut.extra["p50_ms"] <= shut.value <= shut.extra["worst_ms"]
         for machine in fleet.machines:
             await machine.close()
-        queued = await fanout_offline.measured(fleet.running, fleet.script_id, AGENTS + 1, rounds=1)
-        says_what_it_should(queued, "fanout-offline", "s", {"posted_s", "raw_copy_s", "raw_rows_s"}, AGENTS + 1)
+        left = AGENTS + 1 - shut.n
+        queued = await fanout_offline.measured(fleet.running, fleet.script_id, left, rounds=1)
+        says_what_it_should(queued, "fanout-offline", "s", {"posted_s", "raw_copy_s", "raw_rows_s"}, left)
