@@ -65,6 +65,14 @@ class Replay(msgspec.Struct, frozen=True):
         return PAST[self.slot - 1]
 
 
+Noted = Callable[[Connection, Replay], None]
+"""Records, over a connection that is in a transaction, what is done to a replay."""
+
+
+def _unnoted(_connection: Connection, _replay: Replay) -> None:
+    """Whoever tidies up leaves no trace: when a replay ends is told as it is made."""
+
+
 def make(
     conninfo: str,
     position: int,
@@ -72,6 +80,7 @@ def make(
     *,
     life: timedelta = LIFE,
     progress: Callable[[int, int], None] | None = None,
+    noted: Noted = _unnoted,
 ) -> Replay:
     """Fold the log up to a position into tables of their own.
 
@@ -81,6 +90,7 @@ def make(
         name: what it goes by; not in use.
         life: after which it is dropped.
         progress: told now and then the position reached and the one wanted.
+        noted: told of it in the transaction that makes it ready.
 
     Raises:
         PositionNotReachedError: the log is not there yet.
@@ -94,18 +104,23 @@ def make(
         if position > head:
             raise PositionNotReachedError(f"The log ends at position {head}; {position} is not there yet.")
         with _place(connection, name, position, life) as slot:
-            _fill(connection, slot, position, progress)
+            _fill(connection, slot, position, progress, noted)
         return _named(connection, name)
 
 
-def drop(conninfo: str, name: str) -> None:
+def drop(conninfo: str, name: str, *, noted: Noted = _unnoted) -> None:
     """Drop a replay, once nobody reads it any more.
+
+    Args:
+        conninfo: as the application connects.
+        name: of the replay.
+        noted: told of it in the transaction that drops it.
 
     Raises:
         UnknownReplayError: there is none of that name.
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        _drop(connection, _named(connection, name).slot)
+        _drop(connection, _named(connection, name), noted)
 
 
 def list_replays(conninfo: str) -> list[Replay]:
@@ -231,7 +246,9 @@ def _take(connection: Connection, name: str, position: int, life: timedelta) -> 
     raise ReplaysFullError(f"There are {len(PAST)} replays at the most: `fleetlog replay drop` one of {names}.")
 
 
-def _fill(connection: Connection, slot: int, position: int, progress: Callable[[int, int], None] | None) -> None:
+def _fill(
+    connection: Connection, slot: int, position: int, progress: Callable[[int, int], None] | None, noted: Noted
+) -> None:
     _clear(connection, slot)
     connection.execute(SQL("SET search_path TO {}, fleetlog").format(Identifier(PAST[slot - 1])))
     for projection in ALL_PROJECTIONS:
@@ -239,7 +256,10 @@ def _fill(connection: Connection, slot: int, position: int, progress: Callable[[
     events = fold_together(connection, ALL_PROJECTIONS, position, progress)
     _index(connection, slot)
     at = answered(connection, time_of(position))
-    connection.execute(_SQL["ready"], {"slot": slot, "events": events, "at": at})
+    with connection.transaction():
+        connection.execute(_SQL["ready"], {"slot": slot, "events": events, "at": at})
+        (made,) = (one for one in _all(connection) if one.slot == slot)
+        noted(connection, made)
 
 
 def _index(connection: Connection, slot: int) -> None:
@@ -288,11 +308,12 @@ def _sweep(connection: Connection) -> list[str]:
     return gone
 
 
-def _drop(connection: Connection, slot: int) -> None:
+def _drop(connection: Connection, replay: Replay, noted: Noted) -> None:
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout TO '60s'")
-        connection.execute(_SQL["wait"], {"slot": slot})
-        _empty(connection, slot)
+        connection.execute(_SQL["wait"], {"slot": replay.slot})
+        _empty(connection, replay.slot)
+        noted(connection, replay)
 
 
 def _empty(connection: Connection, slot: int) -> None:

@@ -21,6 +21,7 @@ from domain import (
     extracts,
     favourites,
     fields,
+    host_acts,
     idempotency,
     identities,
     login_attempts,
@@ -360,6 +361,13 @@ _LINES |= {
     refusals.RequestRefused: _refused,
     refusals.AgentRefused: _machine_refused,
     refusals.RefusalsCounted: _counted,
+    host_acts.ReplayMade: lambda event: (
+        f"Read models as of position {event.position} built as {shown(event.name)!r}, until {_at(event.expires_at)}."
+    ),
+    host_acts.ReplayDropped: lambda event: f"Read models as of position {event.position} dropped: {shown(event.name)}.",
+    host_acts.CheckpointCountersigned: lambda event: (
+        f"Checkpoint {event.number} countersigned by {shown(', '.join(event.signers))}."
+    ),
     restores.LogRestored: lambda event: f"Log restored from a backup of {_at(event.made_at)}.",
     retention.RetentionSet: _retained,
     retention.OutputsRemoved: _swept,

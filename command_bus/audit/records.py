@@ -13,6 +13,8 @@ from typing import Any, LiteralString, TypeVar
 import msgspec
 import psycopg
 
+from command_bus.noting import note
+from domain.host_acts import CheckpointCountersigned
 from schema import archived
 from schema.archive import Row
 from schema.audit.canonical import unpack
@@ -206,13 +208,18 @@ def accept(connection: psycopg.Connection[Any], checkpoint: Checkpoint) -> int:
     if known is None or known.statement != checkpoint.statement:
         raise UnknownCheckpointError(f"Checkpoint {statement.number}: {UnknownCheckpointError.__doc__}")
     with connection.transaction():
-        return sum(
-            connection.execute(
-                _SIGN, [statement.number, bytes.fromhex(one.key), bytes.fromhex(one.signature), one.name]
-            ).rowcount
+        new = [
+            one
             for one in checkpoint.signatures
             if verifies(one.key, one.signature, checkpoint.statement)
-        )
+            and connection.execute(
+                _SIGN, [statement.number, bytes.fromhex(one.key), bytes.fromhex(one.signature), one.name]
+            ).rowcount
+        ]
+        if new:
+            signers, keys = tuple(one.name for one in new), tuple(one.key for one in new)
+            note(connection, CheckpointCountersigned(number=statement.number, signers=signers, keys=keys))
+    return len(new)
 
 
 def answer(connection: psycopg.Connection[Any], asking: Asking[T]) -> T:

@@ -8,11 +8,9 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from command_bus.ids import new_id
 from command_bus.migrate import all_migrations, migrate
+from command_bus.noting import note
 from command_bus.postgres import app_conninfo
-from domain.catalog import topic_of
-from domain.codec import encode
 from domain.restores import LogRestored
 from gateways.backup.archive import Archive, Manifest, open_archive
 from gateways.backup.backup import SCHEMA
@@ -140,12 +138,7 @@ def _load(connection: psycopg.Connection[Any], archive: Archive, expected: Manif
 
 def _note(connection: psycopg.Connection[Any], manifest: Manifest) -> None:
     """Say in the log itself that it was restored: gateways then ask agents for what it has lost."""
-    event = LogRestored(made_at=manifest.made_at, head=manifest.head)
-    connection.execute(
-        "INSERT INTO fleetlog.events (originator_id, originator_version, topic, state, actor, correlation_id)"
-        " VALUES (%s, 1, %s, %s, 'restore', %s)",
-        [new_id(), topic_of(LogRestored), encode(event), new_id()],
-    )
+    note(connection, LogRestored(made_at=manifest.made_at, head=manifest.head), actor="restore")
 
 
 def _load_one(

@@ -73,7 +73,7 @@ def replay_make(
         with psycopg.connect(conninfo, autocommit=True) as connection:
             position = times.answered(connection, times.position_at(moment_))
     out = Output(as_json=as_json)
-    made = replays.make(conninfo, position, name or f"at-{position}", life=life)
+    made = replays.make(conninfo, position, name or f"at-{position}", life=life, noted=_note_made)
     out.done(
         f"{made.name}: position {made.position}, from {made.events} events; ask it with --at {made.name}.", _row(made)
     )
@@ -91,8 +91,22 @@ def replay_drop(name: Name, as_json: Json = False, data_dir: DataDir = None) -> 
     """Drop a replay, once nobody reads it any more."""
     from projections import replays  # noqa: PLC0415
 
-    replays.drop(conninfo_of(data_dir), name)
+    replays.drop(conninfo_of(data_dir), name, noted=_note_dropped)
     Output(as_json=as_json).done(f"{name} is dropped.", {"name": name})
+
+
+def _note_made(connection: Any, made: Any) -> None:
+    from command_bus.noting import note  # noqa: PLC0415
+    from domain.host_acts import ReplayMade  # noqa: PLC0415
+
+    note(connection, ReplayMade(name=made.name, position=made.position, expires_at=made.expires_at))
+
+
+def _note_dropped(connection: Any, dropped: Any) -> None:
+    from command_bus.noting import note  # noqa: PLC0415
+    from domain.host_acts import ReplayDropped  # noqa: PLC0415
+
+    note(connection, ReplayDropped(name=dropped.name, position=dropped.position))
 
 
 def _row(replay: Any) -> Row:

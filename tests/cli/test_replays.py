@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from command_bus.event_log import Selection
 from gateways.cli.program import run
 from tests.cli.terminal import Terminal
 from tests.rest.harness import Api, Fleet
@@ -52,5 +53,10 @@ async def test_a_replay_is_made_asked_and_dropped(
     told("drop", "before")
     assert run(["replay", "drop", "before"]) == 2
     assert "unknown_replay" in capsys.readouterr().err
-    now = told("--at", "0s")
-    assert now["position"] == await api.log.head()
+    head = await api.log.head()
+    assert told("--at", "0s")["position"] == head
+    # Whoever builds or drops one on the server leaves a trace; what was refused does not.
+    acts = await api.log.read(Selection(types=("ReplayMade", "ReplayDropped")))
+    told_of = [(type(one.event).__name__, getattr(one.event, "name", ""), one.actor) for one in acts]
+    names = ("ReplayMade", "before"), ("ReplayDropped", "before"), ("ReplayMade", f"at-{head}")
+    assert told_of == [(*each, "system") for each in names]
