@@ -5,10 +5,12 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
+import structlog
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from command_bus.event_log import Selection
+from command_bus.errors import BusyStreamError
+from command_bus.event_log import EventLogError, Selection
 from domain.event import Recorded
 from gateways.rest.errors import MalformedHeaderError
 from gateways.rest.feed import CutOffError
@@ -20,6 +22,7 @@ PAGE = 500
 SEND_TIMEOUT_S = 30.0
 """A client that takes nothing for so long is gone."""
 _encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger("fleetlog.streams")
 
 
 async def follow(call: Call, selection: Selection, after: int | None) -> AsyncGenerator[Recorded]:
@@ -80,8 +83,12 @@ def stream(call: Call, events: AsyncGenerator[tuple[int | None, str, Any]]) -> R
 async def _encoded(events: AsyncGenerator[tuple[int | None, str, Any]]) -> AsyncIterator[ServerSentEvent]:
     # The heading at once: a client knows that it is heard before anything happens.
     yield ServerSentEvent(comment="listening", retry=1000)
-    async with aclosing(events):
-        async for position, name, document in events:
-            yield ServerSentEvent(
-                _encode(document).decode(), event=name, id=None if position is None else str(position), sep="\n"
-            )
+    try:
+        async with aclosing(events):
+            async for position, name, document in events:
+                yield ServerSentEvent(
+                    _encode(document).decode(), event=name, id=None if position is None else str(position), sep="\n"
+                )
+    except (EventLogError, BusyStreamError) as error:
+        # The log is away, or does not take the record of what would be shown: the client comes back where it was.
+        _log.warning("stream_ended_early", error=str(error))
