@@ -36,7 +36,7 @@ LONGEST_LEASE_S = 3600.0
 """The most that may be configured."""
 
 # 0050_take_leases.sql argues why it is as it is, 0062_lease_takes.sql how those left behind are found, and
-# 0066_who_asked.sql where it is known from who asked for an order.
+# 0067_who_asked.sql where it is known from who asked for an order.
 _TAKE = """
 SELECT * FROM fleetlog.take_leases_and_askers(
     %(agent_ids)s::uuid[], %(gateway)s, %(lease_s)s, %(longest_s)s, %(again)s, %(only_wanted)s, %(now)s, %(window)s,

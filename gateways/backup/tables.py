@@ -37,6 +37,7 @@ before what it needs."""
 
 LEFT = (
     "processes",
+    "nats_servers",
     "presence",
     "lease_takes",
     "telemetry",
@@ -49,6 +50,6 @@ LEFT = (
     "sso_logouts",
     "replays",
 )
-"""Who runs, who was heard of and how busy machines were, as of then; where to look for leases that were left, which is
-noted anew; when keys were used; uploads under way, which agents send again; who was logged in, who does so again; and
-replays, which are made anew from the log."""
+"""Who runs and how NATS fares, who was heard of and how busy machines were, as of then; where to look for leases that
+were left, which is noted anew; when keys were used; uploads under way, which agents send again; who was logged in, who
+does so again; and replays, which are made anew from the log."""

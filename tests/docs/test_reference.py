@@ -1,5 +1,6 @@
 """The documentation says what the code does."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -10,18 +11,20 @@ from docs import generate
 from gateways.cli.program import make_app
 
 ROOT = Path(generate.__file__).parents[1]
+made = functools.cache(generate.page)
+"""Whole, and of the same code all the time: half a second each time it is made."""
 PAGES = sorted(page for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if "_build" not in page.parts)
 
 
 @pytest.mark.parametrize("name", generate.PAGES)
 def test_the_committed_page_is_the_generated_one(name: str) -> None:
     """`make reference` renews it."""
-    assert (generate.FOLDER / name).read_text() == generate.page(name)
+    assert (generate.FOLDER / name).read_text() == made(name)
 
 
 def test_every_command_is_in_the_reference() -> None:
     """A command of the program has a heading of its own."""
-    page = generate.page("cli.md")
+    page = made("cli.md")
     top = typer.main.get_command(make_app())
     for name in top.commands:  # type: ignore[attr-defined]
         assert f"## `fleetlog {name}" in page
@@ -40,7 +43,7 @@ def _lines(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_tells_to_type_exists(page: Path) -> None:
     """Every command and every option that a page names is one of the program's."""
-    reference = generate.page("cli.md")
+    reference = made("cli.md")
     sections = dict(re.findall(r"^###? `fleetlog ([^`]*)`\n(.*?)(?=^##|\Z)", reference, re.MULTILINE | re.DOTALL))
     known = {}
     for heading, body in sections.items():
@@ -64,7 +67,7 @@ def test_what_a_page_tells_to_type_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_options_named_alone_exist(page: Path) -> None:
     """An option that prose names without its command is an option of some command."""
-    known = set(re.findall(r"`(--[a-z-]+)`", generate.page("cli.md"))) | {"--help"}
+    known = set(re.findall(r"`(--[a-z-]+)`", made("cli.md"))) | {"--help"}
     named = {word for code in re.findall(r"`(--[^`]+)`", page.read_text()) for word in re.findall(r"--[a-z-]+", code)}
     assert named <= known, named - known
 

@@ -28,6 +28,12 @@ def test_migrating_again_changes_nothing(empty_postgres_url: str) -> None:
     assert migrate(empty_postgres_url) == []
 
 
+def test_each_migration_has_a_number_of_its_own() -> None:
+    """Two that were written side by side would otherwise be applied in an order that nobody chose."""
+    numbers = [int(migration.name.partition("_")[0]) for migration in all_migrations()]
+    assert len(set(numbers)) == len(numbers)
+
+
 def test_many_processes_may_migrate_at_once(empty_postgres_url: str) -> None:
     """Of several that start together, one applies each migration and none fails."""
     with ThreadPoolExecutor(6) as threads:
