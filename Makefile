@@ -13,7 +13,7 @@ DASHBOARD := gateways/dashboard
 BUNDLED := $(VENV)/bundled
 NPM := $(BIN)/python -m gateways.dashboard.bundle npm run
 
-.PHONY: help demo test test-cluster test-faults lint format bench install dashboard wheel docs screenshots reference lock clean
+.PHONY: help demo test test-cluster test-faults lint format bench figures install dashboard wheel docs screenshots reference lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -74,6 +74,9 @@ format: $(VENV)/installed-dev ## let ruff and Biome format and fix
 	$(NPM) format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+figures: $(VENV)/installed-dev $(BUNDLED) ## how quick the dashboard is in Chromium, over a hundred thousand machines
+	@$(BIN)/python -m tests.browser.figures
 
 bench: $(VENV)/installed ## every bench in turn, one JSON object a line
 	@for name in $(BENCHES); do $(BIN)/fleetlog bench $$name --json || exit 1; done

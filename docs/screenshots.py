@@ -41,11 +41,15 @@ async def pictures(api: Any) -> list[Picture]:
     scripts = {one["name"]: one["id"] for one in await asyncio.to_thread(list, api.items("/scripts"))}
     machines = {one["name"]: one["id"] for one in await asyncio.to_thread(list, api.items("/agents", q="kl-ho-db01"))}
     machine = f"/agents/{machines['kl-ho-db01']}"
+    # While something waited for it, so that the past has a queue to show.
+    story = await asyncio.to_thread(lambda: api.get(f"/agents/{machines['kl-ho-db01']}/timeline", limit=100)["items"])
+    then = next((one for one in story if one["type"] == "CommandDelivered"), story[-1])["position"]
     return [
         Picture(name="fleet", path="/?sort=id", ready="kl-ho-db01"),
         Picture(name="fleet-dark", path="/?f=kl-ho", ready="kl-ho-db01", scheme="dark"),
         Picture(name="fleet-phone", path="/?sort=id", ready="kl-ho-db01", window=NARROW),
         Picture(name="machine", path=machine, ready="kl-ho-db01"),
+        Picture(name="machine-then", path=f"{machine}?at={then}", ready="As of", window=LOW),
         Picture(name="rollouts", path="/rollouts", ready=RUNNING, window=LOW),
         Picture(name="rollout-dark", path=f"/rollouts/{rollouts[PAUSED]}", ready=PAUSED, scheme="dark"),
         Picture(name="script", path=f"/scripts/{scripts['disk-report']}", ready="disk-report", window=LOW),

@@ -62,7 +62,7 @@ async def run(options: BenchOptions) -> BenchResult:
         log = PostgresEventLog(url, name="bench")
         await log.start()
         try:
-            backlogged = await _fill(url, log, history, count)
+            backlogged = await fill(url, log, history, count)
             async with await psycopg.AsyncConnection.connect(app_conninfo(url), autocommit=True) as reader:
                 asked = {
                     "agents": await _ask(_agents(reader, history), samples),
@@ -82,8 +82,18 @@ async def run(options: BenchOptions) -> BenchResult:
     )
 
 
-async def _fill(url: str, log: PostgresEventLog, history: FleetHistory, count: int) -> list[Machine]:
-    """A history, and some agents for which more than a page waits; the projections are made of it by rebuilds."""
+async def fill(url: str, log: PostgresEventLog, history: FleetHistory, count: int) -> list[Machine]:
+    """A history, and some agents for which more than a page waits; the projections are made of it by rebuilds.
+
+    Args:
+        url: the database, whose tables are made.
+        log: started.
+        history: what is to have happened.
+        count: so many events of it.
+
+    Returns:
+        The agents for which so much waits.
+    """
     await log.append_bulk(history.changes(count), bench_metadata())
     backlogged = [machine for machine in history.machines if machine.stays_off][:BACKLOGGED]
     await log.append_bulk(history.backlog(backlogged, BACKLOG), bench_metadata())
