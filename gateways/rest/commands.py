@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from itertools import compress
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -38,7 +39,7 @@ from gateways.agents.outputs import OutputRemovedError
 from gateways.rest.errors import NoOutputError
 from gateways.rest.events import EventModel, StoryQuery, event_page
 from gateways.rest.live import live_command
-from gateways.rest.output_reads import covered, has_tail, read_of_command
+from gateways.rest.output_reads import attempts_of, covered, has_tail, read_of_command
 from gateways.rest.route import (
     EVENT_STREAM,
     Answer,
@@ -258,8 +259,10 @@ async def show(call: Call) -> Response:
         row = await _row(call)
     else:
         row = await _ended(call, query.wait_s)
-    if has_tail(row.result) or has_tail(row.late_result):
-        await read_of_command(call, row, Way.TAIL)
+    shown = [has_tail(row.result), has_tail(row.late_result)]
+    if any(shown):
+        for attempt in sorted(set(compress(await attempts_of(call, row), shown))):
+            await read_of_command(call, row, Way.TAIL, attempt)
     return one(command_document(row), row.version)
 
 
@@ -298,9 +301,10 @@ async def output(call: Call) -> Response:
         raise NoOutputError
     told = row.result.get(query.stream, {})
     size, sha256 = told.get("size", 0), told.get("sha256", "")
+    attempt, _ = await attempts_of(call, row)
     headers = {
         "Content-Length": str(size),
-        "Content-Disposition": f'attachment; filename="{row.command_id}-{row.attempt}.{query.stream}"',
+        "Content-Disposition": f'attachment; filename="{row.command_id}-{attempt}.{query.stream}"',
         "X-Content-Type-Options": "nosniff",
         "ETag": f'"{sha256}"',
     }
@@ -314,7 +318,7 @@ async def output(call: Call) -> Response:
         raise
     except (StopAsyncIteration, DomainError):
         raise NoOutputError("The output itself is not here; its end is in the command's result.") from None
-    await read_of_command(call, row, Way.WHOLE)
+    await read_of_command(call, row, Way.WHOLE, attempt)
     return StreamingResponse(_then(first, parts), media_type=OCTETS, headers=headers)
 
 

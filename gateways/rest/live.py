@@ -44,11 +44,18 @@ async def _merged(call: Call, row: CommandRow) -> AsyncGenerator[Item]:
         tasks.append(
             asyncio.create_task(_outputs(call.parts.live, command_id, queue, room), name=f"live-output-{command_id}")
         )
+    begun = row.attempt
     try:
         while (item := await queue.get()) is not None:
-            if item[1] == OUTPUT:
+            _, name, said = item
+            if name == OUTPUT:
                 room.release()
-                await read_of_command(call, row, Way.LIVE, item[2]["attempt"])
+                # The agent says which attempt printed it: one that the log knows nothing of would be on record, and
+                # each number anew.
+                if not 1 <= said["attempt"] <= begun:
+                    continue
+                await read_of_command(call, row, Way.LIVE, said["attempt"])
+            begun = max(begun, said.get("attempt", begun))
             yield item
         await states
     finally:

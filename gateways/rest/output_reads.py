@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from command_bus.event_log import Selection
 from domain.catalog import EVENTS
 from domain.commands import (
     CommandCancelled,
@@ -43,14 +44,47 @@ def holds_output(recorded: Recorded) -> bool:
     return shows_output(recorded.event)
 
 
-async def read_of_command(call: Call, row: CommandRow, way: Way, attempt: int | None = None) -> None:
+async def attempts_of(call: Call, row: CommandRow) -> tuple[int, int]:
+    """Of which attempts a command's result and its late result are: not of the one that waits or runs by now.
+
+    Args:
+        call: whose.
+        row: the command; what the log says beyond it is left out.
+
+    Returns:
+        The attempt of each; where there is no such result, the present one.
+    """
+    present = row.attempt
+    if present == 1:
+        return 1, 1
+    told = await call.parts.log.read(
+        Selection(stream_id=row.command_id, types=tuple(one.__name__ for one in RESULTS)), backwards=True, tolerant=True
+    )
+    result = late = 0
+    for one in told:
+        event = one.event
+        if one.originator_version > row.version:
+            continue
+        match event:
+            case LateResultRecorded():
+                late = late or event.attempt
+            case CommandRequeued():
+                result = result or event.attempt - 1
+            case CommandSucceeded() | CommandFailed() | CommandTimedOut() | CommandInterrupted():
+                result = result or event.attempt
+            case CommandCancelled() if event.result is not None:
+                result = result or event.attempt or 0
+    return result or present, late or present
+
+
+async def read_of_command(call: Call, row: CommandRow, way: Way, attempt: int) -> None:
     """Put on record that the caller reads a command's output, before it is shown.
 
     Args:
         call: whose.
         row: the command.
         way: how it is shown.
-        attempt: of another attempt than the present one.
+        attempt: the one that printed it.
 
     Raises:
         EventLogError, BusyStreamError: it could not be recorded, so nothing may be shown.
@@ -59,7 +93,7 @@ async def read_of_command(call: Call, row: CommandRow, way: Way, attempt: int | 
         OutputRead(
             way=way,
             command_id=CommandId(row.command_id),
-            attempt=attempt or row.attempt,
+            attempt=attempt,
             agent_id=AgentId(row.agent_id),
             client_id=ClientId(row.client_id),
         ),

@@ -308,7 +308,7 @@ class Fleet(msgspec.Struct):
         now = datetime.now(UTC)
         report = ResultReport(
             command_id=UUID(command_id),
-            attempt=1,
+            attempt=more.pop("attempt", 1),
             outcome=outcome,
             exit_code=0,
             started_at=now,

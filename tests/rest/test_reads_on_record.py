@@ -267,6 +267,50 @@ async def test_who_polls_or_follows_is_on_record_once_an_hour(printed: Printed) 
     assert len(await printed.reads()) == 9
 
 
+async def test_of_any_number_at_once_each_is_shown_it(printed: Printed) -> None:
+    """They take turns at the record: nobody is turned away for coming when many others do."""
+    api, path = printed.api, f"/commands/{printed.ids['command_id']}"
+    readers = [api.client(await api.key()) for _ in range(24)]
+    answers = await asyncio.gather(*(http.get(path) for http in readers))
+    assert [one.status_code for one in answers] == [200] * len(readers)
+    found = await printed.reads()
+    assert len({one.actor for one in found}) == len(found) == len(readers)
+
+
+async def test_the_record_names_the_attempt_that_printed_it(printed: Printed) -> None:
+    """And not the one that runs by now. Of an attempt that the log knows nothing of, nothing is shown or recorded."""
+    api, fleet, http = printed.api, printed.fleet, printed.api.client()
+    agent_id = printed.ids["agent_id"]
+    retry = {"max_attempts": 2, "on": ["failed"], "backoff_s": 0}
+    command_id = await fleet.command(agent_id, retry=retry)
+    await fleet.finish(agent_id, command_id, "failed", stdout=REPORT)
+    head = await api.log.head()
+
+    async def gained() -> list[tuple[Way, int | None]]:
+        events = [one.event for one in await printed.reads(head)]
+        return sorted((one.way, one.attempt) for one in events if isinstance(one, OutputRead))
+
+    assert (await http.get(f"/commands/{command_id}")).json()["attempt"] == 2
+    whole = await http.get(f"/commands/{command_id}/output")
+    assert f"{command_id}-1.stdout" in whole.headers["Content-Disposition"]
+    assert await gained() == [(Way.TAIL, 1), (Way.WHOLE, 1)]
+    for attempt in (*range(3, 40), -1, 2):
+        api.live.say(
+            OutputLive(command_id=UUID(command_id), attempt=attempt, stream="stdout", offset=0, data=b"%d" % attempt)
+        )
+    async with http.stream("GET", f"/commands/{command_id}/live") as response:
+        async with asyncio.timeout(10):
+            async for _, name, data in sse(response):
+                if name == "output":
+                    assert base64.b64decode(data["data"]) == b"2"
+                    break
+    assert await gained() == [(Way.LIVE, 2), (Way.TAIL, 1), (Way.WHOLE, 1)]
+    await fleet.finish(agent_id, command_id, attempt=2, stdout=REPORT)
+    for path in (f"/commands/{command_id}", f"/commands/{command_id}/output"):
+        assert PRINTED.decode() in (await http.get(path)).text
+    assert await gained() == [(Way.LIVE, 2), (Way.TAIL, 1), (Way.TAIL, 2), (Way.WHOLE, 1), (Way.WHOLE, 2)]
+
+
 async def test_a_read_of_the_past_is_a_read(printed: Printed, postgres_url: str) -> None:
     """By a replay, too."""
     position = await printed.api.log.head()
