@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,7 +112,11 @@ def enroll(
             f"This machine is agent {known.agent_id} of {known.server_url} already (state in {state_dir})."
         )
     pending = Pending(server_url=url.rstrip("/"), token=token, name=name or socket.gethostname(), server_ca=ca)
-    return _ask_once(pending, state_dir, context)
+    try:
+        return _ask_once(pending, state_dir, context)
+    except EnrollmentWaitingError:
+        pending.save(state_dir)
+        raise
 
 
 async def until_decided(state_dir: Path, stop: asyncio.Event, say: Callable[[str], None]) -> Identity | None:
@@ -140,12 +145,14 @@ async def until_decided(state_dir: Path, stop: asyncio.Event, say: Callable[[str
 
 
 async def _until_decided(state_dir: Path, stop: asyncio.Event, say: Callable[[str], None]) -> Identity | None:
-    pending, failures, told = Pending.load(state_dir), 0, ""
-    if pending is None:
-        return Identity.load(state_dir)
-    context = authorities.trusting(pending.server_ca) if pending.server_url.startswith("https:") else None
+    failures, told = 0, ""
     while not stop.is_set():
-        asking = in_thread(lambda: _ask_once(pending, state_dir, context))
+        # Anew each time: meanwhile `enroll` may have come with another token.
+        pending = Pending.load(state_dir)
+        if pending is None:
+            return Identity.load(state_dir)
+        context = authorities.trusting(pending.server_ca) if pending.server_url.startswith("https:") else None
+        asking = in_thread(partial(_ask_once, pending, state_dir, context))
         stopping = asyncio.create_task(stop.wait())
         both: set[asyncio.Future[Any]] = {asking, stopping}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -158,6 +165,10 @@ async def _until_decided(state_dir: Path, stop: asyncio.Event, say: Callable[[st
             failures, words, again_s = 0, str(error), error.again_s
         except EnrollmentLaterError as error:
             failures, words, again_s = failures + 1, str(error), error.again_s
+        except EnrollmentRefusedError as error:
+            if Pending.load(state_dir) is None:
+                raise
+            failures, words, again_s = 0, str(error), None
         if words != told:
             say(words)
             told = words
@@ -169,7 +180,7 @@ async def _until_decided(state_dir: Path, stop: asyncio.Event, say: Callable[[st
 
 
 def _ask_once(pending: Pending, state_dir: Path, context: ssl.SSLContext | None) -> Identity:
-    """Ask, and keep what came of it: an identity, or that this machine waits. What is refused for good is forgotten."""
+    """Ask, and keep the identity that comes of it. What is refused for good is forgotten."""
     key = AgentKey.load_or_create(state_dir)
     request = wire.EnrollRequest(
         token=pending.token,
@@ -187,12 +198,11 @@ def _ask_once(pending: Pending, state_dir: Path, context: ssl.SSLContext | None)
                 authorities.trusting(pem)
             except authorities.AuthorityError as error:
                 raise EnrollmentRefusedError(f"The server names an authority that makes no sense: {error}") from error
-    except (EnrollmentWaitingError, EnrollmentLaterError) as error:
-        if isinstance(error, EnrollmentWaitingError):
-            pending.save(state_dir)
+    except EnrollmentLaterError:
         raise
     except EnrollmentRefusedError:
-        (state_dir / PENDING_FILE).unlink(missing_ok=True)
+        if Pending.load(state_dir) == pending:
+            (state_dir / PENDING_FILE).unlink()
         raise
     identity = Identity(
         agent_id=reply.agent_id,

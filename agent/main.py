@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from agent import VERSION
-from agent.errors import AgentError, EnrollmentWaitingError, UsageError
+from agent.errors import AgentError, EnrollmentRefusedError, EnrollmentWaitingError, NotEnrolledError, UsageError
 from agent.platforms import PLATFORM
+from agent.platforms.shape import NOT_AN_AGENT
 from schema.fingerprints import key_fingerprint
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ T = TypeVar("T")
 
 
 def main(argv: list[str]) -> int:
-    """Run one subcommand and return the exit code: 2 with one line on stderr where it cannot be done."""
+    """Run one subcommand and return the exit code: 2 with one line on stderr where it cannot be done.
+
+    ``run`` returns `NOT_AN_AGENT` where this machine is none, which no further start would change.
+    """
     try:
         arguments = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
@@ -154,7 +158,11 @@ def _run(arguments: argparse.Namespace) -> int:
                 return
         await Agent(arguments.state_dir, transport=arguments.transport).run(stop)
 
-    asyncio.run(_stoppable(serve))
+    try:
+        asyncio.run(_stoppable(serve))
+    except (NotEnrolledError, EnrollmentRefusedError) as error:
+        _failed(error.code, str(error))
+        return NOT_AN_AGENT
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.errors import AgentError
 from agent.platforms.posix import Posix
+from agent.platforms.shape import NOT_AN_AGENT
 
 _UNIT = Path("/etc/systemd/system/fleetlog-agent.service")
 _BOOTED = Path("/run/systemd/system")
@@ -29,6 +30,8 @@ After=network-online.target
 ExecStart={command}
 Restart=always
 RestartSec=5
+# This machine is no agent: it was refused, or never enrolled. That no start changes, but enrolling it does.
+RestartPreventExitStatus={not_an_agent}
 # A stop ends running scripts through the agent, which journals how they ended; what a script left behind on purpose
 # (a service that it started) is not the agent's to kill.
 KillMode=process
@@ -93,7 +96,7 @@ class Linux(Posix):
         return ""
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
-        text = _UNIT_TEXT.format(command=" ".join(_quoted(part) for part in argv))
+        text = _UNIT_TEXT.format(command=" ".join(_quoted(part) for part in argv), not_an_agent=NOT_AN_AGENT)
         if not write:
             return text
         systemctl = shutil.which("systemctl")

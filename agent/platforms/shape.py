@@ -6,6 +6,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+NOT_AN_AGENT = 78
+"""The exit code of ``run`` on a machine that is no agent: EX_CONFIG of sysexits(3). Whoever starts it again and again
+need not do so for this."""
+
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """A user to run as."""

@@ -12,11 +12,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import agent.enroll
-from agent.enroll import until_decided
+from agent.enroll import Pending, until_decided
 from agent.errors import AlreadyRunningError, EnrollmentRefusedError, EnrollmentWaitingError, NotEnrolledError
 from agent.identity import LOCK_FILE, PENDING_FILE, Identity
 from agent.main import main
 from agent.platforms import PLATFORM
+from agent.platforms.linux import Linux
+from agent.platforms.shape import NOT_AN_AGENT
 from schema import wire
 from schema.fingerprints import key_fingerprint
 from tests.agent.test_links import http_server
@@ -87,6 +89,41 @@ def test_what_is_refused_is_over(state: Path) -> None:
             asyncio.run(until_decided(state, asyncio.Event(), print))
     with pytest.raises(NotEnrolledError):
         asyncio.run(until_decided(state, asyncio.Event(), print))
+
+
+def test_another_token_takes_over_from_the_one_that_it_waits_by(state: Path) -> None:
+    """Also if that comes just as the first is refused: what is asked with next is what was said last."""
+    reply = {"agent_id": str(uuid4()), "server_public_key": "ab" * 32, "nats_urls": ["nats://x"]}
+    server, tokens = Server((409, WAITS), (409, WAITS), (403, REFUSED), (201, reply)), ("flt_first", "flt_second")
+    with http_server(server) as url:
+        with pytest.raises(EnrollmentWaitingError):
+            agent.enroll.enroll(url, tokens[0], state)
+
+        def while_asking(*asked: Any) -> tuple[int, bytes]:
+            if len(server.asked) == 2:  # under the hands of the question that is being refused
+                Pending(server_url=url, token=tokens[1], name="box").save(state)
+            return server(*asked)
+
+        with http_server(while_asking) as other:
+            Pending(server_url=other, token=tokens[0], name="box").save(state)
+            identity = asyncio.run(until_decided(state, asyncio.Event(), lambda _: None))
+    assert identity == Identity.load(state)
+    assert [one.token for one in server.asked] == [*tokens[:1] * 3, tokens[1]]
+
+
+def test_what_starts_it_again_leaves_off_where_it_is_no_agent(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It leaves with a code of its own, refused just now or before, that the service's definition names."""
+    where = ["--state-dir", str(state)]
+    with http_server(Server((409, WAITS), (403, REFUSED))) as url:
+        assert main(["enroll", url, "flt_x", "--no-wait", *where]) == 0
+        for said in ("enrollment_refused: Somebody refused it.", "not_enrolled: "):
+            assert main(["run", *where]) == NOT_AN_AGENT
+            assert said in capsys.readouterr().err
+    (state / PENDING_FILE).write_text("{")
+    assert main(["run", *where]) == 2
+    unit = Linux().install_service(["fleetlog"], write=False)
+    assert "\nRestart=always\nRestartSec=5\n" in unit
+    assert f"\nRestartPreventExitStatus={NOT_AN_AGENT}\n" in unit
 
 
 async def test_it_stops_when_it_is_told_to(state: Path) -> None:
