@@ -84,8 +84,8 @@ def _row(batch: Any, table: str, key: UUID, story: Iterable[Recorded]) -> Cells 
 
 
 def _made(row: Any, cells: Cells) -> Any:
-    """A row of these cells, as reading it from its table gives it."""
-    return row(**{name: _kept(cells[name]) for name in row.__struct_fields__})
+    """A row of these cells, as reading it from its table gives it; what no column holds is as the row has it."""
+    return row(**{name: _kept(cells[name]) for name in row.__struct_fields__ if name in cells})
 
 
 def _kept(value: Any) -> Any:

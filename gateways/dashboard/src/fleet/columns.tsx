@@ -62,7 +62,7 @@ export const COLUMNS = [
   column.display({
     id: "tags",
     header: "Tags",
-    meta: { width: "minmax(80px, 1fr)" },
+    meta: { width: "minmax(104px, 1fr)" },
     cell: ({ row: { original: agent } }) => (
       <span className="row" title={agent.tags.join(", ")}>
         {agent.tags.slice(0, 1).map((tag) => (
