@@ -411,6 +411,13 @@ class OwnApprovalError(DomainError):
     status = 403
 
 
+class PersonNeededError(DomainError):
+    """Only a person who has logged in decides this, no API key: in the dashboard, or after `fleetlog login --user`."""
+
+    code = "person_needed"
+    status = 403
+
+
 class IdempotencyMismatchError(DomainError):
     """The Idempotency-Key was used before with another request; use a fresh key for a new request."""
 

@@ -11,13 +11,14 @@ from command_bus.context import Allowed, Caller, Clock, NewId
 from command_bus.errors import ForbiddenError
 from command_bus.event_log import ConflictError, EventLog
 from command_bus.handlers.scope import match_version
+from command_bus.hands import alone, behind
 from command_bus.intents.approvals import ApproveRequest, RefuseRequest, WithdrawRequest
 from command_bus.repository import load_existing, load_many
 from domain.approvals import Approval
-from domain.errors import NotFoundError
+from domain.errors import NotFoundError, OwnApprovalError, PersonNeededError
 from domain.event import Metadata
+from domain.hands import Hand
 from domain.ids import UserId
-from domain.users import User, UserKind
 
 Decide = Callable[[Intent, Caller, AsyncExitStack], Awaitable[Decision]]
 AT_ONCE = 100
@@ -41,8 +42,9 @@ class ApprovalHandlers:
 
     async def approve(self, intent: ApproveRequest, caller: Caller, stack: AsyncExitStack) -> Decision:
         approval, wanted = await self._for_another(intent.approval_id, caller)
-        person = await self._person(caller)
+        person = _person(caller)
         granted = approval.grant(person, intent.reason, self._clock())
+        await self._must_be_another(person, approval, wanted)
         requested = approval.requested
         access = await access_of_actor(self._log, requested.actor)
         asking = Caller(
@@ -64,8 +66,11 @@ class ApprovalHandlers:
         )
 
     async def refuse(self, intent: RefuseRequest, caller: Caller, _stack: AsyncExitStack) -> Decision:
-        approval, _ = await self._for_another(intent.approval_id, caller)
-        return _decided(approval, [approval.refuse(await self._person(caller), intent.reason, self._clock())])
+        approval, wanted = await self._for_another(intent.approval_id, caller)
+        person = _person(caller)
+        refused = approval.refuse(person, intent.reason, self._clock())
+        await self._must_be_another(person, approval, wanted)
+        return _decided(approval, [refused])
 
     async def withdraw(self, intent: WithdrawRequest, caller: Caller, _stack: AsyncExitStack) -> Decision:
         approval = await self._approval(intent.approval_id, caller)
@@ -89,13 +94,43 @@ class ApprovalHandlers:
         match_version(approval, caller)
         return approval
 
-    async def _person(self, caller: Caller) -> UserId:
-        """Another person is one with a name: a key that stands for itself could be anybody's, the asker's too."""
-        if caller.user_id is not None:
-            user = await load_existing(self._log, User, caller.user_id, "user")
-            if user.kind is UserKind.PERSON:
-                return caller.user_id
-        raise ForbiddenError("Only a person decides this: use a key that a user owns.")
+    async def _must_be_another(self, person: UserId, approval: Approval, wanted: Intent) -> None:
+        """The decider is not behind what asked by keys alone, and nobody who needs another person is behind both.
+
+        Argument: to decide in somebody's name one has to come in by their account. Whoever can has it in their hands
+        (`domain.hands`), or comes by the account or the key of somebody who has; so they are behind it. If they could
+        ask as well, they are behind what asked, too. Then this refuses, unless they gain nothing by it.
+
+        Raises:
+            OwnApprovalError: it may be the same person.
+        """
+        requested, decider = approval.requested, f"user:{person}"
+        head = await self._log.head()
+        (first, *_) = (await self._log.read_streams([approval.stream_id]))[approval.stream_id]
+        actors = {requested.actor} if requested.user_id is None else {requested.actor, f"user:{requested.user_id}"}
+        askers = [Hand(actor, first.position) for actor in actors]
+        asking = await behind(self._log, askers, people=False)
+        if decider in asking:
+            raise OwnApprovalError("You made the key that asked for it: another person has to decide it.")
+        deciding = await behind(self._log, [Hand(decider, head)], people=True)
+        both = deciding & await behind(self._log, askers, people=True)
+        for one in sorted(both):
+            if not await alone(self._log, one, wanted.required(), requested):
+                raise OwnApprovalError(
+                    f"Your account and what asked may both be in the hands of {one}, who needs another person here. "
+                    "Somebody else decides it; or whoever may do it alone sets your password anew first."
+                )
+
+
+def _person(caller: Caller) -> UserId:
+    """Another person is one who sits there: a key is whoever holds it, its maker, too, and the asker perhaps.
+
+    Raises:
+        PersonNeededError: it is no session.
+    """
+    if caller.freshness is None or caller.user_id is None:
+        raise PersonNeededError
+    return caller.user_id
 
 
 def _decided(approval: Approval, changes: list[object]) -> Decision:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from command_bus.intents.approvals import ApproveRequest, RefuseRequest, WithdrawRequest
 from domain.approvals import ApprovalState
-from domain.errors import ApprovalDecidedError, ApprovalExpiredError, NotFoundError, OwnApprovalError
+from domain.errors import ApprovalDecidedError, ApprovalExpiredError, NotFoundError, OwnApprovalError, PersonNeededError
 from domain.permissions import Permission
 from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
 from projections.approvals import ApprovalRow, get_approval
@@ -17,6 +17,7 @@ from projections.approvals import list_approvals as read_approvals
 TAG = "Approvals"
 READS = ("approvals", "users")
 _TOO_LATE = (NotFoundError, ApprovalDecidedError, ApprovalExpiredError)
+_NOT_ANOTHER = (OwnApprovalError, PersonNeededError)
 
 
 class ApprovalModel(Model):
@@ -127,7 +128,7 @@ ROUTES: tuple[Route, ...] = (
         ApproveRequest,
         tag=TAG,
         response=DecidedAnswer,
-        errors=(*_TOO_LATE, OwnApprovalError),
+        errors=(*_TOO_LATE, *_NOT_ANOTHER),
         bulk=True,
     ),
     write(
@@ -136,7 +137,7 @@ ROUTES: tuple[Route, ...] = (
         RefuseRequest,
         tag=TAG,
         response=DecidedAnswer,
-        errors=(*_TOO_LATE, OwnApprovalError),
+        errors=(*_TOO_LATE, *_NOT_ANOTHER),
     ),
     write(
         "POST", "/approvals/{approval_id}/withdraw", WithdrawRequest, tag=TAG, response=DecidedAnswer, errors=_TOO_LATE

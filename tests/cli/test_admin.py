@@ -8,6 +8,7 @@ import pytest
 from tests.cli.terminal import Terminal
 from tests.rest.gains import waits
 from tests.rest.harness import Api, Fleet
+from tests.rest.people import Person
 
 
 async def test_clients_and_sites(terminal: Terminal) -> None:
@@ -224,20 +225,25 @@ async def test_login_keeps_a_key_that_works(
 
 
 async def test_a_second_person(terminal: Terminal, fleet: Fleet, api: Api) -> None:
-    """What waits for somebody else is listed, shown, approved and taken back; a key that waits is shown at once."""
+    """What waits for somebody else is listed, shown, approved in a session and taken back; a key decides nothing.
+
+    A key that waits is shown at once.
+    """
     await fleet.agent("web-07")
     allow = ["rollouts.start", "commands.queue", "commands.shell", "approvals.see", "keys.manage", "people.see"]
     allowed = [part for one in allow for part in ("--allow", one)]
     await terminal.ok("roles", "add", "careful", *allowed, "--approval-above", "0", "--approval-for", "keys.manage")
-    for name, role in (("Ada", "careful"), ("Bob", "administrator")):
-        await terminal.ok("users", "add", name, "--grant", role)
-    keys = [(await terminal.json("keys", "create", name, "--owner", name))["key"] for name in ("Ada", "Bob")]
-    ada, bob = (Terminal(api.url, key, terminal.settle) for key in keys)
+    await terminal.ok("users", "add", "Ada", "--grant", "careful")
+    key = (await terminal.json("keys", "create", "Ada", "--owner", "Ada"))["key"]
+    person = await Person.ready(api, "Bob", {"role": "administrator", "everything": True})
+    ada, bob = (Terminal(api.url, each, terminal.settle) for each in (key, person.token))
     rollout = {"name": "r", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}}
     asked = [await api.client(ada.key, check=False).post("/rollouts", json=rollout) for _ in range(2)]
     first, second = (one.json()["approval_id"] for one in asked)
     assert first in await bob.ok("approvals")
     assert "everything" in await bob.ok("approvals", "show", first)
+    assert await terminal.refused("approvals", "approve", first) == "person_needed"
+    assert await terminal.refused("approvals", "refuse", first) == "person_needed"
     await bob.ok("approvals", "approve", first, "--reason", "fine")
     await ada.ok("approvals", "withdraw", second)
     assert await bob.refused("approvals", "refuse", second) == "approval_decided"

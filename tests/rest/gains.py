@@ -319,6 +319,12 @@ async def withdraw(ground: Ground) -> Asked:
     return Asked(ids, {}, http, (await http.get("/me")).json()["actor"])
 
 
+async def decide(ground: Ground) -> Asked:
+    """A key does not."""
+    ids, other = await ground.approval(), await ground.person()
+    return Asked(ids, {}, other.http, f"user:{other.user_id}")
+
+
 GAINS: dict[tuple[str, str], Row] = {
     ("POST", "/commands"): row(queue, "CommandQueued"),
     ("POST", "/commands/{command_id}/cancel"): on("command", "CommandCancelled"),
@@ -377,8 +383,8 @@ GAINS: dict[tuple[str, str], Row] = {
     ("POST", "/roles/{role_id}/retire"): on("role", "RoleRetired"),
     ("POST", "/api-keys"): new("ApiKeyCreated", name="x", role="read-only"),
     ("POST", "/api-keys/{key_id}/revoke"): on("key", "ApiKeyRevoked"),
-    ("POST", "/approvals/{approval_id}/approve"): on("approval", "ApprovalGranted ClientCreated NameClaimed"),
-    ("POST", "/approvals/{approval_id}/refuse"): on("approval", "ApprovalRefused"),
+    ("POST", "/approvals/{approval_id}/approve"): row(decide, "ApprovalGranted ClientCreated NameClaimed"),
+    ("POST", "/approvals/{approval_id}/refuse"): row(decide, "ApprovalRefused"),
     ("POST", "/approvals/{approval_id}/withdraw"): row(withdraw, "ApprovalWithdrawn"),
     ("POST", "/audit/extracts"): new("HistoryExtracted"),
     ("POST", "/secrets"): new("SecretSet", name="x", value="long enough"),

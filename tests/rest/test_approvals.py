@@ -14,6 +14,7 @@ from command_bus.ids import new_id, utc_now
 from domain.roles import Role
 from projections.approvals import due
 from tests.rest.harness import Api, Fleet, made
+from tests.rest.people import FIRST, SECOND, Person
 
 PING = {"kind": "ping"}
 TO_ALL = {"name": "r", "target": {"include": {"everything": True}}, "spec": PING}
@@ -23,7 +24,7 @@ def everywhere(role: str) -> dict[str, Any]:
     return {"role": role, "everything": True}
 
 
-async def person(api: Api, name: str, role: str, kind: str = "person") -> httpx2.AsyncClient:
+async def keyed(api: Api, name: str, role: str, kind: str = "person") -> httpx2.AsyncClient:
     """Somebody with a key."""
     http = api.client()
     user = await made(http, "/users", {"name": name, "kind": kind, "grants": [everywhere(role)]})
@@ -49,7 +50,7 @@ async def ask(api: Api, fleet: Fleet) -> tuple[httpx2.AsyncClient, str]:
             "limits": {"approval_above": 1, "approval_for": ["keys.manage"]},
         },
     )
-    ada = await person(api, "Ada", "careful")
+    ada = await keyed(api, "Ada", "careful")
     response = await ada.post("/rollouts", json=TO_ALL, headers={"Idempotency-Key": "once"})
     assert (response.status_code, response.json()["code"]) == (409, "approval_awaited")
     again = await ada.post("/rollouts", json=TO_ALL, headers={"Idempotency-Key": "once"})
@@ -66,16 +67,18 @@ async def started(api: Api) -> int:
 async def test_it_is_done_once_when_another_person_allows_it(
     api: Api, fleet: Fleet, asked: tuple[httpx2.AsyncClient, str]
 ) -> None:
-    """Nobody who asked, no program and nobody with too few rights decides; of many who approve, one does."""
+    """Nobody who asked, no program, no key and nobody with too few rights decides; of many who approve, one does."""
     ada, request_id = asked
     path = f"/approvals/{request_id}"
     shown = (await ada.get(path)).json()
     assert (shown["state"], shown["agents"], shown["user"], shown["intent"]) == ("waiting", 2, "Ada", "StartRollout")
-    program = await person(api, "robot", "administrator", "service")
-    watcher = await person(api, "Eve", "auditor")
+    program = await keyed(api, "robot", "administrator", "service")
+    watcher = await keyed(api, "Eve", "auditor")
+    by_key = await keyed(api, "Zoe", "administrator")
     for client, code in (
-        (api.client(), "forbidden"),  # a key that stands for itself
-        (program, "forbidden"),
+        (api.client(), "person_needed"),  # a key that stands for itself
+        (program, "person_needed"),
+        (by_key, "person_needed"),
         (watcher, "forbidden"),
         (ada, "forbidden"),
     ):
@@ -88,7 +91,7 @@ async def test_it_is_done_once_when_another_person_allows_it(
     assert (await gil.post(f"{path}/approve", json={})).json()["code"] == "not_found"
     assert (await gil.get(path)).status_code == 404
     assert await started(api) == 0
-    bob = await person(api, "Bob", "administrator")
+    bob = (await Person.ready(api, "Bob", everywhere("administrator"))).http
     answers = await asyncio.gather(*(bob.post(f"{path}/approve", json={"reason": "fine"}) for _ in range(4)))
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"approval_decided"}
@@ -111,7 +114,7 @@ async def test_it_is_judged_anew_when_it_is_allowed(
 ) -> None:
     """More agents than were told, or rights that are gone by then: it is not done, and still waits."""
     _, request_id = asked
-    bob = await person(api, "Bob", "administrator")
+    bob = (await Person.ready(api, "Bob", everywhere("administrator"))).http
     await fleet.agent("c")
     response = await bob.post(f"/approvals/{request_id}/approve", json={})
     assert response.json()["code"] == "too_many_agents"
@@ -126,7 +129,7 @@ async def test_it_is_judged_anew_when_it_is_allowed(
 async def test_who_asked_may_take_it_back(api: Api, asked: tuple[httpx2.AsyncClient, str]) -> None:
     """By any key of theirs; nobody else may."""
     ada, request_id = asked
-    bob = await person(api, "Bob", "administrator")
+    bob = (await Person.ready(api, "Bob", everywhere("administrator"))).http
     assert (await bob.post(f"/approvals/{request_id}/withdraw", json={})).json()["code"] == "not_found"
     assert (await ada.post(f"/approvals/{request_id}/withdraw", json={})).json()["state"] == "withdrawn"
     assert (await bob.post(f"/approvals/{request_id}/approve", json={})).json()["code"] == "approval_decided"
@@ -145,7 +148,7 @@ async def test_a_request_that_nobody_decides_expires(api: Api, asked: tuple[http
     assert await expiry.expire_due(utc_now()) == 0
     later = utc_now() + timedelta(days=2)
     assert sum(await asyncio.gather(expiry.expire_due(later), expiry.expire_due(later))) == 1
-    bob = await person(api, "Bob", "administrator")
+    bob = (await Person.ready(api, "Bob", everywhere("administrator"))).http
     assert (await bob.post(f"/approvals/{request_id}/approve", json={})).json()["code"] == "approval_decided"
 
 
@@ -157,10 +160,90 @@ async def test_a_key_that_waits_opens_nothing(api: Api, asked: tuple[httpx2.Asyn
     assert problem["code"] == "approval_awaited"
     new = api.client(problem["secret"])
     assert (await new.get("/me")).status_code == 401
-    bob = await person(api, "Bob", "administrator")
+    bob = (await Person.ready(api, "Bob", everywhere("administrator"))).http
     answer = await bob.post(f"/approvals/{problem['approval_id']}/approve", json={})
     assert answer.status_code == 200, answer.text
     assert problem["secret"] not in answer.text
     assert [grant["role"] for grant in (await new.get("/me")).json()["grants"]] == ["careful"]
     assert all(problem["secret"].split("_", 2)[2] not in repr(one) for one in await api.log.read())
     assert Role.ADMIN.value not in answer.text
+
+
+LEAD = {
+    "name": "lead",
+    "permissions": [
+        *("rollouts.start", "commands.queue", "approvals.see", "approvals.decide", "people.see"),
+        *("keys.manage", "users.manage"),
+    ],
+    "limits": {"approval_above": 1},
+}
+
+
+async def request_of(http: httpx2.AsyncClient) -> str:
+    """The path of what somebody asks for."""
+    waits = await http.post("/rollouts", json=TO_ALL)
+    assert waits.json()["code"] == "approval_awaited", waits.text
+    return f"/approvals/{waits.json()['approval_id']}"
+
+
+async def key_of(api: Api, maker: httpx2.AsyncClient, **more: Any) -> httpx2.AsyncClient:
+    return api.client((await made(maker, "/api-keys", {"name": "k", **more}))["key"])
+
+
+async def puppet(of: Person, name: str) -> Person:
+    """An account that one person makes, and comes in by."""
+    user_id = (await made(of.http, "/users", {"name": name, "grants": [everywhere("lead")]}))["id"]
+    return await taken_over(of.http, Person(of.api, user_id, name))
+
+
+async def taken_over(by: httpx2.AsyncClient, whose: Person) -> Person:
+    """The same account, by the password that somebody has set."""
+    assert (await by.put(f"/users/{whose.user_id}/password", json={"password": FIRST})).is_success
+    whose.password = FIRST
+    await whose.log_in()
+    await whose.change_password(SECOND)
+    if not whose.secret:
+        await whose.enroll()
+    return whose
+
+
+async def decided(who: Person, path: str, how: str = "approve") -> str:
+    """What comes of it: a state, or the code of a refusal."""
+    answer = (await who.http.post(f"{path}/{how}", json={})).json()
+    return str(answer["state"] if "state" in answer else answer["code"])
+
+
+async def test_the_other_person_is_another_one(api: Api, fleet: Fleet) -> None:
+    """Not whoever made the key that asked, or that key's maker; nor by an account that the asker can come in by."""
+    await fleet.agent("a")
+    await fleet.agent("b")
+    await made(fleet.http, "/roles", LEAD)
+    ada, dan = [await Person.ready(api, name, everywhere("lead")) for name in ("Ada", "Dan")]
+    own = await key_of(api, ada.http, grants=[everywhere("lead")])
+    keys = [own, await key_of(api, own, grants=[everywhere("lead")]), await key_of(api, ada.http, owner_id=dan.user_id)]
+    for asker in (ada.http, *keys):
+        path = await request_of(asker)
+        assert {await decided(ada, path, how) for how in ("approve", "refuse")} == {"own_approval"}
+    assert await started(api) == 0
+    # Two accounts that Ada made and is: neither decides for her, nor for the other, whichever sets a password last.
+    bob, cyd = [await puppet(ada, name) for name in ("Bob", "Cyd")]
+    waits = [await request_of(http) for http in (ada.http, own, cyd.http)]
+    assert {await decided(bob, path) for path in waits} == {"own_approval"}
+    await taken_over(cyd.http, bob)
+    assert {await decided(bob, path) for path in waits} == {"own_approval"}
+    assert await decided(ada, waits[2]) == "own_approval"
+    kept = await key_of(api, bob.http, owner_id=bob.user_id)
+    # Whoever may do it alone gains nothing by it: their word ends that Bob is hers; not so with a key that she kept.
+    await taken_over(fleet.http, bob)
+    await taken_over(kept, bob)
+    assert await decided(bob, waits[0]) == "own_approval"
+    await taken_over(fleet.http, bob)
+    assert [await decided(bob, path) for path in waits[:2]] == ["granted"] * 2
+    # Dan is himself, until Ada has taken his second factor away.
+    assert await decided(dan, await request_of(own)) == "granted"
+    path = await request_of(own)
+    await made(ada.http, f"/users/{dan.user_id}/second-factor/reset", {})
+    dan.secret = ""
+    await dan.log_in()
+    await dan.enroll()
+    assert await decided(dan, path) == "own_approval"
