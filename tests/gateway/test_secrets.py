@@ -383,7 +383,8 @@ async def test_what_an_agent_does_not_mask_is_masked_as_it_arrives(fleet: Fleet)
     # Across the border of two chunks, and in neither of them whole.
     large = b"x" * (wire.CHUNK_BYTES - 5) + VALUE.encode() + b"y" * 100
     digest = hashlib.sha256(large).hexdigest()
-    said = f"password {VALUE}\n".encode()
+    header = base64.b64encode(f"root:{VALUE}".encode()).decode()
+    said = f"password {VALUE}\nBasic {header}\n{VALUE.encode().hex()}\n".encode()
     small = wire.StreamReport(
         size=len(said), sha256=hashlib.sha256(said).hexdigest(), tail=said, inline=zlib.compress(said)
     )
@@ -414,10 +415,11 @@ async def test_what_an_agent_does_not_mask_is_masked_as_it_arrives(fleet: Fleet)
         assert await agent.ask(report) == wire.Acknowledged()
     failed = next(event for event in await fleet.story(command_id) if isinstance(event, CommandFailed))
     assert failed.result.detail == "no ********"
-    assert failed.result.stderr.tail == "password ********\n"
+    shown = "password ********\nBasic cm9vdDp********\n********\n"
+    assert failed.result.stderr.tail == shown
     assert failed.result.stdout.tail.endswith("x********" + "y" * 100)
     pieces = [piece async for piece in read_output(fleet.pool, failed.result.stderr.sha256)]
-    assert pieces == [b"password ********\n"]
+    assert pieces == [shown.encode()]
     with pytest.raises(OutputRemovedError, match="secret"):
         _ = [piece async for piece in read_output(fleet.pool, digest)]
 

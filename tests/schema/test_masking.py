@@ -61,6 +61,41 @@ def test_no_way_of_writing_it_gives_it_away(hidden: str, before: bytes) -> None:
         assert form not in mask_all([hidden], before + form + b"\n")
 
 
+@given(
+    hidden=st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=40).filter(
+        lambda text: len(text.strip()) >= 4
+    ),
+    before=st.binary(max_size=9),
+    after=st.binary(max_size=9),
+    cuts=st.lists(st.integers(0, 10**6), max_size=4),
+)
+def test_nor_does_what_is_encoded_together_with_it(hidden: str, before: bytes, after: bytes, cuts: list[int]) -> None:
+    """Whatever stands before and after it in base 64 or hex, no character is left that is made of the secret alone."""
+    raw = hidden.encode()
+    whole = before + raw + after
+    first, end = (len(before) * 8 + 5) // 6, (len(before) + len(raw)) * 8 // 6
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        printed = encode(whole)
+        if not after:
+            end = len(printed)
+        left = in_pieces(Mask([hidden]), b"x: " + printed + b"\n", cuts)
+        assert MASK in left
+        assert printed[first:end] not in left
+    for printed in (whole.hex().encode(), whole.hex().upper().encode()):
+        left = in_pieces(Mask([hidden]), printed, cuts)
+        assert MASK in left
+        assert printed[len(before) * 2 :][: len(raw) * 2] not in left
+
+
+def test_no_form_of_a_short_secret_is_shorter_than_it_and_many_lines_are_bounded() -> None:
+    """The shortest secret masks nothing of fewer than four bytes, and a secret of very many lines stays searchable."""
+    assert min(map(len, patterns(["abcd", "1234", "zz~z"]))) == 4
+    few, many = ("\n".join(f"line-{at:04}" for at in range(count)) for count in (128, 1_280))
+    assert len(patterns([many])) < 6 * len(patterns([few]))
+    for line in (b"line-0001", base64.b64encode(b"line-0001")):
+        assert mask_all([many], b"a " + line + b" b") == mask_all([few], b"a " + line + b" b") == b"a ******** b"
+
+
 @pytest.mark.parametrize(
     ("hidden", "printed", "shown"),
     [
@@ -68,6 +103,8 @@ def test_no_way_of_writing_it_gives_it_away(hidden: str, before: bytes) -> None:
         (["abcd", "bcde"], b"xabcdex", b"x********x"),
         (["abcd"], b"abcdabcd", b"********"),
         (["line one\nline two"], b"> line two\n", b"> ********\n"),
+        (["hunter22"], b"> Authorization: Basic cm9vdDpodW50ZXIyMg==\n", b"> Authorization: Basic cm9vdDp********\n"),
+        (["hunter22"], b"hunter22\n".hex().upper().encode(), b"********0A"),
         ([], b"hunter22", b"hunter22"),
     ],
 )
