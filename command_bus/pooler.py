@@ -7,6 +7,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
 
+from command_bus.login_rights import mighty_login
 from command_bus.postgres import SESSION_DEFAULTS, Pooled, app_conninfo, pooled_conninfo
 
 _LOGIN = """
@@ -21,8 +22,11 @@ class PoolerError(Exception):
     code = "pooler"
 
 
-async def check_addresses(url: str) -> None:
+async def check_addresses(url: str) -> str | None:
     """See that a database's URL leads to the server itself, and that its pooler, if it has one, can be used.
+
+    Returns:
+        The URL's login, where that could change the past: to be said, since the application acts as less.
 
     Raises:
         PoolerError: it does not, or it cannot; the message says what to do.
@@ -31,6 +35,7 @@ async def check_addresses(url: str) -> None:
     try:
         async with await psycopg.AsyncConnection.connect(app_conninfo(url), autocommit=True) as connection:
             await must_be_the_server(connection)
+            mighty = await mighty_login(connection)
     except psycopg.OperationalError as error:
         raise _startup_refused(error, "FLEETLOG_POSTGRES_URL") or error from None
     if isinstance(url, Pooled):
@@ -40,6 +45,7 @@ async def check_addresses(url: str) -> None:
         ) as connection:
             row = await (await connection.execute(_LOGIN)).fetchone()
             _must_be_prepared(*(row or ("", "", False, "", "")))
+    return mighty
 
 
 async def must_be_the_server(connection: psycopg.AsyncConnection) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 
 from command_bus.audit.records import ChainStatus, ask, chain_status
+from command_bus.login_rights import mighty_login, warning_about
 from command_bus.postgres import app_conninfo
 from command_bus.worker import QueueDepth, queue_depths
 from gateways.agents.broker_states import Broker, list_brokers
@@ -162,6 +163,7 @@ class _Read(msgspec.Struct, frozen=True):
     agents: AgentCounts
     database_bytes: int
     retention: Retention
+    mighty: str | None
     now: datetime
 
 
@@ -178,7 +180,8 @@ async def collect(settings: Settings) -> Status:
 
     async def postgres() -> str:
         read.append(await _read(postgres_url, as_set(settings)))
-        return f"Postgres {read[0].version}"
+        warning = f"; {warning_about(read[0].mighty)}" if read[0].mighty is not None else ""
+        return f"Postgres {read[0].version}{warning}"
 
     async def valkey() -> str:
         queues.extend(await queue_depths(need(settings.redis_url, "redis_url"), timeout_s=TIMEOUT_S))
@@ -243,6 +246,7 @@ async def _read(url: str, otherwise: Retention) -> _Read:
             agents=await count_agents(connection, client_ids=None),
             database_bytes=size,
             retention=await retention_now(connection, otherwise),
+            mighty=await mighty_login(connection),
             now=now,
         )
 

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from command_bus.login_rights import warning_about
 from command_bus.pooler import PoolerError, check_addresses
 from gateways.cancelling import end
 from gateways.local.garbage import look_rarely
@@ -285,11 +286,14 @@ class RoleProcess:
             raise self._failure
 
     async def _check_addresses(self) -> None:
-        """Look, as soon as the database is there, whether a pooler stands where none may: no waiting mends that."""
+        """Look, as soon as the database is there, whether a pooler stands where none may: no waiting mends that.
+
+        A login that could change the past is said, once.
+        """
         wait_s = FIRST_LOOK_S
         while True:
             try:
-                await check_addresses(self._settings.database_url)
+                mighty = await check_addresses(self._settings.database_url)
             except psycopg.Error as error:
                 _log.debug("addresses_unchecked", error=str(error).strip())
             except PoolerError as error:
@@ -298,6 +302,8 @@ class RoleProcess:
                 self._stop_asked.set()
                 return
             else:
+                if mighty is not None:
+                    _log.warning("login_too_strong", login=mighty, detail=warning_about(mighty))
                 return
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LONGEST_LOOK_S)

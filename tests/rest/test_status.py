@@ -25,6 +25,7 @@ async def test_what_is_up_and_what_is_down_is_told(postgres_url: str, nats_url: 
         told = (await http.get("/status")).json()
         parts = {one["name"]: one["ok"] for one in told["parts"]}
         assert parts == {"postgres": True, "nats": True, "valkey": True, "api": False}
+        assert "could change the past" in told["parts"][0]["detail"]  # the tests' own login
         assert {one["role"]: one["state"] for one in told["processes"]} == dict.fromkeys(
             ("projector", "gateway", "worker", "scheduler", "api"), "missing"
         )
