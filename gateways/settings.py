@@ -188,7 +188,10 @@ class Settings(BaseSettings):
         default=100, ge=1, le=10_000, description="Machines that may wait for approval by one enrollment token."
     )
     enrollments_waiting: int = Field(
-        default=1_000, ge=1, le=100_000, description="Machines that may wait for approval in all."
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Machines that may wait for approval in all; of one client no more than are left for the others.",
     )
     enrollments_per_minute: int = Field(
         default=1_200,

@@ -173,16 +173,17 @@ def counting(
         catch_up: without it, those are counted that the read model knows of.
 
     Returns:
-        A coroutine function: how many wait that came by a token, and how many in all.
+        A coroutine function: how many wait that came by a token, how many of a client, and how many in all.
     """
 
-    async def count(token_id: UUID) -> tuple[int, int]:
+    async def count(token_id: UUID, client_id: UUID) -> tuple[int, int, int]:
         if catch_up is not None:
             await catch_up((Enrollments.name,))
         async with connect() as connection:
-            cursor = await connection.execute(_SQL["count_waiting"], {"token_id": token_id})
-            by_token, in_all = await cursor.fetchone() or (0, 0)
-        return by_token, in_all
+            arguments = {"token_id": token_id, "client_id": client_id}
+            cursor = await connection.execute(_SQL["count_waiting"], arguments)
+            by_token, of_client, in_all = await cursor.fetchone() or (0, 0, 0)
+        return by_token, of_client, in_all
 
     return count
 

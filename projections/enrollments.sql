@@ -39,7 +39,7 @@ SELECT agent_id, enrollment_id, token_id, client_id, site_id, hostname, platform
 FROM enrollments
 
 -- name: count_waiting
-SELECT count(*) FILTER (WHERE token_id = %(token_id)s), count(*)
+SELECT count(*) FILTER (WHERE token_id = %(token_id)s), count(*) FILTER (WHERE client_id = %(client_id)s), count(*)
 FROM enrollments
 WHERE state = 'waiting'
 

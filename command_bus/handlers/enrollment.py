@@ -55,8 +55,8 @@ class Enrolled(msgspec.Struct, frozen=True):
 
 _decode = msgspec.json.Decoder(Enrolled).decode
 
-CountWaiting = Callable[[UUID], Awaitable[tuple[int, int]]]
-"""How many machines wait for approval by one token, and in all; no fewer than the log says at the time of the call."""
+CountWaiting = Callable[[UUID, UUID], Awaitable[tuple[int, int, int]]]
+"""How many machines wait for approval by one token, of one client, and in all; no fewer than the log says then."""
 Spend = Callable[[str], float]
 """Take one enrollment of a token's; returns 0, or in how many seconds there will be one."""
 
@@ -66,6 +66,19 @@ class Caps(msgspec.Struct, frozen=True):
 
     per_token: int = 100
     in_all: int = 1_000
+
+    def hold(self, by_token: int, of_client: int, in_all: int) -> bool:
+        """Whether one more may wait, beside so many.
+
+        Of one client no more may than places are left (Choudhury and Hahne, "Dynamic queue length thresholds for
+        shared-memory packet switches", 1998): whoever floods takes half of them, and never the last of another's.
+
+        Args:
+            by_token: that wait by its token.
+            of_client: that wait of its client.
+            in_all: that wait.
+        """
+        return by_token < self.per_token and of_client < self.in_all - in_all
 
 
 class Enrollment:
@@ -220,8 +233,7 @@ class Enrollment:
             )
         )
         async with self._turn():
-            by_token, in_all = await self._waiting(token.stream_id)
-            if by_token >= self._caps.per_token or in_all >= self._caps.in_all:
+            if not self._caps.hold(*await self._waiting(token.stream_id, token.client_id)):
                 raise EnrollmentsFullError(retry_after_s=FULL_RETRY_S)
             await self._log.append([requested], _by(agent_id, token))
         raise _waits(waiting, known_before=False)

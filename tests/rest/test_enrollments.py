@@ -202,10 +202,13 @@ async def test_it_does_not_wait_for_ever(world: World) -> None:
 
 
 async def test_a_leaked_token_cannot_flood(world: World) -> None:
-    """However many come at once, so many wait by it and no more; what there is in all is counted over tokens."""
+    """However many come at once, so many wait by it and no more; a client's tokens leave room for another's."""
     token, other = await world.token(), await world.token()
-    held = len((await world.fleet.http.get("/enrollments", params={"state": "waiting"})).json()["items"])
-    gate = world.api.enrollment(caps=Caps(per_token=3, in_all=held + 4))
+    neighbour = await Fleet.make(world.api, world.fleet.http, "Neighbour")
+    theirs = await world.token(site_id=neighbour.site_id)
+    held = (await world.fleet.http.get("/enrollments", params={"state": "waiting"})).json()["items"]
+    ours = sum(one["client_id"] == world.fleet.client_id for one in held)
+    gate = world.api.enrollment(caps=Caps(per_token=3, in_all=len(held) + ours + 8))
 
     async def come(text: str) -> str:
         try:
@@ -217,6 +220,7 @@ async def test_a_leaked_token_cannot_flood(world: World) -> None:
     came = await asyncio.gather(*(come(token["token"]) for _ in range(10)))
     assert sorted(came) == ["enrollment_waiting"] * 3 + ["enrollments_full"] * 7
     assert [await come(other["token"]) for _ in range(2)] == ["enrollment_waiting", "enrollments_full"]
+    assert await come(theirs["token"]) == "enrollment_waiting"
     waiting = (await world.fleet.http.get("/enrollments", params={"token_id": token["id"]})).json()["items"]
     ids = [one["id"] for one in waiting]
     assert (await world.decide("refuse", *ids)).is_success
