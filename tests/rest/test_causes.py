@@ -11,6 +11,7 @@ from domain.ids import AgentId, ClientId
 from schema.wire import RefusalReport
 from tests.rest.harness import Api, Fleet, made
 from tests.rest.test_isolation import read_pages
+from tests.rest.test_rollouts import settle, start
 
 
 async def chain(http: Any, path: str) -> tuple[list[tuple[str, str | None]], dict[str, Any]]:
@@ -47,6 +48,23 @@ async def test_a_command_leads_back_to_who_asked_for_it(api: Api, fleet: Fleet) 
     links, answer = await chain(http, f"/commands/{other}/causes")
     assert links == [("CommandCancelled", None)]
     assert answer["correlation_id"] == cancelled.headers["X-Request-Id"]
+
+
+async def test_a_rollouts_command_leads_back_to_who_started_the_rollout(api: Api, fleet: Fleet) -> None:
+    """Why a machine did something is a question for its command; the click was on the rollout."""
+    http = api.client()
+    agent = await fleet.agent()
+    rollout = await start(fleet)
+    await settle(api, fleet)
+    (listed,) = (await fleet.http.get(f"/rollouts/{rollout}/agents")).json()["items"]
+    command = listed["command_id"]
+    await fleet.accept(agent, command)
+    links, answer = await chain(http, f"/commands/{command}/causes")
+    assert links[:2] == [("CommandDelivered", None), ("CommandQueued", "follows")]
+    assert links[-1][0] == "RolloutStarted"
+    assert "queued_by" in [because for _, because in links]
+    assert answer["begun_by"] == (await fleet.http.get("/me")).json()["actor"]
+    assert (answer["items"][-1]["event"]["stream_id"], answer["hidden"]) == (rollout, False)
 
 
 async def test_what_lies_beyond_what_one_may_see_is_not_told(api: Api, fleet: Fleet) -> None:

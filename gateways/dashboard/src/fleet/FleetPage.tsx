@@ -11,7 +11,7 @@ import { BulkBar } from "./BulkBar";
 import { ColumnChoice } from "./ColumnChoice";
 import { columnNames, namedColumns, useColumnChoice } from "./columns";
 import { type Filter, parse } from "./filter";
-import { Places } from "./Places";
+import { type Place, Places } from "./Places";
 import { SearchBox } from "./SearchBox";
 import { StatusChips } from "./StatusChips";
 import { count, isOf, joined, NONE, only, type Selection, toggled } from "./selection";
@@ -48,7 +48,7 @@ export default function FleetPage() {
   const sort = params.get("sort") ?? "name";
   const named = params.get("columns");
   const columns = useMemo(() => namedColumns(named?.split(",") ?? []) ?? ownColumns, [named, ownColumns]);
-  const typed = useSettled(text, 30);
+  const typed = usePaced(text, 30);
   const { filter, wrong } = useMemo(() => {
     const parsed = parse(typed);
     const at: Filter = { ...(client && !site ? { client_id: client } : {}), ...(site ? { site_id: site } : {}) };
@@ -58,15 +58,20 @@ export default function FleetPage() {
   // All that match are no longer meant once something else is asked for.
   const selection = isOf(chosen, filter) ? chosen : NONE;
 
-  const update = (changes: Record<string, string | undefined>): void => {
-    const next = new URLSearchParams(window.location.search);
-    for (const [name, value] of Object.entries(changes)) {
-      if (value) next.set(name, value);
-      else next.delete(name);
-    }
-    const told = next.toString();
-    go(told === "" ? "/" : `/?${told}`, { replace: true });
-  };
+  const update = useCallback(
+    (changes: Record<string, string | undefined>): void => {
+      const next = new URLSearchParams(window.location.search);
+      for (const [name, value] of Object.entries(changes)) {
+        if (value) next.set(name, value);
+        else next.delete(name);
+      }
+      const told = next.toString();
+      go(told === "" ? "/" : `/?${told}`, { replace: true });
+    },
+    [go],
+  );
+  const place = useMemo<Place>(() => ({ ...(client && { client }), ...(site && { site }) }), [client, site]);
+  const goTo = useCallback((to: Place): void => update({ client: to.client, site: to.site }), [update]);
   const look = (to: Look): void => {
     setText(to.query);
     setCursor(-1);
@@ -159,10 +164,7 @@ export default function FleetPage() {
       <div className="fleet-body">
         {may("clients.see") && (
           <aside data-open={places || undefined}>
-            <Places
-              place={{ ...(client ? { client } : {}), ...(site ? { site } : {}) }}
-              onPlace={(to) => update({ client: to.client, site: to.site })}
-            />
+            <Places place={place} onPlace={goTo} />
           </aside>
         )}
         <section aria-label="Machines">
@@ -240,6 +242,26 @@ function Nothing({ bare, onAll, onClear }: { bare: boolean; onAll: () => void; o
       )}
     </div>
   );
+}
+
+/** The value: at once if the last was taken a while ago, and else at the end of that while. */
+function usePaced<T>(value: T, ms: number): T {
+  const [paced, setPaced] = useState(value);
+  const last = useRef(0);
+  useEffect(() => {
+    const take = (): void => {
+      last.current = Date.now();
+      setPaced(value);
+    };
+    const wait = last.current + ms - Date.now();
+    if (wait <= 0) {
+      take();
+      return undefined;
+    }
+    const timer = setTimeout(take, wait);
+    return () => clearTimeout(timer);
+  }, [value, ms]);
+  return paced;
 }
 
 /** The value once it has stayed the same for a while. */

@@ -1,5 +1,5 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { memo, useState } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { usePolling } from "../app/events";
@@ -20,8 +20,9 @@ interface Props {
 
 const COUNT = new Intl.NumberFormat("en");
 
-/** Clients and their sites, with how many machines each has and how many of them are online. */
-export function Places({ place, onPlace }: Props) {
+/** Clients and their sites, with how many machines each has and how many of them are online. The list of machines beside
+ * it is drawn anew with each change, and may hold hundreds of clients up no more than once. */
+export const Places = memo(function Places({ place, onPlace }: Props) {
   const [open, setOpen] = useState<ReadonlySet<string>>(new Set(place.client === undefined ? [] : [place.client]));
   const clients = useInfiniteQuery({
     queryKey: ["places", "clients"],
@@ -82,7 +83,7 @@ export function Places({ place, onPlace }: Props) {
       )}
     </nav>
   );
-}
+});
 
 function Sites({ client, place, onPlace }: Props & { client: string }) {
   const sites = useQuery({
