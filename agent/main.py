@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 from agent import VERSION
 from agent.errors import AgentError, EnrollmentRefusedError, EnrollmentWaitingError, NotEnrolledError, UsageError
 from agent.platforms import PLATFORM
-from agent.platforms.shape import NOT_AN_AGENT
+from agent.platforms.shape import NOT_AN_AGENT, SERVICE_VARIABLE
 from schema.fingerprints import key_fingerprint
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ T = TypeVar("T")
 def main(argv: list[str]) -> int:
     """Run one subcommand and return the exit code: 2 with one line on stderr where it cannot be done.
 
-    ``run`` returns `NOT_AN_AGENT` where this machine is none, which no further start would change.
+    As a service ``run`` returns `NOT_AN_AGENT` where this machine is none, which no further start would change.
     """
     try:
         arguments = _parser().parse_args(argv)
@@ -162,7 +162,7 @@ def _run(arguments: argparse.Namespace) -> int:
         asyncio.run(_stoppable(serve))
     except (NotEnrolledError, EnrollmentRefusedError) as error:
         _failed(error.code, str(error))
-        return NOT_AN_AGENT
+        return NOT_AN_AGENT if os.environ.get(SERVICE_VARIABLE) else 2
     return 0
 
 

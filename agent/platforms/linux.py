@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.errors import AgentError
 from agent.platforms.posix import Posix
-from agent.platforms.shape import NOT_AN_AGENT
+from agent.platforms.shape import NOT_AN_AGENT, SERVICE_VARIABLE
 
 _UNIT = Path("/etc/systemd/system/fleetlog-agent.service")
 _BOOTED = Path("/run/systemd/system")
@@ -31,6 +31,7 @@ ExecStart={command}
 Restart=always
 RestartSec=5
 # This machine is no agent: it was refused, or never enrolled. That no start changes, but enrolling it does.
+Environment={variable}=1
 RestartPreventExitStatus={not_an_agent}
 # A stop ends running scripts through the agent, which journals how they ended; what a script left behind on purpose
 # (a service that it started) is not the agent's to kill.
@@ -96,7 +97,8 @@ class Linux(Posix):
         return ""
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
-        text = _UNIT_TEXT.format(command=" ".join(_quoted(part) for part in argv), not_an_agent=NOT_AN_AGENT)
+        command = " ".join(_quoted(part) for part in argv)
+        text = _UNIT_TEXT.format(command=command, variable=SERVICE_VARIABLE, not_an_agent=NOT_AN_AGENT)
         if not write:
             return text
         systemctl = shutil.which("systemctl")

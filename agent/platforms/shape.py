@@ -7,8 +7,10 @@ from typing import Any, Protocol
 import msgspec
 
 NOT_AN_AGENT = 78
-"""The exit code of ``run`` on a machine that is no agent: EX_CONFIG of sysexits(3). Whoever starts it again and again
-need not do so for this."""
+"""The exit code of ``run`` as a service where the machine is no agent: EX_CONFIG of sysexits(3). Whoever starts it
+again and again need not do so for this."""
+SERVICE_VARIABLE = "FLEETLOG_AGENT_SERVICE"
+"""Set in the environment by whoever starts it again and again."""
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

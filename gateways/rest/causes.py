@@ -13,6 +13,7 @@ from domain.enrollments import EnrollmentApproved
 from domain.errors import NotFoundError
 from domain.event import Recorded
 from domain.permissions import Permission
+from domain.rollout_events import RolloutStarted, RolloutTargeted
 from domain.tokens import EnrollmentTokenCreated, EnrollmentTokenRevoked, EnrollmentTokenUsed, GuardedTokenCreated
 from gateways.rest.commands import READS
 from gateways.rest.events import EventModel, event_document, visible_to
@@ -117,6 +118,10 @@ async def _cause(call: Call, event: Recorded) -> tuple[str, Recorded] | None:
             return "follows", before
     # What else is of the same story: the request's first event is what was asked for.
     first = await call.parts.log.read(Selection(correlation_id=event.correlation_id), limit=1, tolerant=True)
+    if first and isinstance(first[0].event, RolloutTargeted):
+        # Whom a rollout is for is recorded just before that somebody started it, and is no cause of that.
+        started = Selection(correlation_id=event.correlation_id, types=(RolloutStarted.__name__,))
+        first = await call.parts.log.read(started, limit=1, tolerant=True) or first
     if first and first[0].position < event.position:
         return "asked", first[0]
     return None

@@ -18,7 +18,7 @@ from agent.identity import LOCK_FILE, PENDING_FILE, Identity
 from agent.main import main
 from agent.platforms import PLATFORM
 from agent.platforms.linux import Linux
-from agent.platforms.shape import NOT_AN_AGENT
+from agent.platforms.shape import NOT_AN_AGENT, SERVICE_VARIABLE
 from schema import wire
 from schema.fingerprints import key_fingerprint
 from tests.agent.test_links import http_server
@@ -111,9 +111,12 @@ def test_another_token_takes_over_from_the_one_that_it_waits_by(state: Path) -> 
     assert [one.token for one in server.asked] == [*tokens[:1] * 3, tokens[1]]
 
 
-def test_what_starts_it_again_leaves_off_where_it_is_no_agent(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It leaves with a code of its own, refused just now or before, that the service's definition names."""
+def test_what_starts_it_again_leaves_off_where_it_is_no_agent(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a service it leaves with a code of its own, refused just now or before, that the unit names."""
     where = ["--state-dir", str(state)]
+    monkeypatch.setenv(SERVICE_VARIABLE, "1")
     with http_server(Server((409, WAITS), (403, REFUSED))) as url:
         assert main(["enroll", url, "flt_x", "--no-wait", *where]) == 0
         for said in ("enrollment_refused: Somebody refused it.", "not_enrolled: "):
@@ -123,7 +126,7 @@ def test_what_starts_it_again_leaves_off_where_it_is_no_agent(state: Path, capsy
     assert main(["run", *where]) == 2
     unit = Linux().install_service(["fleetlog"], write=False)
     assert "\nRestart=always\nRestartSec=5\n" in unit
-    assert f"\nRestartPreventExitStatus={NOT_AN_AGENT}\n" in unit
+    assert f"\nEnvironment={SERVICE_VARIABLE}=1\nRestartPreventExitStatus={NOT_AN_AGENT}\n" in unit
 
 
 async def test_it_stops_when_it_is_told_to(state: Path) -> None:
