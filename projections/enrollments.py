@@ -165,7 +165,7 @@ CatchUp = Callable[[Collection[str]], Awaitable[None]]
 
 def counting(
     connect: Callable[[], AbstractAsyncContextManager[Connection]], catch_up: CatchUp | None = None
-) -> Callable[[UUID], Awaitable[tuple[int, int]]]:
+) -> Callable[[UUID, UUID], Awaitable[tuple[int, int, int]]]:
     """What counts machines that wait, for who lets them in: of whatever tenant.
 
     Args:
