@@ -1,6 +1,6 @@
 """What placeholders stand for, agent by agent: read from the log itself, so that what was said a moment ago counts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
@@ -12,7 +12,7 @@ from domain.agents import Agent
 from domain.clients import Client
 from domain.commands import RunScript, RunShell, Spec
 from domain.errors import UnresolvedPlaceholderError
-from domain.event import Recorded
+from domain.event import Recorded, Undecodable
 from domain.fields import (
     FieldDefined,
     FieldsFilled,
@@ -23,9 +23,11 @@ from domain.fields import (
     nearest,
     values_stream,
 )
-from domain.placeholders import SECRET, Data, ScopeKind, check_places, found_in, is_template, narrower
+from domain.ids import AgentId, ClientId
+from domain.placeholders import SECRET, Data, Placeholder, ScopeKind, check_places, found_in, is_template, narrower
 from domain.scopes import Scope
 from domain.scripts import Revision
+from domain.secrets import SecretSet, nearest_first, secret_stream
 from domain.sites import Site
 
 KNOWN = frozenset(
@@ -51,7 +53,7 @@ class Resolved(msgspec.Struct, frozen=True):
 
     values: dict[str, str]
     missing: tuple[str, ...] = ()
-    """Those that stand for nothing."""
+    """Those that stand for nothing; and the secrets of which there are none, as ``secret.db``."""
 
     def must_be_whole(self) -> dict[str, str]:
         """The values.
@@ -61,7 +63,7 @@ class Resolved(msgspec.Struct, frozen=True):
         """
         if self.missing:
             named = ", ".join(f"{{{{{one}}}}}" for one in self.missing)
-            raise UnresolvedPlaceholderError(f"{named}: nothing is filled in for this agent, so nothing was queued.")
+            raise UnresolvedPlaceholderError(f"{named}: there is none for this agent, so nothing was queued.")
         return self.values
 
 
@@ -110,9 +112,9 @@ def with_given(spec: Spec, given: dict[str, str], widest: ScopeKind = ScopeKind.
     return structs.replace(spec, data=data)
 
 
-def placeholders_of(spec: Spec) -> tuple[str, ...]:
-    """Those of a spec that are no secrets."""
-    return spec.data.placeholders if isinstance(spec, RunScript | RunShell) and spec.data is not None else ()
+def data_in(spec: Spec) -> Data:
+    """What a spec's placeholders are; empty where it has none."""
+    return spec.data if isinstance(spec, RunScript | RunShell) and spec.data is not None else Data()
 
 
 def widest_for(scope: Scope) -> ScopeKind:
@@ -132,35 +134,89 @@ class Resolver:
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
-    async def resolve(self, agents: Iterable[Agent], placeholders: Sequence[str]) -> dict[UUID, Resolved]:
-        """What each placeholder stands for on each of these agents."""
+    async def resolve(
+        self, agents: Iterable[Agent], data: Data, widest: ScopeKind = ScopeKind.FLEET
+    ) -> dict[UUID, Resolved]:
+        """What each placeholder stands for on each of these agents. Of secrets it says only which there are none of.
+
+        Args:
+            agents: those that there are not are left out.
+            data: the placeholders.
+            widest: no secret counts that is of more than that, nor of more than ``data`` says.
+        """
         known = [agent for agent in agents if agent.exists]
-        found: dict[UUID, Resolved] = {}
-        if not placeholders:
+        if not data.placeholders and not data.secrets:
             return {agent.stream_id: Resolved({}) for agent in known}
-        fields = await self.terms([key.removeprefix(FIELD) for key in placeholders if key.startswith(FIELD)])
+        found: dict[UUID, Resolved] = {}
+        fields = await self.terms([key.removeprefix(FIELD) for key in data.placeholders if key.startswith(FIELD)])
         for start in range(0, len(known), READ_AT_ONCE):
             some = known[start : start + READ_AT_ONCE]
-            sites = await load_many(self._log, Site, list({agent.site_id for agent in some}))
-            clients = await load_many(self._log, Client, list({agent.client_id for agent in some}))
-            filled = await self._filled(some) if fields else {}
+            stand_for = await self._stand_for(some, fields) if data.placeholders else {}
+            absent = await self._absent(some, data.secrets, narrower(data.widest, widest)) if data.secrets else set()
             for agent in some:
-                values = _values(agent, sites[agent.site_id], clients[agent.client_id])
-                for name, terms in fields.items():
-                    value = nearest(
-                        name,
-                        terms,
-                        [
-                            (Holder.AGENT, filled.get(agent.stream_id, {})),
-                            (Holder.SITE, filled.get(agent.site_id, {})),
-                            (Holder.CLIENT, filled.get(agent.client_id, {})),
-                        ],
-                    )
-                    if value is not None:
-                        values[FIELD + name] = value
-                missing = tuple(key for key in placeholders if key not in values)
-                found[agent.stream_id] = Resolved({key: values[key] for key in placeholders if key in values}, missing)
+                values = stand_for.get(agent.stream_id, {})
+                missing = [key for key in data.placeholders if key not in values]
+                missing += [Placeholder(SECRET, name).key for name in data.secrets if (agent.stream_id, name) in absent]
+                given = {key: values[key] for key in data.placeholders if key in values}
+                found[agent.stream_id] = Resolved(given, tuple(missing))
         return found
+
+    async def _stand_for(
+        self, agents: Sequence[Agent], fields: Mapping[str, FieldTerms | None]
+    ) -> dict[UUID, dict[str, str]]:
+        """What there is on each agent, secrets apart."""
+        sites = await load_many(self._log, Site, list({agent.site_id for agent in agents}))
+        clients = await load_many(self._log, Client, list({agent.client_id for agent in agents}))
+        filled = await self._filled(agents) if fields else {}
+        found = {}
+        for agent in agents:
+            values = _values(agent, sites[agent.site_id], clients[agent.client_id])
+            for name, terms in fields.items():
+                value = nearest(
+                    name,
+                    terms,
+                    [
+                        (Holder.AGENT, filled.get(agent.stream_id, {})),
+                        (Holder.SITE, filled.get(agent.site_id, {})),
+                        (Holder.CLIENT, filled.get(agent.client_id, {})),
+                    ],
+                )
+                if value is not None:
+                    values[FIELD + name] = value
+            found[agent.stream_id] = values
+        return found
+
+    async def _absent(
+        self, agents: Sequence[Agent], names: Collection[str], widest: ScopeKind
+    ) -> set[tuple[UUID, str]]:
+        """Agents and secrets of which there is none for them.
+
+        The agents' own are looked for last, though they count before the others: it is enough that there is one, and
+        what is of a site, a client or the fleet is few streams for very many agents.
+        """
+        left = [(agent, name) for agent in agents for name in names]
+        for own in (False, True):
+            holders = {
+                agent.stream_id: [
+                    holder
+                    for holder in nearest_first(AgentId(agent.stream_id), agent.site_id, agent.client_id, widest)
+                    if (holder == agent.stream_id) is own
+                ]
+                for agent, _ in left
+            }
+            pairs = {(name, holder) for agent, name in left for holder in holders[agent.stream_id]}
+            streams = {pair: secret_stream(*pair) for pair in pairs}
+            heads = await self._log.read_heads(list(streams.values()), tolerant=True)
+            left = [
+                (agent, name)
+                for agent, name in left
+                if not any(
+                    _is_there(heads.get(streams[name, holder]), agent.client_id) for holder in holders[agent.stream_id]
+                )
+            ]
+            if not left:
+                break
+        return {(agent.stream_id, name) for agent, name in left}
 
     async def terms(self, names: Sequence[str]) -> dict[str, FieldTerms | None]:
         """What these fields hold, by name in lower case; None where there is no such."""
@@ -175,6 +231,15 @@ class Resolver:
             for one in holders
             if (head := heads.get(values_stream(one))) is not None and isinstance(head.event, FieldsFilled)
         }
+
+
+def _is_there(head: Recorded | None, client_id: ClientId) -> bool:
+    """Whether a secret can be had by what belongs to this client. One that cannot be read is left to the delivery."""
+    if head is None:
+        return False
+    if isinstance(head.event, SecretSet):
+        return head.event.scope.counts_in(client_id)
+    return isinstance(head.event, Undecodable)
 
 
 def _terms(head: Recorded | None) -> FieldTerms | None:

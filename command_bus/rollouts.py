@@ -23,7 +23,7 @@ from command_bus.askers import Askers
 from command_bus.context import InFlight, NewId
 from command_bus.event_log import ATOMIC_EVENTS, ConflictError, EventLog, EventLogError
 from command_bus.intents.commands import permissions_of
-from command_bus.placeholders import PERSONAL, Resolved, Resolver, placeholders_of, with_given
+from command_bus.placeholders import PERSONAL, Resolved, Resolver, data_in, with_given
 from command_bus.repository import load_many
 from command_bus.rollout_growth import Growth, GrowthReads
 from domain.agents import Agent, AgentFactsReported, AgentState, facts_stream
@@ -256,11 +256,11 @@ class FanOut:
 
     async def _queue(self, known: _Known, entries: Sequence[Entry], now: datetime) -> None:
         rollout = known.rollout
-        placeholders = placeholders_of(rollout.started.order.spec)
-        closed = PERSONAL.isdisjoint(placeholders)
+        data = data_in(rollout.started.order.spec)
+        closed = PERSONAL.isdisjoint(data.placeholders)
         agents = await load_many(self._log, Agent, [entry.agent_id for entry in entries], closed=closed)
         hours = await self._hours(rollout.started.order, [entry.agent_id for entry in entries])
-        resolved = await self._resolver.resolve(agents.values(), placeholders)
+        resolved = await self._resolver.resolve(agents.values(), data)
         skipped = [
             Skip(agent_id=entry.agent_id, round=entry.round, reason=reason)
             for entry in entries

@@ -43,6 +43,10 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """What it counts for; None for the whole fleet."""
         return self.agent_id or self.site_id or self.client_id
 
+    def counts_in(self, client_id: UUID) -> bool:
+        """Whether it counts for what belongs to this client: one set for an agent by its client of before does not."""
+        return self.client_id in (None, client_id)
+
 
 class SecretSet(Event, frozen=True, kw_only=True):
     """It has this value from now on: the one that is kept under ``value_id``."""

@@ -25,7 +25,7 @@ from command_bus.intents.commands import (
     permissions_of,
 )
 from command_bus.intents.commands import Spec as WantedSpec
-from command_bus.placeholders import Resolver, data_of, placeholders_of, widest_for, with_given
+from command_bus.placeholders import Resolver, data_in, data_of, widest_for, with_given
 from command_bus.touches import Touches
 from domain.agents import Agent, Platform
 from domain.commands import (
@@ -155,9 +155,9 @@ class CommandHandlers:
 
     async def _given(self, spec: Spec, agent: Agent, caller: Caller) -> Spec:
         """A spec with what its placeholders stand for now, on this agent."""
-        resolved = await self._resolver.resolve([agent], placeholders_of(spec))
-        given = resolved[agent.stream_id].must_be_whole()
-        return with_given(spec, given, widest_for(caller.scope))
+        widest = widest_for(caller.scope)
+        resolved = await self._resolver.resolve([agent], data_in(spec), widest)
+        return with_given(spec, resolved[agent.stream_id].must_be_whole(), widest)
 
     async def queue(self, intent: QueueCommand, caller: Caller, _stack: AsyncExitStack) -> Decision:
         must_be_fresh_for(intent.spec, caller)

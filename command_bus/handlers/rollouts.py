@@ -29,7 +29,7 @@ from command_bus.intents.rollouts import (
     RetryRollout,
     StartRollout,
 )
-from command_bus.placeholders import FIELD, READ_AT_ONCE, Resolver, placeholders_of
+from command_bus.placeholders import FIELD, READ_AT_ONCE, Resolver, data_in
 from command_bus.repository import load_existing, load_many
 from domain.agents import Agent
 from domain.commands import DEFAULT_EXPIRY, Command, CommandQueued
@@ -167,15 +167,15 @@ class RolloutHandlers:
         return _Drafted(msgspec.structs.replace(started, excluded=excluded, joins=joins), chosen, left_out)
 
     async def _unresolved(self, order: Order, candidates: Sequence[Candidate]) -> set[UUID]:
-        """The agents for which a placeholder of the command stands for nothing."""
-        placeholders = placeholders_of(order.spec)
-        if not any(key.startswith(FIELD) for key in placeholders):
+        """The agents for which a placeholder of the command stands for nothing, or a secret is not there."""
+        data = data_in(order.spec)
+        if not data.secrets and not any(key.startswith(FIELD) for key in data.placeholders):
             return set()  # the others stand for something on every agent
         found: set[UUID] = set()
         for start in range(0, len(candidates), READ_AT_ONCE):
             ids = [one.agent_id for one in candidates[start : start + READ_AT_ONCE]]
             agents = await load_many(self._log, Agent, ids)
-            resolved = await self._resolver.resolve(agents.values(), placeholders)
+            resolved = await self._resolver.resolve(agents.values(), data)
             found.update(agent_id for agent_id, one in resolved.items() if one.missing)
         return found
 

@@ -163,12 +163,7 @@ def _nearest(
             head = heads.get(secret_id)
             if head is not None and isinstance(head.event, Undecodable):
                 return Missing(f"secret {name}: what is on record of it cannot be read.")
-            # One that was set for this agent by the client that it belonged to before is not this client's.
-            if (
-                head is not None
-                and isinstance(head.event, SecretSet)
-                and head.event.scope.client_id in (None, entry.client_id)
-            ):
+            if head is not None and isinstance(head.event, SecretSet) and head.event.scope.counts_in(entry.client_id):
                 secrets[name] = ReadSecret(
                     secret_id=secret_id, name=head.event.name, number=head.event.number, value_id=head.event.value_id
                 )

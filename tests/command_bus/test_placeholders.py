@@ -1,11 +1,19 @@
 """A rollout's placeholders stand for what they stand for on each machine, and who has nothing there is left out."""
 
-from command_bus.intents.commands import RunShell
+from uuid import UUID
+
+import pytest
+
+from command_bus.intents.agents import MoveAgent
+from command_bus.intents.clients import CreateClient, CreateSite
+from command_bus.intents.commands import QueueCommand, RunShell
 from command_bus.intents.fields import DefineField, FillAgentFields, Terms
 from command_bus.intents.rollouts import PlanRollout
+from command_bus.intents.secrets import RemoveSecret, SetSecret
 from command_bus.repository import load
 from domain import commands
 from domain.commands import Command
+from domain.errors import UnresolvedPlaceholderError
 from domain.fields import FieldKind, Holder
 from domain.rollouts import Rollout, command_id
 from domain.scripts import Shell
@@ -13,7 +21,12 @@ from tests.command_bus.rolling import Rolling, rollout
 
 LINE = RunShell(shell=Shell.SH, line="open {{field.port}} {{agent.id}} {{secret.db}}")
 LINE_OF_ID = RunShell(shell=Shell.SH, line="greet {{agent.id}}")
+LINE_OF_SECRET = RunShell(shell=Shell.SH, line="open {{secret.db}}")
 HOSTILE = "{{secret.db}}'; rm -rf / #"
+
+
+def secret(**scope: object) -> SetSecret:
+    return SetSecret.model_validate({"name": "DB", "value": "hunter22", "scope": scope})
 
 
 async def test_each_machine_gets_its_own_values(rolling: Rolling) -> None:
@@ -21,6 +34,7 @@ async def test_each_machine_gets_its_own_values(rolling: Rolling) -> None:
     one, two, none, lost = await rolling.agents(4)
     dispatch = rolling.fleet.dispatch
     await dispatch(DefineField(name="Port", terms=Terms(kind=FieldKind.TEXT, on=[Holder.AGENT, Holder.SITE])))
+    await dispatch(secret(kind="site", site_id=rolling.fleet.site_id))
     await dispatch(FillAgentFields(agent_id=one, values={"port": HOSTILE}))
     for agent_id in (two, lost):
         await dispatch(FillAgentFields(agent_id=agent_id, values={"PORT": "8080"}))
@@ -46,6 +60,32 @@ async def test_each_machine_gets_its_own_values(rolling: Rolling) -> None:
         one: {"agent.id": str(one), "field.port": HOSTILE},
         two: {"agent.id": str(two), "field.port": "8080"},
     }
+
+
+async def test_who_has_no_secret_of_that_name_is_left_out(rolling: Rolling) -> None:
+    """Of several machines those that have one get the command; one whose secret went since the start is passed over."""
+    one, lost, none, moved = await rolling.agents(4)
+    dispatch = rolling.fleet.dispatch
+    own = {agent_id: await dispatch(secret(kind="agent", agent_id=agent_id)) for agent_id in (one, lost, moved)}
+    client = await dispatch(CreateClient(name="Umbrella"))
+    site = await dispatch(CreateSite(client_id=UUID(client.answer["id"]), name="Hive"))
+    await dispatch(MoveAgent(agent_id=moved, site_id=UUID(site.answer["id"])))
+    rolling.follow()
+    plan = (await dispatch(rollout(PlanRollout, spec=LINE_OF_SECRET))).answer
+    assert plan["excluded"] == {"unresolved_placeholder": 2}
+    assert {left["agent_id"] for left in plan["left_out"]} == {str(none), str(moved)}
+    with pytest.raises(UnresolvedPlaceholderError, match="secret"):
+        await dispatch(QueueCommand(agent_id=moved, spec=LINE_OF_SECRET))
+    rollout_id = await rolling.start(spec=LINE_OF_SECRET)
+    await dispatch(RemoveSecret(secret_id=UUID(own[lost].answer["id"])))
+    await rolling.settle()
+    started = await rolling.story(rollout_id)
+    assert (started.started.targeted, started.skipped) == (2, 1)
+    assert (await load(rolling.log, Command, command_id(rollout_id, one, 1))).exists
+    # What the client has is enough, as for its machines to come.
+    await dispatch(secret(kind="client", client_id=rolling.fleet.client_id))
+    plan = (await dispatch(rollout(PlanRollout, spec=LINE_OF_SECRET))).answer
+    assert plan["left_out"] == [{"agent_id": str(moved), "reason": "unresolved_placeholder"}]
 
 
 async def test_what_is_personal_is_opened_where_a_command_asks_for_it(rolling: Rolling) -> None:

@@ -47,7 +47,7 @@ from command_bus.master_keys import (
 from domain import codec
 from domain.access import Access
 from domain.commands import CommandDelivered, CommandFailed, CommandRejected
-from domain.errors import NoMasterKeyError
+from domain.errors import NoMasterKeyError, UnresolvedPlaceholderError
 from domain.ids import ClientId, SiteId
 from domain.roles import Role
 from domain.scopes import Scope
@@ -167,7 +167,7 @@ async def test_the_nearest_secret_is_handed_over_and_nothing_else_has_it(fleet: 
 
 
 async def test_what_is_not_to_be_had_ends_the_command(fleet: Fleet) -> None:
-    """None of that name, removed, another tenant's, moved away, no master key: each ends with its reason, unsent."""
+    """Never there, or for others only: nothing is queued. Removed since, moved away, no master key: it ends, unsent."""
     await fleet.gateway()
     client_id, site_id = await place(fleet)
     agent = await enrolled(fleet, client_id, site_id)
@@ -175,13 +175,18 @@ async def test_what_is_not_to_be_had_ends_the_command(fleet: Fleet) -> None:
     await put(fleet, "ok", "something else")
     queued = {"removed": await run(fleet, agent, "echo {{secret.ok}} {{secret.db}}")}
     await fleet.dispatch(RemoveSecret(secret_id=secret_id))
-    queued["never there"] = await run(fleet, agent, "echo {{secret.none}}")
+    with pytest.raises(UnresolvedPlaceholderError, match=r"\{\{secret\.none\}\}: there is none"):
+        await run(fleet, agent, "echo {{secret.none}}")
     access = Access.as_role(Role.OPERATOR, Scope.of([client_id]))
     tenant = Caller(actor="key:t", correlation_id=new_id(), access=access)
     await put(fleet, "whole", VALUE)
     spec = {"kind": "run_shell", "shell": "sh", "line": "echo {{secret.whole}}"}
-    done = await fleet.bus.dispatch(QueueCommand.model_validate({"agent_id": agent.agent_id, "spec": spec}), tenant)
-    queued["of the whole fleet"] = UUID(done.answer["id"])
+    intent = QueueCommand.model_validate({"agent_id": agent.agent_id, "spec": spec})
+    with pytest.raises(UnresolvedPlaceholderError, match="whole"):
+        await fleet.bus.dispatch(intent, tenant)
+    theirs = await put(fleet, "whole", VALUE, client_id=client_id)
+    queued["of the whole fleet"] = UUID((await fleet.bus.dispatch(intent, tenant)).answer["id"])
+    await fleet.dispatch(RemoveSecret(secret_id=theirs))
     mover = await enrolled(fleet, client_id, site_id)
     queued["moved"] = await run(fleet, mover, "echo {{secret.ok}}")
     _, elsewhere = await place(fleet)
@@ -484,8 +489,9 @@ async def test_neither_logs_nor_metrics_nor_errors_have_a_value(fleet: Fleet, fo
         assert "which this server does not have" in unreadable.detail
         fleet.keys_given._keys[:] = keys
         await fleet.dispatch(RemoveSecret(secret_id=secret_id))
-        gone = await why_rejected(fleet, await run(fleet, agent))
-        said += [unreadable.detail, gone.detail]
+        with pytest.raises(UnresolvedPlaceholderError) as gone:
+            await run(fleet, agent)
+        said += [unreadable.detail, gone.value.detail]
     said += [log.getvalue(), generate_latest().decode()]
     assert "gateway_started" in log.getvalue(), "the log was listened to"
     assert "fleetlog_orders_total" in said[-1]

@@ -110,6 +110,11 @@ async def test_placeholders_are_fixed_when_a_command_is_queued(fleet: Fleet) -> 
     assert "{{field.port}}" in refused.json()["detail"]
     filled = await http.patch(f"/clients/{fleet.client_id}/fields", json={"values": {"PORT": 8080}})
     assert filled.status_code == 200
+    refused = await http.post("/commands", json={"agent_id": agent_id, "spec": line})
+    assert (refused.status_code, refused.json()["code"]) == (422, "unresolved_placeholder")
+    assert refused.json()["detail"].startswith("{{secret.db}}: ")
+    assert (await http.get("/commands")).json()["items"] == []
+    secret = await made(http, "/secrets", {"name": "DB", "value": VALUE})
     command_id = await fleet.command(agent_id, spec=line)
     data = (await http.get(f"/commands/{command_id}")).json()["spec"]["data"]
     assert data == {
@@ -122,6 +127,10 @@ async def test_placeholders_are_fixed_when_a_command_is_queued(fleet: Fleet) -> 
     retried = await made(http, f"/commands/{command_id}/retry", {})
     data = (await http.get(f"/commands/{retried['id']}")).json()["spec"]["data"]
     assert data["given"]["field.port"] == "1"
+    await made(http, f"/commands/{retried['id']}/cancel", {})
+    await made(http, f"/secrets/{secret['id']}/remove", {})
+    again = await http.post(f"/commands/{retried['id']}/retry", json={})
+    assert (again.status_code, again.json()["code"]) == (422, "unresolved_placeholder")
     for spec, code in (
         ({"line": "{{agent.serial}}"}, "unresolved_placeholder"),
         ({"line": "{{secret.a-b}}"}, "bad_placeholder"),
@@ -129,11 +138,12 @@ async def test_placeholders_are_fixed_when_a_command_is_queued(fleet: Fleet) -> 
     ):
         refused = await http.post("/commands", json={"agent_id": agent_id, "spec": line | spec})
         assert (refused.status_code, refused.json()["code"]) == (422, code)
-    plan = await http.post(
-        "/rollouts/plan",
-        json={"name": "r", "target": {"include": {"everything": True}}, "spec": line | {"line": "{{field.none}}"}},
-    )
-    assert plan.json()["excluded"] == {"unresolved_placeholder": 1}
+    for text in ("{{field.none}}", "{{secret.db}}"):
+        plan = await http.post(
+            "/rollouts/plan",
+            json={"name": "r", "target": {"include": {"everything": True}}, "spec": line | {"line": text}},
+        )
+        assert plan.json()["excluded"] == {"unresolved_placeholder": 1}
 
 
 async def test_custom_fields_are_filled_in_and_missed(api: Api, fleet: Fleet) -> None:
