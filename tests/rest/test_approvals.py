@@ -224,6 +224,10 @@ async def test_the_other_person_is_another_one(api: Api, fleet: Fleet) -> None:
     for asker in (ada.http, *keys):
         path = await request_of(asker)
         assert {await decided(ada, path, how) for how in ("approve", "refuse")} == {"own_approval"}
+    # Nor whoever could have done it alone, where a key that they made asks.
+    zoe = await Person.ready(api, "Zoe", everywhere("administrator"))
+    path = await request_of(await key_of(api, zoe.http, grants=[everywhere("lead")]))
+    assert await decided(zoe, path) == "own_approval"
     assert await started(api) == 0
     # Two accounts that Ada made and is: neither decides for her, nor for the other, whichever sets a password last.
     bob, cyd = [await puppet(ada, name) for name in ("Bob", "Cyd")]
