@@ -355,7 +355,7 @@ async def test_who_sees_one_client_sees_its_secrets_alone(tab: Tab, fleet: Fleet
         assert answer.is_success, answer.text
     await tab.logged_in({"role": "read-only", "clients": [fleet.client_id]}, path="/admin")
     tabs = tab.page.get_by_role("navigation", name="Admin").get_by_role("link")
-    await expect(tabs).to_have_text(["Enrollment", "Secrets"])
+    await expect(tabs).to_have_text(["Clients", "Enrollment", "Secrets"])
     await tab.page.get_by_role("link", name="Secrets").click()
     await expect(tab.page.get_by_role("row", name="ours")).to_be_visible()
     await expect(tab.page.get_by_role("row", name="theirs")).to_have_count(0)

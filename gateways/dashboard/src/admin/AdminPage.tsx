@@ -22,6 +22,7 @@ const TABS: readonly Tab[] = [
     everywhere: true,
     component: lazy(() => import("./HealthTab")),
   },
+  { name: "clients", label: "Clients", needs: "clients.see", component: lazy(() => import("./ClientsTab")) },
   {
     name: "users",
     label: "Users",

@@ -7,39 +7,65 @@ import { useChange } from "../app/change";
 import { useAfterEvents } from "../app/events";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import "./agent.css";
 
 type Defined = components["schemas"]["FieldModel"];
 type Value = components["schemas"]["FilledModel"]["values"][string];
 
-/** What is filled in on the machine of the fields that are defined for machines. */
-export function CustomFields({ agentId }: { agentId: string }) {
-  const may = useMay();
-  const client = useQueryClient();
-  const [editing, setEditing] = useState(false);
-  const key = ["agent-fields", agentId];
+type Filled = components["schemas"]["FilledModel"];
+type Values = Record<string, Value | null>;
+export type Holder = Defined["terms"]["on"][number];
+
+const READ: Record<Holder, (id: string) => Promise<Filled>> = {
+  agent: (id) => ask(api.GET("/api/v1/agents/{agent_id}/fields", { params: { path: { agent_id: id } } })),
+  site: (id) => ask(api.GET("/api/v1/sites/{site_id}/fields", { params: { path: { site_id: id } } })),
+  client: (id) => ask(api.GET("/api/v1/clients/{client_id}/fields", { params: { path: { client_id: id } } })),
+};
+const FILL: Record<Holder, (id: string, values: Values) => Promise<unknown>> = {
+  agent: (id, values) =>
+    ask(api.PATCH("/api/v1/agents/{agent_id}/fields", { params: { path: { agent_id: id } }, body: { values } })),
+  site: (id, values) =>
+    ask(api.PATCH("/api/v1/sites/{site_id}/fields", { params: { path: { site_id: id } }, body: { values } })),
+  client: (id, values) =>
+    ask(api.PATCH("/api/v1/clients/{client_id}/fields", { params: { path: { client_id: id } }, body: { values } })),
+};
+
+/** The fields that are defined for machines, sites or clients. */
+export function useFields(on: Holder): { fields: Defined[]; error: unknown } {
   const defined = useQuery({
     queryKey: ["fields"],
-    enabled: may("clients.see"),
+    enabled: useMay()("clients.see"),
     queryFn: () => ask(api.GET("/api/v1/fields", { params: { query: { limit: 500 } } })),
   });
-  const fields = defined.data?.items.filter((one) => one.terms.on.includes("agent")) ?? [];
-  const filled = useQuery({
-    queryKey: key,
-    enabled: fields.length > 0,
-    queryFn: () => ask(api.GET("/api/v1/agents/{agent_id}/fields", { params: { path: { agent_id: agentId } } })),
-  });
+  return { fields: defined.data?.items.filter((one) => one.terms.on.includes(on)) ?? [], error: defined.error };
+}
+
+interface Props {
+  on: Holder;
+  id: string;
+  /** Whether the person may fill them in here. */
+  fill: boolean;
+}
+
+/** What is filled in on a machine, a site or a client of the fields that are defined for such. */
+export function CustomFields({ on, id, fill }: Props) {
+  const client = useQueryClient();
+  const [editing, setEditing] = useState(false);
+  const key = ["filled", id];
+  const { fields, error } = useFields(on);
+  const filled = useQuery({ queryKey: key, enabled: fields.length > 0, queryFn: () => READ[on](id) });
   useAfterEvents(
-    (event) => event.agent_id === agentId && event.type === "FieldsFilled",
+    (event) => event.type === "FieldsFilled" && (event.data as { holder_id?: string }).holder_id === id,
     () => void client.invalidateQueries({ queryKey: key }),
   );
-  if (fields.length === 0 || filled.data === undefined) return <Fault error={defined.error ?? filled.error} />;
+  if (fields.length === 0 || filled.data === undefined) return <Fault error={error ?? filled.error} />;
   const { values, missing } = filled.data;
   return (
     <section className="card">
       <header>
         <h2>Custom fields</h2>
         <div className="grow" />
-        {may("fields.fill") && !editing && (
+        {fill && !editing && (
           <Button look="plain tiny" onClick={() => setEditing(true)}>
             Fill in
           </Button>
@@ -47,7 +73,8 @@ export function CustomFields({ agentId }: { agentId: string }) {
       </header>
       {editing ? (
         <Form
-          agentId={agentId}
+          on={on}
+          id={id}
           fields={fields}
           values={values}
           onDone={() => {
@@ -81,26 +108,22 @@ export function CustomFields({ agentId }: { agentId: string }) {
 }
 
 interface FormProps {
-  agentId: string;
+  on: Holder;
+  id: string;
   fields: Defined[];
   values: Record<string, Value>;
   onDone: () => void;
 }
 
-function Form({ agentId, fields, values, onDone }: FormProps) {
+function Form({ on, id, fields, values, onDone }: FormProps) {
   const [given, setGiven] = useState<Record<string, string | string[]>>({});
   const save = useChange(() => {
-    const changed: Record<string, Value | null> = {};
+    const changed: Values = {};
     for (const field of fields) {
       const text = given[field.name.toLowerCase()];
       if (text !== undefined) changed[field.name] = read(field, text);
     }
-    return ask(
-      api.PATCH("/api/v1/agents/{agent_id}/fields", {
-        params: { path: { agent_id: agentId } },
-        body: { values: changed },
-      }),
-    );
+    return FILL[on](id, changed);
   }, onDone);
   const submit = (event: FormEvent): void => {
     event.preventDefault();

@@ -26,7 +26,7 @@ export function Erase({ agent }: { agent: components["schemas"]["AgentDetailMode
             id={agent.id}
             name={erasing}
             onDone={() => {
-              for (const queryKey of [["agent", agent.id], ["agent-fields", agent.id], ["agents"]])
+              for (const queryKey of [["agent", agent.id], ["filled", agent.id], ["agents"]])
                 void client.invalidateQueries({ queryKey });
             }}
             onClose={() => setErasing(null)}

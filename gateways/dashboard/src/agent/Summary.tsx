@@ -1,6 +1,7 @@
 import { lazy, type ReactNode, Suspense } from "react";
 import { Link } from "wouter";
 import type { components } from "../api/schema";
+import { useMayAt } from "../api/session";
 import { Time } from "../ui/Time";
 import { CustomFields } from "./CustomFields";
 import { Notes } from "./Notes";
@@ -32,6 +33,7 @@ function records(value: unknown): Facts[] {
  * @param past it is shown as it was: what is known of now alone is left out.
  */
 export function Summary({ agent, past = false }: { agent: Agent; past?: boolean }) {
+  const mayAt = useMayAt();
   const facts = agent.facts as Facts;
   const cpu = (typeof facts.cpu === "object" && facts.cpu !== null ? facts.cpu : {}) as Facts;
   const disks = records(facts.disks);
@@ -98,7 +100,7 @@ export function Summary({ agent, past = false }: { agent: Agent; past?: boolean 
             <Graphs agentId={agent.id} />
           </Suspense>
           <Notes agentId={agent.id} />
-          <CustomFields agentId={agent.id} />
+          <CustomFields on="agent" id={agent.id} fill={mayAt("fields.fill", agent.client_id, agent.site_id)} />
         </>
       )}
       {disks.length > 0 && (

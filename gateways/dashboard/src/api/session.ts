@@ -47,6 +47,17 @@ export function useMay(): (permission: Permission) => boolean {
   return (permission) => me?.may.some((one) => one.permission === permission) ?? false;
 }
 
+/** Whether the person may do something at a client or, where it is named, at one of its sites. */
+export function useMayAt(): (permission: Permission, client: string, site?: string) => boolean {
+  const me = useMe();
+  return (permission, client, site) =>
+    me?.may.some(
+      ({ permission: given, over }) =>
+        given === permission &&
+        (over.everything || over.clients.includes(client) || (site !== undefined && over.sites.includes(site))),
+    ) ?? false;
+}
+
 /** Whether the person may do something over everything, as what belongs to no client asks for. */
 export function useMayEverywhere(): (permission: Permission) => boolean {
   const me = useMe();

@@ -40,6 +40,7 @@ export const PAGES: readonly Page[] = [
 /** What the palette offers to do, besides going to a page. */
 export const ACTIONS: readonly Omit<Entry, "icon">[] = [
   { path: "/add", label: "Add a machine", needs: "enrollment.manage" },
+  { path: "/admin/clients", label: "Add or rename a client or site", needs: "sites.manage" },
   { path: "/scripts/new", label: "Write a new script", needs: "scripts.manage" },
   { path: "/?f=status%3Aoffline", label: "Show what is offline", needs: "agents.see" },
   { path: "/?f=pending%3A%3E0", label: "Show what something waits for", needs: "agents.see" },
@@ -57,6 +58,6 @@ export const ENTRIES: readonly Entry[] = [
     label: "Admin",
     icon: "⚙",
     needs: "platform.see",
-    or: ["people.see", "enrollment.see", "secrets.see", "platform.browse"],
+    or: ["clients.see", "people.see", "enrollment.see", "secrets.see", "platform.browse"],
   },
 ];

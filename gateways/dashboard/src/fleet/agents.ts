@@ -94,8 +94,18 @@ const COUNTED = new Set([
   "AgentRetired",
   "AgentEnrolled",
   "AgentMoved",
+  "ClientCreated",
+  "SiteCreated",
 ]);
-const MOVING = new Set(["AgentEnrolled", "AgentMoved", "AgentDuplicateNoticed", "AgentDuplicateSettled"]);
+const MOVING = new Set([
+  "AgentEnrolled",
+  "AgentMoved",
+  "AgentDuplicateNoticed",
+  "AgentDuplicateSettled",
+  // Each row says where its machine is.
+  "ClientRenamed",
+  "SiteRenamed",
+]);
 
 /** Keeps what was read of agents as it is now: rows change by the events themselves, gathered for a moment, so that a
  * thousand changes a minute cost no request. What joins, leaves or is counted is asked for, seldom. */

@@ -107,6 +107,11 @@ export default function AddPage() {
               </Button>
             </form>
             <Fault error={sites.error ?? create.error} />
+            {(may("clients.manage") || may("sites.manage")) && (
+              <p className="small">
+                <Link href="/admin/clients">Another client or site</Link>
+              </p>
+            )}
           </li>
           {made !== null && <Line key={made.tokenId} made={made} uses={Number(uses)} />}
         </ol>

@@ -6,6 +6,11 @@ interface Props extends InputHTMLAttributes<HTMLInputElement> {
   wrong?: string | undefined;
 }
 
+/** A window that opens gives the focus to what has this attribute, and React writes none. */
+function begin(input: HTMLInputElement | null): void {
+  input?.setAttribute("autofocus", "");
+}
+
 /** An input with its name, what helps to fill it in, and what is wrong with it. */
 export function Field({ label, hint, wrong, ...rest }: Props) {
   const id = useId();
@@ -14,6 +19,7 @@ export function Field({ label, hint, wrong, ...rest }: Props) {
       <label htmlFor={id}>{label}</label>
       <input
         id={id}
+        ref={rest.autoFocus ? begin : undefined}
         className="input"
         aria-invalid={wrong !== undefined || undefined}
         aria-describedby={`${id}-more`}
