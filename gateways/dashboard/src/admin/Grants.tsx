@@ -1,6 +1,6 @@
 import type { components } from "../api/schema";
-import { Choice } from "../ui/Choice";
-import { usePlaces, useRoles } from "./choices";
+import { type Option, Pick } from "../ui/Pick";
+import { usePlaceChoice, usePlaces, useRoles } from "./choices";
 
 type Given = components["schemas"]["GrantModel"];
 export type Grant = components["schemas"]["Grant"];
@@ -46,14 +46,15 @@ export function GrantFields({ role, over, none, onRole, onOver }: Props) {
   const roles = useRoles();
   return (
     <>
-      <Choice label="Role" value={role} onChoose={onRole}>
+      <Pick
+        label="Role"
+        value={role}
+        onChoose={onRole}
+        more={roles.more}
+        options={roles.items.map((one) => ({ value: one.id, label: one.name }))}
+      >
         {none !== undefined && <option value="">{none}</option>}
-        {roles.map((one) => (
-          <option key={one.id} value={one.id}>
-            {one.name}
-          </option>
-        ))}
-      </Choice>
+      </Pick>
       {role !== "" && <OverField over={over} label="Over" everything="everything" onOver={onOver} />}
     </>
   );
@@ -68,20 +69,18 @@ interface OverProps {
 
 /** Everything, a client or a site. */
 export function OverField({ over, label, everything, onOver }: OverProps) {
-  const { clients, sites, site } = usePlaces();
+  const { clients, sites, clientOptions, siteOptions } = usePlaceChoice();
+  const of = (kind: string, options: readonly Option[]) =>
+    options.map((one) => ({ value: `${kind} ${one.value}`, label: one.label }));
   return (
-    <Choice label={label} value={over} onChoose={onOver}>
+    <Pick
+      label={label}
+      value={over}
+      onChoose={onOver}
+      more={clients.more || sites.more}
+      options={[...of("client", clientOptions), ...of("site", siteOptions)]}
+    >
       <option value="everything">{everything}</option>
-      {clients.map((one) => (
-        <option key={one.id} value={`client ${one.id}`}>
-          {one.name}
-        </option>
-      ))}
-      {sites.map((one) => (
-        <option key={one.id} value={`site ${one.id}`}>
-          {site(one.id)}
-        </option>
-      ))}
-    </Choice>
+    </Pick>
   );
 }

@@ -1,10 +1,10 @@
-import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, ask } from "../api/client";
 import { waitingSecret } from "../api/problem";
 import type { components } from "../api/schema";
 import { useMayEverywhere, useMe } from "../api/session";
 import { useChange } from "../app/change";
+import { useEvery } from "../app/every";
 import { useList } from "../app/list";
 import { Button } from "../ui/Button";
 import { Choice } from "../ui/Choice";
@@ -14,6 +14,7 @@ import { Field } from "../ui/Field";
 import { FormDialog } from "../ui/FormDialog";
 import { More } from "../ui/More";
 import { Once } from "../ui/Once";
+import { Pick } from "../ui/Pick";
 import { Status } from "../ui/Status";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
@@ -143,11 +144,11 @@ function NewKey({ onClose }: { onClose: () => void }) {
   const [role, setRole] = useState("");
   const [over, setOver] = useState("everything");
   const [days, setDays] = useState("90");
-  const users = useQuery({
-    queryKey: ["admin", "owners"],
-    enabled: everyone,
-    queryFn: () => ask(api.GET("/api/v1/users", { params: { query: { limit: 500 } } })),
-  });
+  const users = useEvery(
+    ["admin", "owners"],
+    (query) => ask(api.GET("/api/v1/users", { params: { query } })),
+    everyone,
+  );
   const make = useChange(() =>
     ask(
       api.POST("/api/v1/api-keys", {
@@ -182,18 +183,21 @@ function NewKey({ onClose }: { onClose: () => void }) {
         value={name}
         onChange={(event) => setName(event.target.value)}
       />
-      <Choice label="Owner" value={owner} onChoose={setOwner}>
-        {owner === "" && <option value="">Choose one</option>}
-        {(users.data?.items ?? [])
+      <Pick
+        label="Owner"
+        value={owner}
+        onChoose={setOwner}
+        more={users.more}
+        options={users.items
           .filter((one) => !one.disabled)
-          .map((one) => (
-            <option key={one.id} value={one.id}>
-              {one.name}
-              {one.kind === "service" ? " (service account)" : ""}
-            </option>
-          ))}
+          .map(({ id, name: called, kind }) => ({
+            value: id,
+            label: kind === "service" ? `${called} (service account)` : called,
+          }))}
+      >
+        {owner === "" && <option value="">Choose one</option>}
         {!everyone && me?.user_id != null && <option value={me.user_id}>{me.name ?? "yourself"}</option>}
-      </Choice>
+      </Pick>
       <GrantFields role={role} over={over} none="all that its owner may" onRole={setRole} onOver={setOver} />
       <Choice label="Expires" value={days} onChoose={setDays}>
         <option value="1">in a day</option>

@@ -12,12 +12,13 @@ import { Field } from "../ui/Field";
 import { FormDialog } from "../ui/FormDialog";
 import { More } from "../ui/More";
 import { Once } from "../ui/Once";
+import { Pick } from "../ui/Pick";
 import { Status } from "../ui/Status";
 import { SureButton } from "../ui/SureButton";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { toast, toastError } from "../ui/Toasts";
-import { inDays, usePlaces } from "./choices";
+import { inDays, usePlaceChoice, usePlaces } from "./choices";
 import { WaitingMachines } from "./WaitingMachines";
 
 type Token = components["schemas"]["TokenModel"];
@@ -127,13 +128,13 @@ function Row({ item, manage, onDone }: { item: Token; manage: boolean; onDone: (
 }
 
 function NewToken({ onClose }: { onClose: () => void }) {
-  const { sites, site } = usePlaces();
+  const { sites, siteOptions } = usePlaceChoice();
   const [chosen, setChosen] = useState("");
   const [uses, setUses] = useState("1");
   const [days, setDays] = useState("1");
   const [note, setNote] = useState("");
   const [approval, setApproval] = useState(false);
-  const target = chosen || (sites[0]?.id ?? "");
+  const target = chosen || (siteOptions[0]?.value ?? "");
   const make = useChange(() =>
     ask(
       api.POST("/api/v1/enrollment-tokens", {
@@ -159,14 +160,9 @@ function NewToken({ onClose }: { onClose: () => void }) {
   }
   return (
     <FormDialog title="New token" send="Make it" change={make} disabled={target === ""} onClose={onClose}>
-      <Choice label="Site" value={target} onChoose={setChosen}>
-        {sites.length === 0 && <option value="">There is no site yet</option>}
-        {sites.map((one) => (
-          <option key={one.id} value={one.id}>
-            {site(one.id)}
-          </option>
-        ))}
-      </Choice>
+      <Pick label="Site" value={target} onChoose={setChosen} options={siteOptions} more={sites.more}>
+        {siteOptions.length === 0 && <option value="">There is no site yet</option>}
+      </Pick>
       <Field
         label="For how many machines"
         type="number"

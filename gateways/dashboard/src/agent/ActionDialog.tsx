@@ -1,12 +1,15 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
+import { usePlaceChoice } from "../admin/choices";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useChange } from "../app/change";
+import { useEvery } from "../app/every";
 import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { Pick } from "../ui/Pick";
 import { toast } from "../ui/Toasts";
 
 type Agent = components["schemas"]["AgentDetailModel"];
@@ -131,45 +134,33 @@ export default function ActionDialog({ action, agent, onClose }: Props) {
 /** A site, of one's client or another. */
 function Where({ client, site, onSite }: { client: string; site: string; onSite: (site: string) => void }) {
   const [of, setOf] = useState(client);
-  const clients = useQuery({
-    queryKey: ["clients"],
-    queryFn: () => ask(api.GET("/api/v1/clients", { params: { query: { limit: 500 } } })),
-  });
-  const sites = useQuery({
-    queryKey: ["places", "sites", of],
-    queryFn: () =>
-      ask(api.GET("/api/v1/clients/{client_id}/sites", { params: { path: { client_id: of }, query: { limit: 500 } } })),
-  });
+  const { clients, clientOptions } = usePlaceChoice();
+  const sites = useEvery(["sites", of], (query) =>
+    ask(api.GET("/api/v1/clients/{client_id}/sites", { params: { path: { client_id: of }, query } })),
+  );
   return (
     <>
-      <label className="field">
-        <strong>Client</strong>
-        <select
-          className="input"
-          value={of}
-          onChange={(event) => {
-            setOf(event.target.value);
-            onSite("");
-          }}
-        >
-          {clients.data?.items.map((one) => (
-            <option key={one.id} value={one.id}>
-              {one.name}
-            </option>
-          ))}
-        </select>
-      </label>
-      <label className="field">
-        <strong>Site</strong>
-        <select className="input" required value={site} onChange={(event) => onSite(event.target.value)}>
-          <option value="">Choose one</option>
-          {sites.data?.items.map((one) => (
-            <option key={one.id} value={one.id}>
-              {one.name}
-            </option>
-          ))}
-        </select>
-      </label>
+      <Pick
+        label="Client"
+        value={of}
+        more={clients.more}
+        options={clientOptions}
+        onChoose={(id) => {
+          setOf(id);
+          onSite("");
+        }}
+      />
+      <Pick
+        key={of}
+        label="Site"
+        required
+        value={site}
+        more={sites.more}
+        options={sites.items.map((one) => ({ value: one.id, label: one.name }))}
+        onChoose={onSite}
+      >
+        <option value="">Choose one</option>
+      </Pick>
       <Fault error={clients.error ?? sites.error} />
     </>
   );

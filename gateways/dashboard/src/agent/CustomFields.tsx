@@ -5,6 +5,7 @@ import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { useAfterEvents } from "../app/events";
+import { useEvery } from "../app/every";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import "./agent.css";
@@ -32,12 +33,9 @@ const FILL: Record<Holder, (id: string, values: Values) => Promise<unknown>> = {
 
 /** The fields that are defined for machines, sites or clients. */
 export function useFields(on: Holder): { fields: Defined[]; error: unknown } {
-  const defined = useQuery({
-    queryKey: ["fields"],
-    enabled: useMay()("clients.see"),
-    queryFn: () => ask(api.GET("/api/v1/fields", { params: { query: { limit: 500 } } })),
-  });
-  return { fields: defined.data?.items.filter((one) => one.terms.on.includes(on)) ?? [], error: defined.error };
+  const enabled = useMay()("clients.see");
+  const defined = useEvery(["fields"], (query) => ask(api.GET("/api/v1/fields", { params: { query } })), enabled);
+  return { fields: defined.items.filter((one) => one.terms.on.includes(on)), error: defined.error };
 }
 
 interface Props {

@@ -1,10 +1,12 @@
-import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery } from "@tanstack/react-query";
 import { memo, useState } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { usePolling } from "../app/events";
+import { useList } from "../app/list";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { More } from "../ui/More";
 
 type Clients = components["schemas"]["PageOf_ClientModel_"];
 
@@ -86,19 +88,13 @@ export const Places = memo(function Places({ place, onPlace }: Props) {
 });
 
 function Sites({ client, place, onPlace }: Props & { client: string }) {
-  const sites = useQuery({
-    queryKey: ["places", "sites", client],
-    refetchInterval: usePolling(),
-    queryFn: () =>
-      ask(
-        api.GET("/api/v1/clients/{client_id}/sites", {
-          params: { path: { client_id: client }, query: { limit: 500 } },
-        }),
-      ),
-  });
+  // What happens renews all places together.
+  const { pages, items } = useList(["places", "sites", client], [], (query) =>
+    ask(api.GET("/api/v1/clients/{client_id}/sites", { params: { path: { client_id: client }, query } })),
+  );
   return (
     <ul>
-      {sites.data?.items.map((site) => (
+      {items.map((site) => (
         <li key={site.id}>
           <button
             type="button"
@@ -111,6 +107,11 @@ function Sites({ client, place, onPlace }: Props & { client: string }) {
           </button>
         </li>
       ))}
+      {pages.hasNextPage && (
+        <li>
+          <More of={pages}>More sites</More>
+        </li>
+      )}
     </ul>
   );
 }

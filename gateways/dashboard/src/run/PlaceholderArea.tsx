@@ -1,7 +1,7 @@
-import { useQuery } from "@tanstack/react-query";
 import { type KeyboardEvent, useId, useRef, useState } from "react";
 import { api, ask } from "../api/client";
 import { useMay } from "../api/session";
+import { useEvery } from "../app/every";
 
 interface Known {
   name: string;
@@ -22,23 +22,22 @@ const OF_MACHINES: readonly Known[] = [
 /** What may stand in double braces. */
 function usePlaceholders(): readonly Known[] {
   const may = useMay();
-  const query = { limit: 500 };
-  const fields = useQuery({
-    queryKey: ["placeholders", "fields"],
-    enabled: may("clients.see"),
-    queryFn: () => ask(api.GET("/api/v1/fields", { params: { query } })),
-  });
-  const secrets = useQuery({
-    queryKey: ["placeholders", "secrets"],
-    enabled: may("secrets.see"),
-    queryFn: () => ask(api.GET("/api/v1/secrets", { params: { query } })),
-  });
-  const named = (kind: string, about: string, items: readonly { name: string }[] | undefined): Known[] =>
-    [...new Set(items?.map((one) => one.name))].map((name) => ({ name: `${kind}.${name}`, about }));
+  const fields = useEvery(
+    ["fields"],
+    (query) => ask(api.GET("/api/v1/fields", { params: { query } })),
+    may("clients.see"),
+  );
+  const secrets = useEvery(
+    ["placeholders", "secrets"],
+    (query) => ask(api.GET("/api/v1/secrets", { params: { query } })),
+    may("secrets.see"),
+  );
+  const named = (kind: string, about: string, items: readonly { name: string }[]): Known[] =>
+    [...new Set(items.map((one) => one.name))].map((name) => ({ name: `${kind}.${name}`, about }));
   return [
     ...OF_MACHINES,
-    ...named("field", "a field that is filled in", fields.data?.items),
-    ...named("secret", "a secret, at delivery", secrets.data?.items),
+    ...named("field", "a field that is filled in", fields.items),
+    ...named("secret", "a secret, at delivery", secrets.items),
   ];
 }
 

@@ -1,16 +1,16 @@
-import { useQuery } from "@tanstack/react-query";
 import { type SyntheticEvent, useState } from "react";
 import { useLocation } from "wouter";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
+import { useEvery } from "../app/every";
 import { count, only, type Selection, targetOf } from "../fleet/selection";
 import { Button } from "../ui/Button";
-import { Choice } from "../ui/Choice";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { Pick } from "../ui/Pick";
 import { toast } from "../ui/Toasts";
 import { CommandView } from "./CommandView";
 import { RunAs, type Shell, ShellChoice, TimeLimit, variables } from "./how";
@@ -79,12 +79,12 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
       }
     },
   );
-  const scripts = useQuery({
-    queryKey: ["scripts", "choice"],
-    enabled: kind === "run_script" && may("scripts.see"),
-    queryFn: () => ask(api.GET("/api/v1/scripts", { params: { query: { archived: false, limit: 500 } } })),
-  });
-  const chosen = scripts.data?.items.find((found) => found.id === scriptId);
+  const scripts = useEvery(
+    ["scripts", "choice"],
+    (query) => ask(api.GET("/api/v1/scripts", { params: { query: { ...query, archived: false } } })),
+    kind === "run_script" && may("scripts.see"),
+  );
+  const chosen = scripts.items.find((found) => found.id === scriptId);
   const ready = kind === "run_shell" ? line.trim() !== "" : scriptId !== "";
   const send = (event: SyntheticEvent): void => {
     event.preventDefault();
@@ -160,20 +160,24 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
           </>
         ) : (
           <>
-            <Choice
+            <Pick
               label="Script"
               required
               value={scriptId}
               onChoose={setScriptId}
-              hint={scripts.data?.items.length === 0 ? "There is no script yet; add one under Scripts." : undefined}
+              hint={
+                scripts.isSuccess && scripts.items.length === 0
+                  ? "There is no script yet; add one under Scripts."
+                  : undefined
+              }
+              more={scripts.more}
+              options={scripts.items.map((each) => ({
+                value: each.id,
+                label: `${each.name} (revision ${each.revision})`,
+              }))}
             >
               <option value="">Choose one</option>
-              {scripts.data?.items.map((each) => (
-                <option key={each.id} value={each.id}>
-                  {each.name} (revision {each.revision})
-                </option>
-              ))}
-            </Choice>
+            </Pick>
             {chosen?.description && <p className="muted">{chosen.description}</p>}
             <PlaceholderArea
               label="Arguments"

@@ -1,9 +1,9 @@
 import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { Link } from "wouter";
+import { usePlaceChoice } from "../admin/choices";
 import { WaitingMachines } from "../admin/WaitingMachines";
 import { api, ask } from "../api/client";
-import type { paths } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { useEvents } from "../app/events";
@@ -12,11 +12,9 @@ import { Button } from "../ui/Button";
 import { Copy } from "../ui/Copy";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { Pick } from "../ui/Pick";
 import { Status } from "../ui/Status";
 import "./start.css";
-
-type Sites = paths["/api/v1/sites"]["get"]["responses"]["200"]["content"]["application/json"];
-type Site = Sites["items"][number];
 
 interface Made {
   token: string;
@@ -31,14 +29,7 @@ export default function AddPage() {
   const [uses, setUses] = useState("1");
   const [approval, setApproval] = useState(false);
   const [made, setMade] = useState<Made | null>(null);
-  const sites = useQuery({
-    queryKey: ["sites"],
-    queryFn: () => ask(api.GET("/api/v1/sites", { params: { query: { limit: 500 } } })),
-  });
-  const clients = useQuery({
-    queryKey: ["clients"],
-    queryFn: () => ask(api.GET("/api/v1/clients", { params: { query: { limit: 500 } } })),
-  });
+  const { clients, sites, siteOptions } = usePlaceChoice();
   const create = useChange(
     () =>
       ask(
@@ -53,12 +44,7 @@ export default function AddPage() {
       ),
     (answer) => setMade({ token: answer.token ?? "", tokenId: answer.id }),
   );
-  const all = sites.data?.items ?? [];
-  const chosen = site || (all[0]?.id ?? "");
-  const named = (one: Site): string => {
-    const client = clients.data?.items.find((each) => each.id === one.client_id)?.name;
-    return client === undefined ? one.name : `${client} / ${one.name}`;
-  };
+  const chosen = site || (siteOptions[0]?.value ?? "");
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     create.mutate();
@@ -68,7 +54,7 @@ export default function AddPage() {
       <header>
         <h1>Add a machine</h1>
       </header>
-      {sites.isSuccess && all.length === 0 ? (
+      {sites.isSuccess && siteOptions.length === 0 ? (
         <div className="empty">
           <h2>There is no site yet</h2>
           <p>Every machine belongs to a site of a client. Make the first of each, and come back.</p>
@@ -79,16 +65,16 @@ export default function AddPage() {
           <li>
             <h2>Say where it belongs</h2>
             <form className="row wrap bottom" onSubmit={submit}>
-              <label className="field grow">
-                <strong>Site</strong>
-                <select className="input" value={chosen} onChange={(event) => setSite(event.target.value)}>
-                  {all.map((one) => (
-                    <option key={one.id} value={one.id}>
-                      {named(one)}
-                    </option>
-                  ))}
-                </select>
-              </label>
+              <div className="grow">
+                <Pick
+                  label="Site"
+                  value={chosen}
+                  onChoose={setSite}
+                  options={siteOptions}
+                  more={sites.more}
+                  hint={may("clients.see") ? undefined : "Your roles show you no site."}
+                />
+              </div>
               <Field
                 label="For how many machines"
                 type="number"
