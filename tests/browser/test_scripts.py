@@ -123,6 +123,31 @@ async def test_a_script_is_exported_imported_filed_and_tried(tab: Tab, fleet: Fl
     await expect(used.get_by_role("link", name="everywhere")).to_be_visible()
 
 
+async def test_an_earlier_revision_is_run_as_it_was(tab: Tab, fleet: Fleet) -> None:
+    """The newest unless another is chosen; what each takes along stands there."""
+    agent_id = await fleet.agent("web-01")
+    content = {"shell": "bash", "body": "date", "args": ["-u", "now"], "env": {"TZ": "UTC"}, "timeout_s": 17}
+    script = await made(fleet.http, "/scripts", {"name": "clock", "content": content})
+    await made(fleet.http, f"/scripts/{script['id']}/revisions", {"content": {"shell": "sh", "body": "date -R"}})
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+    await page.get_by_role("button", name="Run").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("tab", name="A script").click()
+    await dialog.get_by_label("Script", exact=True).select_option(label="clock (revision 2)")
+    await expect(dialog.get_by_label("Revision").locator("option:checked")).to_have_text("the newest (2)")
+    await expect(dialog).to_contain_text("Its own: sh, at most")
+    await dialog.get_by_label("Revision").select_option(value="1")
+    await expect(dialog).to_contain_text("Its own: bash, at most 17 s, arguments -u now, environment TZ=UTC.")
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    await dialog.get_by_role("button", name="Run", exact=True).click()
+    await expect(dialog.get_by_role("button", name="Run something else")).to_be_visible()
+    (queued,) = (await fleet.http.get("/commands", params={"agent_id": agent_id})).json()["items"]
+    assert (queued["spec"]["revision"], queued["spec"].get("args")) == (1, None)
+
+
 async def test_favourites_and_folders_narrow_the_list(tab: Tab, fleet: Fleet) -> None:
     """A star is kept on the server; a folder holds what lies in folders within it."""
     for name, folder in (("disk", "Health"), ("memory", "Health/Daily"), ("clock", "")):

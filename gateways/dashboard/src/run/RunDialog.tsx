@@ -16,6 +16,7 @@ import { CommandView } from "./CommandView";
 import { RunAs, type Shell, ShellChoice, TimeLimit, variables } from "./how";
 import { PlaceholderArea } from "./PlaceholderArea";
 import { Reach } from "./Reach";
+import { RevisionChoice } from "./RevisionChoice";
 import { NO_TERMS, TermsFields, termsOf } from "./terms";
 
 type Spec = components["schemas"]["QueueCommand"]["spec"];
@@ -40,6 +41,7 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
     script !== undefined || !may("commands.shell") ? "run_script" : "run_shell",
   );
   const [scriptId, setScriptId] = useState(script ?? "");
+  const [revision, setRevision] = useState("");
   const [args, setArgs] = useState("");
   const [shell, setShell] = useState<Shell>("sh");
   const [line, setLine] = useState("");
@@ -58,7 +60,8 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
     };
     if (kind === "run_shell") return { kind, shell, line, ...more };
     const given = args.split("\n").filter((text) => text !== "");
-    return { kind, script_id: scriptId, ...(given.length > 0 ? { args: given } : {}), ...more };
+    const pinned = revision === "" ? {} : { revision: Number(revision) };
+    return { kind, script_id: scriptId, ...pinned, ...(given.length > 0 ? { args: given } : {}), ...more };
   };
   const queue = useChange(
     async () => {
@@ -164,7 +167,10 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
               label="Script"
               required
               value={scriptId}
-              onChoose={setScriptId}
+              onChoose={(id) => {
+                setScriptId(id);
+                setRevision("");
+              }}
               hint={
                 scripts.isSuccess && scripts.items.length === 0
                   ? "There is no script yet; add one under Scripts."
@@ -179,6 +185,7 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
               <option value="">Choose one</option>
             </Pick>
             {chosen?.description && <p className="muted">{chosen.description}</p>}
+            {chosen !== undefined && <RevisionChoice script={chosen} value={revision} onChoose={setRevision} />}
             <PlaceholderArea
               label="Arguments"
               rows={2}

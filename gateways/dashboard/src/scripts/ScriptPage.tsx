@@ -1,9 +1,8 @@
-import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
 import { Link, useParams } from "wouter";
 import { api, ask } from "../api/client";
 import { isProblem } from "../api/problem";
-import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { useAfterEvents } from "../app/events";
@@ -17,11 +16,9 @@ import { toast } from "../ui/Toasts";
 import { type Content, ContentForm } from "./ContentForm";
 import { Folder } from "./Folder";
 import { type Kept, saveCode, saveWhole } from "./files";
+import { type Revision, useRevisions } from "./revisions";
 import { UsedBy } from "./UsedBy";
 import "./scripts.css";
-
-type Revision = components["schemas"]["RevisionModel"];
-type Page = components["schemas"]["PageOf_RevisionModel_"];
 
 const Diff = lazy(async () => ({ default: (await import("../ui/Editor")).Diff }));
 const TestRun = lazy(() => import("../run/TestRun"));
@@ -42,22 +39,13 @@ export default function ScriptPage() {
     queryKey: ["scripts", id],
     queryFn: () => ask(api.GET("/api/v1/scripts/{script_id}", { params: { path } })),
   });
-  const revisions = useInfiniteQuery({
-    queryKey: ["scripts", id, "revisions"],
-    initialPageParam: null as string | null,
-    getNextPageParam: (page: Page) => page.next,
-    queryFn: ({ pageParam }) => {
-      const query = { limit: 50, ...(pageParam === null ? {} : { cursor: pageParam }) };
-      return ask(api.GET("/api/v1/scripts/{script_id}/revisions", { params: { path, query } }));
-    },
-  });
+  const { pages: revisions, items: all } = useRevisions(id);
   useAfterEvents(
     (event) => event.stream_id === id,
     () => void client.invalidateQueries({ queryKey: ["scripts", id] }),
     300,
   );
   useTitle(script.data?.name ?? "Script");
-  const all = revisions.data?.pages.flatMap((page) => page.items) ?? [];
   const newest = all[0];
   const save = useChange(
     async () => {
