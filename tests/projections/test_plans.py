@@ -236,7 +236,7 @@ FOUND: dict[str, Query] = {
     "a token": lambda c: tokens.get_token(c, AGENT, client_ids=None),
     "an enrollment": lambda c: enrollments.get_enrollment(c, AGENT, client_ids=None),
     "enrollments of sites": lambda c: enrollments.list_enrollments(c, client_ids=SITES),
-    "enrollments counted": lambda c: enrollments.counting(lambda: nullcontext(c))(AGENT),
+    "enrollments counted": lambda c: enrollments.counting(lambda: nullcontext(c))(AGENT, CLIENT),
     "enrollments that are due": lambda c: enrollments.due(c, NOW, 100),
     "who is no agent of sites": lambda c: enrollments.not_agents_at(c, [SITE]),
     "api keys by their beginning": lambda c: api_keys.list_api_keys(c, client_ids=None, between=(AGENT, AGENT)),
