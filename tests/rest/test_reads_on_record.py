@@ -160,15 +160,15 @@ class Printed(msgspec.Struct):
                 OutputLive(command_id=UUID(self.ids["command_id"]), attempt=1, stream="stdout", offset=0, data=PRINTED)
             )
         if route.media_type == EVENT_STREAM:
-            return await self._stream(http, route, address, query)
+            return await self._stream(http, route, address, query, 0.3 if asked.way is None else 10.0)
         return str((await http.get(address, params=query)).text)
 
     @staticmethod
-    async def _stream(http: Any, route: Route, address: str, query: dict[str, str]) -> str:
+    async def _stream(http: Any, route: Route, address: str, query: dict[str, str], patience_s: float) -> str:
         seen = ""
         async with http.stream("GET", address, params=query) as response:
             try:
-                async with asyncio.timeout(0.3):
+                async with asyncio.timeout(patience_s):
                     async for _, name, data in sse(response):
                         seen += base64.b64decode(data["data"]).decode() if name == "output" else json.dumps(data)
                         if PRINTED.decode() in seen:
