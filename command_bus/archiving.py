@@ -27,8 +27,10 @@ import psycopg
 import structlog
 
 from command_bus.mapper import RECORDED_COLUMNS
+from command_bus.noting import ACTOR, note
 from command_bus.reader import topics_of
 from domain.commands import ENDINGS, LateResultRecorded
+from domain.host_acts import SegmentArchived
 from domain.rollout_events import RolloutAborted, RolloutCompleted
 from schema.archive import (
     NO_MANIFEST,
@@ -141,6 +143,7 @@ def archive(
     *,
     segment_streams: int = SEGMENT_STREAMS,
     most_segments: int | None = None,
+    actor: str = ACTOR,
     step: Callable[[str], None] = lambda _: None,
 ) -> Archived:
     """Move all streams that ended so long ago.
@@ -151,6 +154,7 @@ def archive(
         folder: where segments' contents go; every process must see it under this path. None: the database.
         segment_streams: of one segment, at the most.
         most_segments: leave the rest for another run.
+        actor: in whose name it is on record, segment by segment.
         step: told what was just done; for tests.
 
     Raises:
@@ -174,7 +178,7 @@ def archive(
                 rows = _ended(connection, list({stream_id for _, stream_id in found}), border, topics)
                 step("picked")
                 if rows:
-                    manifest = _move(connection, rows, folder, step)
+                    manifest = _move(connection, rows, folder, actor, step)
                     done = done.and_(manifest)
                     _log.info("archived", segment=manifest.segment, events=manifest.events, streams=manifest.streams)
             step("moved")
@@ -187,7 +191,9 @@ def _ended(connection: Connection, ids: Sequence[Any], border: int, topics: Sequ
         return sorted(cursor.fetchall(), key=itemgetter(0))
 
 
-def _move(connection: Connection, rows: Sequence[Row], folder: Path | None, step: Callable[[str], None]) -> Manifest:
+def _move(
+    connection: Connection, rows: Sequence[Row], folder: Path | None, actor: str, step: Callable[[str], None]
+) -> Manifest:
     last = connection.execute(_LAST).fetchone()
     number, previous = (last[0] + 1, last[1].hex()) if last is not None else (1, NO_MANIFEST)
     manifest, parts = make_segment(number, previous, rows)
@@ -204,7 +210,20 @@ def _move(connection: Connection, rows: Sequence[Row], folder: Path | None, step
     if removed != len(rows):
         raise ArchiveDamagedError(f"{removed} events were to leave the log, and {len(rows)} are in the archive.")
     step("removed")
+    # Last, since every other writer of the log waits from here to the commit.
+    note(connection, _archived(manifest, text), actor=actor)
     return manifest
+
+
+def _archived(manifest: Manifest, text: str) -> SegmentArchived:
+    return SegmentArchived(
+        segment=manifest.segment,
+        first_position=manifest.first_position,
+        last_position=manifest.last_position,
+        events=manifest.events,
+        streams=manifest.streams,
+        manifest_sha256=hash_of(text),
+    )
 
 
 def _write(folder: Path, manifest: Manifest, text: str, parts: Sequence[bytes]) -> Path:

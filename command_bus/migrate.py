@@ -12,8 +12,10 @@ import msgspec
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from command_bus.noting import ACTOR, note
 from command_bus.pooler import must_be_the_server_too
 from command_bus.postgres import APP_ROLE
+from domain.host_acts import SchemaMigrated
 
 _LOCK_KEY = 7380948517104312168
 _TABLE = """
@@ -59,12 +61,13 @@ def all_migrations() -> list[Migration]:
     return [Migration(file.name.removesuffix(".sql"), file.read_text(encoding="utf-8")) for file in files]
 
 
-def migrate(url: str, migrations: Sequence[Migration] | None = None) -> list[str]:
+def migrate(url: str, migrations: Sequence[Migration] | None = None, *, actor: str = ACTOR) -> list[str]:
     """Apply what is missing; safe to call at every start, and from many processes at once.
 
     Args:
         url: a login that owns the database, or a superuser.
         migrations: instead of the files of schema/migrations.
+        actor: in whose name it is on record that a database which was in use has changed.
 
     Returns:
         The names of those applied now.
@@ -81,7 +84,7 @@ def migrate(url: str, migrations: Sequence[Migration] | None = None) -> list[str
         try:
             _ensure_role(conn)
             with conn.transaction():
-                applied = _apply(conn, all_migrations() if migrations is None else migrations)
+                applied = _apply(conn, all_migrations() if migrations is None else migrations, actor)
             _ensure_database_grant(conn)
         finally:
             if not conn.broken:
@@ -89,7 +92,7 @@ def migrate(url: str, migrations: Sequence[Migration] | None = None) -> list[str
     return applied
 
 
-def _apply(conn: psycopg.Connection, migrations: Sequence[Migration]) -> list[str]:
+def _apply(conn: psycopg.Connection, migrations: Sequence[Migration], actor: str) -> list[str]:
     _run(conn, "the list of migrations", _TABLE)
     before: dict[str, str] = dict(conn.execute("SELECT name, sha256 FROM public.fleetlog_migrations").fetchall())
     applied = []
@@ -103,6 +106,8 @@ def _apply(conn: psycopg.Connection, migrations: Sequence[Migration]) -> list[st
             "INSERT INTO public.fleetlog_migrations (name, sha256) VALUES (%s, %s)", [migration.name, migration.sha256]
         )
         applied.append(migration.name)
+    if before and applied:
+        note(conn, SchemaMigrated(migrations=tuple(applied)), actor=actor)
     return applied
 
 

@@ -102,7 +102,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """Who caused an event, and in the course of what."""
 
     actor: str
-    """``key:<id>``, ``agent:<id>``, ``scheduler``, ``gateway:<name>`` or ``system``."""
+    """``user:<id>``, ``key:<id>``, ``agent:<id>``, ``gateway:<name>``, ``scheduler``, ``system``, ``up`` (a first
+    start) or ``host:<account>``: whoever is at the server's own machine (gateways/host.py)."""
     correlation_id: UUID
     """One for the whole story, from the first request to the last result."""
     causation_id: UUID | None = None

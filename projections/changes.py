@@ -30,10 +30,10 @@ from projections.roles import Roles
 from projections.rollouts import Rollouts
 from projections.scripts import Scripts
 from projections.secrets import Secrets
-from projections.timeline import one_line, shown
 from projections.tokens import Tokens
 from projections.users import Users
 from projections.views import Views
+from projections.wording import one_line, shown
 
 SPREAD = ("facts", "filled")
 """Columns that hold many things by name, each of which is told of by itself."""

@@ -48,15 +48,24 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 Connection = psycopg.Connection[Any]
 Fold = Callable[[Batch, Recorded], None]
+Noted = Callable[[Connection, str, int], None]
+"""Told of a rebuild's name and position, in the transaction that puts its tables in their place."""
 
 
-def rebuild(conninfo: str, name: str, *, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
+def _unnoted(_connection: Connection, _name: str, _position: int) -> None:
+    """Nobody ordered it: it is due."""
+
+
+def rebuild(
+    conninfo: str, name: str, *, progress: Callable[[int, int], None] | None = None, noted: Noted = _unnoted
+) -> Rebuilt:
     """Rebuild one projection with no downtime.
 
     Args:
         conninfo: as the application connects.
         name: which.
         progress: told now and then the position reached and the log's head.
+        noted: puts it on record that somebody ordered it.
 
     Raises:
         UnknownProjectionError: there is none of that name.
@@ -65,11 +74,15 @@ def rebuild(conninfo: str, name: str, *, progress: Callable[[int, int], None] | 
     """
     projection = named(name)
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        return rebuild_with(connection, projection, progress=progress)
+        return rebuild_with(connection, projection, progress=progress, noted=noted)
 
 
 def rebuild_with(
-    connection: Connection, projection: Projection, *, progress: Callable[[int, int], None] | None = None
+    connection: Connection,
+    projection: Projection,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    noted: Noted = _unnoted,
 ) -> Rebuilt:
     """As `rebuild`, over a connection of the application's role that is in autocommit mode and for this alone."""
     with _sole(connection, projection):
@@ -85,7 +98,7 @@ def rebuild_with(
         while (head := _head(connection)) > position + CLOSE:
             events += fold_range(connection, projection, position, head, progress)
             position = head
-        position, rest = _swap(connection, projection, position)
+        position, rest = _swap(connection, projection, position, noted)
     return Rebuilt(projection.name, position, events + rest)
 
 
@@ -288,14 +301,16 @@ def _chunks_of(
             after = end
 
 
-def _swap(connection: Connection, projection: Projection, position: int) -> tuple[int, int]:
+def _swap(connection: Connection, projection: Projection, position: int, noted: Noted) -> tuple[int, int]:
     """Fold the rest and put the new tables in the place of the old; returns where they stand and how many it folded."""
     for _ in range(_TRIES):
         try:
             with connection.transaction(), connection.cursor() as cursor:
                 # A reader that is long at it must not make everybody queue up behind our wait: give up and try again.
                 cursor.execute(_LOCK_TIMEOUT)
-                return _swap_once(connection, cursor, projection, position)
+                goal, rest = _swap_once(connection, cursor, projection, position)
+                noted(connection, projection.name, goal)
+                return goal, rest
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             continue
     raise ProjectionError(f"{projection.name}: its tables were in use all the time; the live ones stay as they were.")

@@ -6,7 +6,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -218,8 +218,17 @@ def _heard(connection: Connection) -> bool:
     return bool(list(connection.notifies(timeout=0)))
 
 
-def resume(conninfo: str, name: str) -> None:
+def _unnoted(_connection: Connection) -> None:
+    """Nobody is to be told."""
+
+
+def resume(conninfo: str, name: str, noted: Callable[[Connection], None] = _unnoted) -> None:
     """Let a stopped projection try again at the event where it stopped.
+
+    Args:
+        conninfo: as the application connects.
+        name: which.
+        noted: puts it on record, in the transaction that resumes it.
 
     Raises:
         ProjectionError: it is not stopped.
@@ -229,3 +238,4 @@ def resume(conninfo: str, name: str) -> None:
         if row is None or not row.stopped:
             raise ProjectionError(f"The projection {name!r} is not stopped.")
         tracking.resume(cursor, name)
+        noted(connection)

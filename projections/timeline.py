@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -21,7 +21,6 @@ from domain import (
     extracts,
     favourites,
     fields,
-    host_acts,
     idempotency,
     identities,
     login_attempts,
@@ -32,7 +31,6 @@ from domain import (
     passkeys,
     refusals,
     refused_orders,
-    restores,
     retention,
     roles,
     rollout_events,
@@ -50,8 +48,10 @@ from domain.access import Grant
 from domain.commands import CollectFacts, Ping, Result, RotateKey, RunScript, RunShell, Spec
 from domain.event import Event, Recorded, Undecodable
 from domain.personal import ERASED, SEALED
+from projections import host_lines
+from projections.wording import at as _at
+from projections.wording import one_line, shown
 
-SHOWN_CHARACTERS = 80
 SHOWN_GRANTS = 3
 MINUTE_S = 60
 _WAYS = {
@@ -76,23 +76,8 @@ def describe(recorded: Recorded) -> str:
     return one_line(text)
 
 
-def one_line(text: str) -> str:
-    """What came from a machine or a person may hold line breaks or control characters of a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def shown(text: str) -> str:
-    """As much of a text as fits into a line."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= SHOWN_CHARACTERS else flat[: SHOWN_CHARACTERS - 1] + "…"
-
-
 def _because(reason: str) -> str:
     return f": {shown(reason)}" if reason else ""
-
-
-def _at(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment is not None else "at once"
 
 
 def _part(event: extracts.HistoryExtracted) -> str:
@@ -280,6 +265,7 @@ def _refused_order(event: refused_orders.OrderRefused) -> str:
     return f"Agent refused {_CLAIMED[event.what]}{named}{nth}: {_REFUSED_FOR[event.why]}."
 
 
+_LINES |= host_lines.LINES
 _LINES |= {
     clients.ClientCreated: lambda event: f"Client {shown(event.name)!r} created.",
     clients.ClientRenamed: lambda event: f"Client renamed to {shown(event.name)!r}.",
@@ -361,14 +347,6 @@ _LINES |= {
     refusals.RequestRefused: _refused,
     refusals.AgentRefused: _machine_refused,
     refusals.RefusalsCounted: _counted,
-    host_acts.ReplayMade: lambda event: (
-        f"Read models as of position {event.position} built as {shown(event.name)!r}, until {_at(event.expires_at)}."
-    ),
-    host_acts.ReplayDropped: lambda event: f"Read models as of position {event.position} dropped: {shown(event.name)}.",
-    host_acts.CheckpointCountersigned: lambda event: (
-        f"Checkpoint {event.number} countersigned by {shown(', '.join(event.signers))}."
-    ),
-    restores.LogRestored: lambda event: f"Log restored from a backup of {_at(event.made_at)}.",
     retention.RetentionSet: _retained,
     retention.OutputsRemoved: _swept,
     rollout_events.RolloutTargeted: lambda event: f"{len(event.entries)} agents listed for a rollout.",

@@ -13,7 +13,7 @@ from typing import Any, LiteralString, TypeVar
 import msgspec
 import psycopg
 
-from command_bus.noting import note
+from command_bus.noting import ACTOR, note
 from domain.host_acts import CheckpointCountersigned
 from schema import archived
 from schema.archive import Row
@@ -189,12 +189,13 @@ def tree_over(position: int) -> Asking[Tree | None]:
     return Tree(checkpoint, unpack(b"".join(bytes(page) for (page,) in pages)))
 
 
-def accept(connection: psycopg.Connection[Any], checkpoint: Checkpoint) -> int:
+def accept(connection: psycopg.Connection[Any], checkpoint: Checkpoint, *, actor: str = ACTOR) -> int:
     """Keep the signatures that others have put under a checkpoint.
 
     Args:
         connection: to the database, as the application.
         checkpoint: as they gave it back.
+        actor: in whose name it is on record.
 
     Returns:
         How many were new.
@@ -218,7 +219,7 @@ def accept(connection: psycopg.Connection[Any], checkpoint: Checkpoint) -> int:
         ]
         if new:
             signers, keys = tuple(one.name for one in new), tuple(one.key for one in new)
-            note(connection, CheckpointCountersigned(number=statement.number, signers=signers, keys=keys))
+            note(connection, CheckpointCountersigned(number=statement.number, signers=signers, keys=keys), actor=actor)
     return len(new)
 
 

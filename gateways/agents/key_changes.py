@@ -51,13 +51,15 @@ class KeyChanges:
         log: the event log.
         url: the database.
         new_id: a fresh version 7 UUID.
+        actor: in whose name it is recorded.
         steps: see `gateways.agents.steps`; here ``made``, ``announced``, ``ended`` and ``followed``.
     """
 
-    def __init__(self, log: EventLog, url: str, new_id: NewId, *, steps: Steps = nothing) -> None:
+    def __init__(self, log: EventLog, url: str, new_id: NewId, *, actor: str = ACTOR, steps: Steps = nothing) -> None:
         self._log = log
         self._url = url
         self._new_id = new_id
+        self._actor = actor
         self._steps = steps
 
     async def settle(self) -> None:
@@ -165,7 +167,7 @@ class KeyChanges:
     async def _record(self, change: Change) -> bool:
         """Record it; returns whether nobody else was there first."""
         try:
-            await self._log.append([change], Metadata(actor=ACTOR, correlation_id=self._new_id()))
+            await self._log.append([change], Metadata(actor=self._actor, correlation_id=self._new_id()))
         except ConflictError:
             return False
         return True

@@ -1,6 +1,6 @@
 """Writes a backup: all that cannot be made anew, as of one moment, while everything runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -9,13 +9,15 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from domain.host_acts import BackupBegun
 from gateways.backup.archive import ArchiveWriter, Manifest, RowCount
 from gateways.backup.tables import KEPT
+from gateways.host import put_on_record
 
 SCHEMA = "fleetlog"
 
 
-def backup(admin_url: str, file: Path) -> Manifest:
+def backup(admin_url: str, file: Path, *, tell: Callable[[str], None] = lambda _: None) -> Manifest:
     """Write a backup.
 
     One snapshot of the database for all of it: positions become visible in their order, so the log ends with a position
@@ -24,6 +26,7 @@ def backup(admin_url: str, file: Path) -> Manifest:
     Args:
         admin_url: the database as its owner.
         file: where the backup goes; only its owner may read it, since the fleet's keys are in it.
+        tell: told where it could not be put on record that it was made; it is made all the same.
 
     Raises:
         FileExistsAlreadyError: there is a file.
@@ -32,6 +35,7 @@ def backup(admin_url: str, file: Path) -> Manifest:
         ArchiveWriter(file) as archive,
         psycopg.connect(admin_url, autocommit=True, application_name="fleetlog-backup") as connection,
     ):
+        put_on_record(admin_url, BackupBegun(file=str(file.absolute())), tell, needed=False)
         began = datetime.now(UTC)  # nothing that is recorded later is in it
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True

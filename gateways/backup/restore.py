@@ -9,13 +9,13 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from command_bus.migrate import all_migrations, migrate
-from command_bus.noting import note
 from command_bus.postgres import app_conninfo
 from domain.restores import LogRestored
 from gateways.backup.archive import Archive, Manifest, open_archive
 from gateways.backup.backup import SCHEMA
 from gateways.backup.errors import DamagedBackupError, NewerBackupError, NotAsRecordedError, NotEmptyError
 from gateways.backup.tables import ARCHIVE, KEPT, LATER
+from gateways.host import noted
 from projections import catalog
 from projections.rebuild import rebuild
 from projections.tables import create_tables
@@ -138,7 +138,7 @@ def _load(connection: psycopg.Connection[Any], archive: Archive, expected: Manif
 
 def _note(connection: psycopg.Connection[Any], manifest: Manifest) -> None:
     """Say in the log itself that it was restored: gateways then ask agents for what it has lost."""
-    note(connection, LogRestored(made_at=manifest.made_at, head=manifest.head), actor="restore")
+    noted(connection, LogRestored(made_at=manifest.made_at, head=manifest.head))
 
 
 def _load_one(

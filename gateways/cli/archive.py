@@ -31,6 +31,7 @@ def archive_run(
 
     from command_bus.archiving import archive  # noqa: PLC0415
     from gateways.backup.place import database  # noqa: PLC0415
+    from gateways.host import at_the_host  # noqa: PLC0415
     from gateways.logs import configure_logs  # noqa: PLC0415
     from gateways.settings import LogLevel, load_settings  # noqa: PLC0415
 
@@ -38,7 +39,7 @@ def archive_run(
     settings = load_settings(data_dir=data_dir)
     with database(settings, make=False) as url:
         age = span(older_than) if older_than else _age_kept(url, settings)
-        done = archive(url, age, folder or settings.archive_dir)
+        done = archive(url, age, folder or settings.archive_dir, actor=at_the_host())
     Output(as_json=as_json).done(
         f"{done.events} events of {done.streams} commands and rollouts, in {done.segments} segments of"
         f" {done.stored_bytes} bytes",

@@ -147,17 +147,17 @@ for name, function in (
 
 
 @contextmanager
-def _source(data_dir: Path | None, since: str) -> Iterator[tuple["DatabaseSource", int]]:
-    """The database as of one moment, and where to begin."""
+def _source(data_dir: Path | None, since: str) -> Iterator[tuple["DatabaseSource", int, str]]:
+    """The database as of one moment, where to begin, and its address."""
     from gateways.backup.place import database  # noqa: PLC0415
     from gateways.settings import load_settings  # noqa: PLC0415
     from schema.audit.verify import one_moment  # noqa: PLC0415
 
     with database(load_settings(data_dir=data_dir), make=False) as url, one_moment(url) as source:
         if since and not since.isdecimal():
-            yield source, source.position_before(point(since, datetime.now(UTC), past=True))
+            yield source, source.position_before(point(since, datetime.now(UTC), past=True)), url
         else:
-            yield source, int(since or 0)
+            yield source, int(since or 0), url
 
 
 def audit_verify(
@@ -195,7 +195,7 @@ def audit_verify(
     if export is not None:
         report = verify_export(export, outside, key or ())
     else:
-        with _source(data_dir, since) as (source, begin):
+        with _source(data_dir, since) as (source, begin, _):
             report = Verification(source, outside, key or ()).run(begin)
     out = Output(as_json=as_json)
     if as_json:
@@ -295,6 +295,7 @@ def audit_accept(file: File, as_json: Json = False, data_dir: DataDir = None) ->
     from command_bus.audit.records import accept  # noqa: PLC0415
     from command_bus.postgres import app_conninfo  # noqa: PLC0415
     from gateways.backup.place import database  # noqa: PLC0415
+    from gateways.host import at_the_host  # noqa: PLC0415
     from gateways.settings import load_settings  # noqa: PLC0415
     from schema.audit.checkpoints import decode_checkpoint  # noqa: PLC0415
 
@@ -303,7 +304,7 @@ def audit_accept(file: File, as_json: Json = False, data_dir: DataDir = None) ->
         database(load_settings(data_dir=data_dir), make=False) as url,
         psycopg.connect(app_conninfo(url, name="fleetlog-cli"), autocommit=True) as connection,
     ):
-        added = accept(connection, found)
+        added = accept(connection, found, actor=at_the_host())
     number = found.read().number
     Output(as_json=as_json).done(
         f"{added} new signatures under checkpoint {number}", {"checkpoint": number, "added": added}
@@ -312,13 +313,17 @@ def audit_accept(file: File, as_json: Json = False, data_dir: DataDir = None) ->
 
 def audit_export(file: File, since: Since = "", as_json: Json = False, data_dir: DataDir = None) -> None:
     """Write log and chain into one file, which `fleetlog audit verify` verifies anywhere."""
+    from domain.host_acts import ExportBegun  # noqa: PLC0415
+    from gateways.host import put_on_record  # noqa: PLC0415
     from schema.audit.exports import write_export  # noqa: PLC0415
 
-    with _source(data_dir, since) as (source, begin), _fresh(file) as fresh, fresh.open("wb") as stream:
+    out = Output(as_json=as_json)
+    with _source(data_dir, since) as (source, begin, url), _fresh(file) as fresh, fresh.open("wb") as stream:
+        put_on_record(url, ExportBegun(file=str(file.absolute()), since=begin), out.note, needed=True)
         count = write_export(source, stream, begin)
         stream.flush()
         os.fsync(stream.fileno())
-    Output(as_json=as_json).done(f"{count} events written to {file}", {"file": str(file), "events": count})
+    out.done(f"{count} events written to {file}", {"file": str(file), "events": count})
 
 
 @contextmanager

@@ -33,3 +33,15 @@ def conninfo_of(data_dir: Path | None = None) -> str:
     from gateways.settings import need  # noqa: PLC0415
 
     return app_conninfo(need(settings_of(data_dir).postgres_url, "postgres_url"), name="fleetlog-cli")
+
+
+def database_of(settings: "Settings") -> str:
+    """The database's address, once it has answered there: what starts an event log would wait for it for ever."""
+    import psycopg  # noqa: PLC0415
+
+    from command_bus.postgres import app_conninfo  # noqa: PLC0415
+    from gateways.settings import need  # noqa: PLC0415
+
+    url = need(settings.postgres_url, "postgres_url")
+    psycopg.connect(app_conninfo(url, name="fleetlog-cli")).close()
+    return url

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gateways.cli.configured import settings_of
+from gateways.cli.configured import database_of, settings_of
 from gateways.cli.options import DataDir
 from gateways.cli.output import Output
 
@@ -22,11 +22,11 @@ def first_admin(
     from gateways.local import first_steps  # noqa: PLC0415
     from gateways.logs import configure_logs  # noqa: PLC0415
     from gateways.master_keys import master_keys  # noqa: PLC0415
-    from gateways.settings import LogLevel, need  # noqa: PLC0415
+    from gateways.settings import LogLevel  # noqa: PLC0415
 
     configure_logs(LogLevel.WARNING)  # to standard error: what is printed is the result alone
     settings = settings_of(data_dir)
-    url = need(settings.postgres_url, "postgres_url")
+    url = database_of(settings)
     given = first_steps.given_password(settings)
     made = asyncio.run(first_steps.add_administrator(url, master_keys(settings), name, given))
     shown = f"password {made} (shown this once)" if made is not None else "with the password that was set"

@@ -235,11 +235,12 @@ def migrate() -> None:
     """Bring the database's schema up to date, as its owner (FLEETLOG_POSTGRES_ADMIN_URL)."""
     from command_bus.migrate import migrate as run  # noqa: PLC0415
     from command_bus.pooler import prepare_login  # noqa: PLC0415
+    from gateways.host import at_the_host  # noqa: PLC0415
     from projections.tables import create_tables  # noqa: PLC0415
 
     settings = settings_of()
     url = settings.migration_url
-    done = [f"applied {name}" for name in run(url)]
+    done = [f"applied {name}" for name in run(url, actor=at_the_host())]
     asyncio.run(create_tables(url))
     if prepare_login(settings.database_url):
         done.append("prepared the pooler's login")
@@ -284,9 +285,9 @@ def backup(
     from gateways.backup.place import database  # noqa: PLC0415
     from gateways.settings import load_settings  # noqa: PLC0415
 
-    with database(load_settings(data_dir=data_dir), make=False) as url:
-        manifest = run(url, file)
     out = Output(as_json=as_json)
+    with database(load_settings(data_dir=data_dir), make=False) as url:
+        manifest = run(url, file, tell=out.note)
     size = file.stat().st_size
     rows = {table.name: table.rows for table in manifest.tables}
     made = {"file": str(file), "bytes": size, "head": manifest.head, "made_at": manifest.made_at, "rows": rows}
@@ -394,13 +395,18 @@ def projections_rebuild(
     """Build tables anew from the log, beside the live ones, and put them in their place; nothing stops meanwhile."""
     import msgspec  # noqa: PLC0415
 
+    from domain.host_acts import ProjectionRebuilt  # noqa: PLC0415
+    from gateways.host import noted  # noqa: PLC0415
     from projections import catalog, rebuild  # noqa: PLC0415
+
+    def note(connection: Any, projection: str, position: int) -> None:
+        noted(connection, ProjectionRebuilt(name=projection, position=position))
 
     conninfo = conninfo_of(data_dir)
     out = Output(as_json=as_json)
     done = []
     for name in names or catalog.names():
-        answer = msgspec.to_builtins(rebuild.rebuild(conninfo, name))
+        answer = msgspec.to_builtins(rebuild.rebuild(conninfo, name, noted=note))
         done.append(answer)
         if not as_json:
             out.plain(f"{name}: rebuilt from {answer['events']} events, now at position {answer['position']}")
@@ -432,9 +438,12 @@ def projections_verify(
 
 def projections_resume(name: Name, data_dir: DataDir = None) -> None:
     """Let a stopped projection try its event again, after what stopped it was mended."""
+    from domain.host_acts import ProjectionResumed  # noqa: PLC0415
+    from gateways.host import noted  # noqa: PLC0415
     from projections import catalog, runner  # noqa: PLC0415
 
-    runner.resume(conninfo_of(data_dir), catalog.named(name).name)
+    found = catalog.named(name).name
+    runner.resume(conninfo_of(data_dir), found, lambda connection: noted(connection, ProjectionResumed(name=found)))
     Output(as_json=False).plain(f"{name} tries again.")
 
 

@@ -96,17 +96,17 @@ def replay_drop(name: Name, as_json: Json = False, data_dir: DataDir = None) -> 
 
 
 def _note_made(connection: Any, made: Any) -> None:
-    from command_bus.noting import note  # noqa: PLC0415
     from domain.host_acts import ReplayMade  # noqa: PLC0415
+    from gateways.host import noted  # noqa: PLC0415
 
-    note(connection, ReplayMade(name=made.name, position=made.position, expires_at=made.expires_at))
+    noted(connection, ReplayMade(name=made.name, position=made.position, expires_at=made.expires_at))
 
 
 def _note_dropped(connection: Any, dropped: Any) -> None:
-    from command_bus.noting import note  # noqa: PLC0415
     from domain.host_acts import ReplayDropped  # noqa: PLC0415
+    from gateways.host import noted  # noqa: PLC0415
 
-    note(connection, ReplayDropped(name=dropped.name, position=dropped.position))
+    noted(connection, ReplayDropped(name=dropped.name, position=dropped.position))
 
 
 def _row(replay: Any) -> Row:

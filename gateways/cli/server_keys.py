@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from domain.server_keys import Purpose
-from gateways.cli.configured import settings_of
+from gateways.cli.configured import database_of, settings_of
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output
 
@@ -81,16 +81,16 @@ def _changing(settings: "Settings", act: Callable[["KeyChanges"], Awaitable[T]])
     from command_bus.ids import new_id  # noqa: PLC0415
     from command_bus.postgres_log import PostgresEventLog  # noqa: PLC0415
     from gateways.agents.key_changes import KeyChanges  # noqa: PLC0415
-    from gateways.settings import need  # noqa: PLC0415
+    from gateways.host import at_the_host  # noqa: PLC0415
     from projections.catalog import INLINE  # noqa: PLC0415
 
-    url = need(settings.postgres_url, "postgres_url")
+    url = database_of(settings)
 
     async def run() -> T:
         log = PostgresEventLog(url, inline=INLINE, name="server-keys")
         await log.start()
         try:
-            return await act(KeyChanges(log, url, new_id))
+            return await act(KeyChanges(log, url, new_id, actor=at_the_host()))
         finally:
             await log.stop()
 

@@ -26,8 +26,17 @@ def tls_roll_over(as_json: Json = False, data_dir: DataDir = None) -> None:
     """Take the next step to a new authority: announce, use, retire the old one; a running `fleetlog up` follows."""
     import msgspec  # noqa: PLC0415
 
+    from domain.host_acts import AuthorityRolledOver  # noqa: PLC0415
+    from gateways.cli.configured import conninfo_of  # noqa: PLC0415
+    from gateways.cli.errors import NoPlatformError  # noqa: PLC0415
+    from gateways.host import put_on_record  # noqa: PLC0415
     from gateways.local.authority import Authority  # noqa: PLC0415
     from gateways.settings import load_settings  # noqa: PLC0415
 
+    out = Output(as_json=as_json)
     step = Authority(load_settings(data_dir=data_dir).data_dir).roll_over(datetime.now(UTC))
-    Output(as_json=as_json).done(f"{step.did}. Next, {step.next}.", msgspec.to_builtins(step))
+    try:
+        put_on_record(conninfo_of(data_dir), AuthorityRolledOver(did=step.did), out.note, needed=False)
+    except NoPlatformError:
+        out.note("This is not on record: no Fleetlog runs here.")
+    out.done(f"{step.did}. Next, {step.next}.", msgspec.to_builtins(step))

@@ -41,6 +41,7 @@ from domain.passwords import check_password
 from domain.roles import Role
 from domain.users import User
 from gateways.agents.leases import Holds
+from gateways.host import at_the_host
 from gateways.local.server import write_private
 from gateways.settings import PREFIX, Settings, SettingsError
 from projections.catalog import INLINE
@@ -153,8 +154,8 @@ async def add_administrator(url: str, keys: MasterKeys, name: str, password: str
         bus = make_bus(log, Holds(pool), RolloutReader(pool.connection), credentials=credentials)
         holder = await user_named(log, name.strip())
         if holder is None:
-            created = await bus.dispatch(CreateUser(name=name, grants=[EVERYTHING]), _caller())
-            return await _set_password(bus, UUID(created.answer["id"]), password)
+            created = await bus.dispatch(CreateUser(name=name, grants=[EVERYTHING]), _caller(actor=at_the_host()))
+            return await _set_password(bus, UUID(created.answer["id"]), password, at_the_host())
         user, login = await load(log, User, holder), await load(log, Login, login_stream(holder))
         everything = any(one.everything and one.role_id == Role.ADMIN.id for one in user.grants)
         if user.disabled or login.password_id is not None or not everything:
@@ -162,7 +163,7 @@ async def add_administrator(url: str, keys: MasterKeys, name: str, password: str
                 f"There is a user {user.name!r} already; choose another name with --name, or give that one a password "
                 f"with: fleetlog users set-password {user.name!r}"
             )
-        return await _set_password(bus, holder, password)
+        return await _set_password(bus, holder, password, at_the_host())
     finally:
         await log.stop()
         await pool.close()
@@ -180,10 +181,10 @@ async def nobody_has_a_password(url: str) -> bool:
         await pool.close()
 
 
-async def _set_password(bus: CommandBus, user_id: UUID, password: str | None) -> str | None:
+async def _set_password(bus: CommandBus, user_id: UUID, password: str | None, actor: str = ACTOR) -> str | None:
     given = None if password is None else SecretStr(password)
     try:
-        done = await bus.dispatch(SetPassword(user_id=user_id, password=given), _caller())
+        done = await bus.dispatch(SetPassword(user_id=user_id, password=given), _caller(actor=actor))
     except NoMasterKeyError as error:
         raise SettingsError(f"The administrator's password cannot be kept: {error.detail}") from error
     made: str | None = done.answer.get("password")
@@ -256,6 +257,6 @@ def _named(name: str, events: Sequence[object]) -> bool:
     return any(isinstance(event, ApiKeyCreated) and event.name == name for event in events)
 
 
-def _caller(once: str | None = None) -> Caller:
-    """Ourselves; what is named is done once, however often it is asked for."""
-    return Caller(actor=ACTOR, correlation_id=new_id(), idempotency_key=f"first-{once}" if once is not None else None)
+def _caller(once: str | None = None, actor: str = ACTOR) -> Caller:
+    """Ourselves, or who is named; what is named is done once, however often it is asked for."""
+    return Caller(actor=actor, correlation_id=new_id(), idempotency_key=f"first-{once}" if once is not None else None)

@@ -24,6 +24,7 @@ from command_bus.ids import new_id, utc_now
 from command_bus.migrate import migrate
 from command_bus.pooler import prepare_login
 from gateways.agents.nats_config import render_nats_config
+from gateways.host import at_the_host
 from gateways.local import first_steps, platform_file
 from gateways.local.addresses import in_url, is_loopback, reachable
 from gateways.local.authority_notes import AuthorityNotes
@@ -179,7 +180,7 @@ class Supervisor:
         """Start what is not configured, and bring the database up to date."""
         settings = self._settings
         admin_url, postgres_url = self._start_postgres()
-        for name in await asyncio.to_thread(migrate, admin_url):
+        for name in await asyncio.to_thread(migrate, admin_url, actor=at_the_host()):
             _log.info("migrated", migration=name)
         await create_tables(admin_url)
         if settings.postgres_pooler_url is not None:

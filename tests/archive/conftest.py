@@ -7,6 +7,7 @@ import pytest
 from command_bus.event_log import Selection
 from command_bus.postgres_log import PostgresEventLog
 from domain.event import Recorded
+from domain.host_acts import SegmentArchived
 from gateways.bench.history import FleetHistory
 from projections.catalog import INLINE
 from tests.event_log.samples import metadata
@@ -15,11 +16,11 @@ EVENTS = 1_500
 
 
 async def all_of(log: PostgresEventLog, selection: Selection | None = None, *, limit: int = 400) -> list[Recorded]:
-    """Everything, page by page."""
+    """Everything, page by page, but what archive runs say of themselves."""
     found: list[Recorded] = []
     while page := await log.read(selection or Selection(), after=found[-1].position if found else 0, limit=limit):
         found += page
-    return found
+    return [one for one in found if not isinstance(one.event, SegmentArchived)]
 
 
 @pytest.fixture

@@ -201,7 +201,10 @@ def test_archived_events_are_under_the_chain(
     before = verified(owner)
     folder = tmp_path / "archive" if in_files else None
     assert archive(postgres_url, timedelta(0), folder, segment_streams=40).segments > 2
-    assert verified(owner) == before
+    # What the run says of each segment is not chained yet.
+    after = verified(owner)
+    assert after.unchained > before.unchained
+    assert msgspec.structs.replace(after, unchained=before.unchained) == before
     if folder is not None:
         kept = [kept_outside(owner, number, with_leaves=True) for number in range(1, before.last_checkpoint + 1)]
         report = verify_archive(folder, kept)

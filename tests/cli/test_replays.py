@@ -7,6 +7,7 @@ import pytest
 
 from command_bus.event_log import Selection
 from gateways.cli.program import run
+from gateways.host import at_the_host
 from tests.cli.terminal import Terminal
 from tests.rest.harness import Api, Fleet
 
@@ -59,4 +60,4 @@ async def test_a_replay_is_made_asked_and_dropped(
     acts = await api.log.read(Selection(types=("ReplayMade", "ReplayDropped")))
     told_of = [(type(one.event).__name__, getattr(one.event, "name", ""), one.actor) for one in acts]
     names = ("ReplayMade", "before"), ("ReplayDropped", "before"), ("ReplayMade", f"at-{head}")
-    assert told_of == [(*each, "system") for each in names]
+    assert told_of == [(*each, at_the_host()) for each in names]
