@@ -34,6 +34,17 @@ async def test_sessions_elsewhere_are_ended(tab: Tab, api: Api) -> None:
     assert await tab.sideways() == 0
 
 
+async def test_all_sessions_are_ended_with_this_one(tab: Tab, api: Api) -> None:
+    """A second click ends them all, and the page asks who it is."""
+    person = await tab.logged_in(path="/account")
+    await person.log_in()
+    sessions = tab.page.get_by_role("region", name="Sessions")
+    await sessions.get_by_role("button", name="End all", exact=True).click()
+    await sessions.get_by_role("button", name="End all, this one too: click again").click()
+    await expect(tab.page.get_by_label("Password")).to_be_visible()
+    assert (await api.client(person.token).get("/me")).status_code == 401
+
+
 async def test_password_and_recovery_codes_are_changed(tab: Tab) -> None:
     """The new password counts at once, and the page goes on; new codes are shown once, and those before are void."""
     person = await tab.logged_in(path="/account")

@@ -9,7 +9,7 @@ from playwright.async_api import expect
 from gateways.agents.broker_states import State
 from tests.browser.harness import Tab
 from tests.rest.gains import waits
-from tests.rest.harness import Api, Fleet
+from tests.rest.harness import Api, Fleet, made
 
 WIDTH, HEIGHT = 360, 740
 EVIL = "<img src=x onerror=alert(1)>"
@@ -298,6 +298,43 @@ async def test_somebody_is_added_given_roles_and_shut_out(tab: Tab, fleet: Fleet
     assert await tab.sideways() == 0
 
 
+async def test_a_user_is_renamed_and_linked_to_a_provider(tab: Tab, fleet: Fleet) -> None:
+    """Name and address are what the server then has; who vouches for them is linked, named, and unlinked again."""
+    await made(fleet.http, "/users", {"name": "Bob", "email": "bob@example.com"})
+    await tab.logged_in(path="/admin/users")
+    page = tab.page
+    await page.get_by_role("button", name="Change Bob").click()
+    dialog = page.get_by_role("dialog")
+    name = dialog.get_by_role("region", name="Name")
+    await expect(name.get_by_role("button", name="Save the name")).to_be_disabled()
+    await name.get_by_label("Name").fill("Ada")
+    await name.get_by_role("button", name="Save the name").click()
+    await expect(name.get_by_role("alert")).to_contain_text("name_taken")
+    await name.get_by_label("Name").fill("Robert")
+    await name.get_by_label("E-mail").fill("robert@example.com")
+    await name.get_by_role("button", name="Save the name").click()
+    await expect(page.get_by_role("heading", name="Robert")).to_be_visible()
+    linked = dialog.get_by_role("region", name="Linked identities")
+    await expect(linked).to_contain_text("no provider can vouch for Robert yet")
+    await linked.get_by_text("Link another").click()
+    await linked.get_by_label("Subject").fill("0815")
+    await linked.get_by_role("button", name="Link it").click()
+    await expect(linked.get_by_role("alert")).to_be_visible()
+    await linked.get_by_label("Issuer").fill("https://sso.example.com")
+    await linked.get_by_role("button", name="Link it").click()
+    await expect(linked.get_by_text("0815 at https://sso.example.com")).to_be_visible()
+    assert await tab.serious_faults() == []
+    bob = next(one for one in (await fleet.http.get("/users")).json()["items"] if one["name"] == "Robert")
+    assert bob["email"] == "robert@example.com"
+    known = (await fleet.http.get(f"/users/{bob['id']}/identities")).json()["items"]
+    assert [one["subject"] for one in known] == ["0815"]
+    await page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    assert await tab.sideways() == 0
+    await linked.get_by_role("button", name="Unlink").click()
+    await linked.get_by_role("button", name="Unlink: click again").click()
+    await expect(linked).to_contain_text("no provider can vouch for Robert yet")
+
+
 async def test_what_a_role_allows_is_said_in_words(tab: Tab) -> None:
     """Each permission with what it is for, and the limits; who may only look is not offered to change anybody."""
     await tab.logged_in({"role": "auditor", "everything": True}, path="/admin/roles")
@@ -348,6 +385,22 @@ async def test_a_secret_is_set_and_removed_and_never_shown(tab: Tab, fleet: Flee
     await expect(page.get_by_text("There is no secret yet")).to_be_visible()
 
 
+async def test_secrets_are_sealed_anew(tab: Tab, fleet: Fleet) -> None:
+    """After another click; it is said how many, and under which key; who sets those of one client may not."""
+    for name in ("one", "two"):
+        await made(fleet.http, "/secrets", {"name": name, "value": "hush-hush-hush", "scope": {"kind": "fleet"}})
+    await tab.logged_in(path="/admin/secrets")
+    page = tab.page
+    await page.get_by_role("button", name="Seal anew").click()
+    await page.get_by_role("button", name="Seal anew: click again").click()
+    await expect(page.get_by_text("2 secrets are sealed anew, under master key")).to_be_visible()
+    assert await tab.serious_faults() == []
+    await page.context.clear_cookies()
+    await tab.logged_in({"role": "admin", "clients": [fleet.client_id]}, name="Bob", path="/admin/secrets")
+    await expect(page.get_by_role("button", name="New secret")).to_be_visible()
+    await expect(page.get_by_role("button", name="Seal anew")).to_have_count(0)
+
+
 async def test_who_sees_one_client_sees_its_secrets_alone(tab: Tab, fleet: Fleet) -> None:
     """Tabs of what belongs to no client are left out, and what others have is not listed."""
     for name, scope in (("ours", {"kind": "client", "client_id": fleet.client_id}), ("theirs", {"kind": "fleet"})):
@@ -355,7 +408,7 @@ async def test_who_sees_one_client_sees_its_secrets_alone(tab: Tab, fleet: Fleet
         assert answer.is_success, answer.text
     await tab.logged_in({"role": "read-only", "clients": [fleet.client_id]}, path="/admin")
     tabs = tab.page.get_by_role("navigation", name="Admin").get_by_role("link")
-    await expect(tabs).to_have_text(["Clients", "Enrollment", "Secrets"])
+    await expect(tabs).to_have_text(["Clients", "Custom fields", "Enrollment", "Secrets", "Audit"])
     await tab.page.get_by_role("link", name="Secrets").click()
     await expect(tab.page.get_by_role("row", name="ours")).to_be_visible()
     await expect(tab.page.get_by_role("row", name="theirs")).to_have_count(0)

@@ -53,6 +53,23 @@ async def test_the_list_shows_how_far_each_is(tab: Tab, fleet: Fleet) -> None:
     await expect(page.get_by_role("heading", name="None is in that state")).to_be_visible()
 
 
+async def test_an_open_rollout_is_closed(tab: Tab, fleet: Fleet) -> None:
+    """It says until when others join it; closed, nobody does, and those that are in it go on."""
+    await fleet.agent("web-01")
+    target = {"include": {"everything": True}}
+    body = {"name": "Nightly", "target": target, "spec": {"kind": "ping"}, "joins_within_s": 3600}
+    rollout = await made(fleet.http, "/rollouts", body)
+    await tab.logged_in(path=f"/rollouts/{rollout['id']}")
+    page = tab.page
+    await expect(page.get_by_role("region", name="Progress")).to_contain_text("open for others until")
+    assert await tab.serious_faults() == []
+    await page.get_by_role("button", name="Let nobody join any more").click()
+    await expect(page.get_by_role("button", name="Let nobody join any more")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    shown = (await fleet.http.get(f"/rollouts/{rollout['id']}")).json()
+    assert (shown["open_until"], shown["state"]) == (None, "running")
+
+
 async def test_why_it_failed_and_who_was_left_out_are_said(tab: Tab, fleet: Fleet) -> None:
     """Of what failed the errors are shown and not what it printed; a filter that leaves somebody out is named."""
     agents = [await fleet.agent(name) for name in ("web-01", "web-02")]

@@ -1,9 +1,11 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { api, ask } from "../api/client";
+import { SESSION } from "../api/session";
 import { useChange } from "../app/change";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { Status } from "../ui/Status";
+import { SureButton } from "../ui/SureButton";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { toast } from "../ui/Toasts";
@@ -35,6 +37,10 @@ export function Sessions() {
       return again();
     },
   );
+  const endAll = useChange(
+    () => ask(api.POST("/api/v1/sessions/revoke", { body: {} })),
+    () => client.invalidateQueries({ queryKey: SESSION }),
+  );
   return (
     <section className="card account" aria-label="Sessions">
       <header>
@@ -44,8 +50,11 @@ export function Sessions() {
             End all others
           </Button>
         )}
+        <SureButton sure="End all, this one too: click again" busy={endAll.isPending} onClick={() => endAll.mutate()}>
+          End all
+        </SureButton>
       </header>
-      <Fault error={sessions.error ?? end.error ?? endOthers.error} />
+      <Fault error={sessions.error ?? end.error ?? endOthers.error ?? endAll.error} />
       <Table title="Sessions" heads={["Program", "From", "Begun", "Last used", "Over", ""]}>
         {items.map((one) => (
           <tr key={one.id}>

@@ -2,7 +2,7 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useLocation, useParams, useSearch } from "wouter";
 import { api, ask } from "../api/client";
-import type { components, paths } from "../api/schema";
+import type { components } from "../api/schema";
 import type { LogEvent } from "../api/stream";
 import { useEvents } from "../app/events";
 import { useTitle } from "../app/title";
@@ -11,126 +11,13 @@ import { Actor, EventLine } from "../ui/EventLine";
 import { Fault } from "../ui/Fault";
 import { More } from "../ui/More";
 import { Causes } from "./Causes";
+import { type EventQuery, KINDS } from "./kinds";
 import "./activity.css";
 
-type Query = NonNullable<paths["/api/v1/events"]["get"]["parameters"]["query"]>;
-type EventType = NonNullable<Query["type"]>[number];
 type Page = components["schemas"]["PageOf_EventModel_"];
 
 /** So many new lines are kept above the list until somebody loads it anew. */
 const MOST_NEW = 500;
-interface Kind {
-  name: string;
-  label: string;
-  types: EventType[];
-}
-
-const KINDS: readonly Kind[] = [
-  {
-    name: "commands",
-    label: "Commands",
-    types: [
-      "CommandQueued",
-      "CommandDelivered",
-      "CommandStarted",
-      "CommandRequeued",
-      "CommandSucceeded",
-      "CommandFailed",
-      "CommandTimedOut",
-      "CommandInterrupted",
-      "CommandRejected",
-      "CommandCancelRequested",
-      "CommandCancelled",
-      "CommandExpired",
-      "OrderRefused",
-    ],
-  },
-  {
-    name: "machines",
-    label: "Machines",
-    types: [
-      "EnrollmentRequested",
-      "EnrollmentApproved",
-      "EnrollmentRefused",
-      "AgentEnrolled",
-      "AgentConnected",
-      "AgentDisconnected",
-      "AgentRenamed",
-      "AgentTagged",
-      "AgentMoved",
-      "AgentSuspended",
-      "AgentResumed",
-      "AgentRetired",
-      "AgentKeyRotated",
-      "AgentFactsReported",
-      "AgentDuplicateNoticed",
-      "AgentDuplicateSettled",
-    ],
-  },
-  {
-    name: "rollouts",
-    label: "Rollouts",
-    types: [
-      "RolloutStarted",
-      "RolloutAdvanced",
-      "RolloutWaveFinished",
-      "RolloutWaveReleased",
-      "RolloutPaused",
-      "RolloutResumed",
-      "RolloutAborted",
-      "RolloutCompleted",
-      "RolloutRetried",
-      "RolloutClosed",
-    ],
-  },
-  {
-    name: "scripts",
-    label: "Scripts",
-    types: ["ScriptCreated", "ScriptRenamed", "ScriptRevised", "ScriptArchived", "ScriptRestored"],
-  },
-  {
-    name: "reads",
-    label: "Outputs and history read",
-    types: ["OutputRead", "SecretsRead", "HistoryExtracted"],
-  },
-  {
-    name: "refused",
-    label: "Refused",
-    types: ["RequestRefused", "AgentRefused", "RefusalsCounted", "LoginRefused", "LoginLockedOut", "WrongKeysHeldBack"],
-  },
-  {
-    name: "people",
-    label: "People and logins",
-    types: [
-      "UserCreated",
-      "UserChanged",
-      "UserGranted",
-      "UserDisabled",
-      "UserEnabled",
-      "RoleCreated",
-      "RoleChanged",
-      "RoleRetired",
-      "ApiKeyCreated",
-      "ApiKeyRevoked",
-      "SessionOpened",
-      "SessionEnded",
-      "SessionsRevoked",
-      "PasswordSet",
-      "TotpEnrolled",
-      "TotpRemoved",
-      "PasskeyAdded",
-      "PasskeyRenamed",
-      "PasskeyRemoved",
-      "LoginRefused",
-      "LoginLockedOut",
-      "WrongKeysHeldBack",
-      "ApprovalRequested",
-      "ApprovalGranted",
-      "ApprovalRefused",
-    ],
-  },
-];
-
 /** The log itself as it grows: everything that anybody, or any machine, did. */
 export default function ActivityPage() {
   useTitle("Activity");
@@ -153,7 +40,7 @@ export default function ActivityPage() {
     initialPageParam: null as string | null,
     getNextPageParam: (page: Page) => page.next,
     queryFn: ({ pageParam }) => {
-      const query: Query = {
+      const query: EventQuery = {
         backwards: true,
         limit: 50,
         ...(types ? { type: types } : {}),
@@ -186,6 +73,12 @@ export default function ActivityPage() {
       <header>
         <h1>Activity</h1>
         <div className="grow" />
+        <Link href="/changes" className="button">
+          What changed
+        </Link>
+        <a className="button" href={`/api/v1/events/export?${exported(types, story, actor)}`} download="events.ndjson">
+          Export
+        </a>
         <Button aria-pressed={held} onClick={() => setHeld(!held)}>
           {held ? "Go on" : "Hold"}
         </Button>
@@ -244,4 +137,12 @@ export default function ActivityPage() {
       <More of={log}>Earlier</More>
     </div>
   );
+}
+
+/** What is shown, as the export takes it. */
+function exported(types: readonly string[] | undefined, story: string | null, actor: string | null): URLSearchParams {
+  const query = new URLSearchParams((types ?? []).map((type) => ["type", type]));
+  if (story !== null) query.set("correlation_id", story);
+  if (actor !== null) query.set("actor", actor);
+  return query;
 }

@@ -23,6 +23,7 @@ const TABS: readonly Tab[] = [
     component: lazy(() => import("./HealthTab")),
   },
   { name: "clients", label: "Clients", needs: "clients.see", component: lazy(() => import("./ClientsTab")) },
+  { name: "fields", label: "Custom fields", needs: "clients.see", component: lazy(() => import("./FieldsTab")) },
   {
     name: "users",
     label: "Users",
@@ -40,6 +41,14 @@ const TABS: readonly Tab[] = [
   { name: "keys", label: "API keys", needs: "people.see", component: lazy(() => import("./KeysTab")) },
   { name: "tokens", label: "Enrollment", needs: "enrollment.see", component: lazy(() => import("./TokensTab")) },
   { name: "secrets", label: "Secrets", needs: "secrets.see", component: lazy(() => import("./SecretsTab")) },
+  {
+    name: "forwarding",
+    label: "Forwarding",
+    needs: "forwarding.see",
+    everywhere: true,
+    component: lazy(() => import("./ForwardingTab")),
+  },
+  { name: "audit", label: "Audit", needs: "events.see", component: lazy(() => import("./AuditTab")) },
   {
     name: "server-keys",
     label: "Server keys",

@@ -3,7 +3,7 @@ import { Link } from "wouter";
 import { api, ask } from "../api/client";
 import { ProblemError } from "../api/problem";
 import type { components } from "../api/schema";
-import { useMay } from "../api/session";
+import { useMay, useMayEverywhere } from "../api/session";
 import { useChange } from "../app/change";
 import { useList } from "../app/list";
 import { Button } from "../ui/Button";
@@ -26,6 +26,7 @@ type Target = Secret | "new";
 /** Values that commands use and nobody reads. */
 export default function SecretsTab() {
   const manage = useMay()("secrets.manage");
+  const mayEverywhere = useMayEverywhere();
   const [target, setTarget] = useState<Target | null>(null);
   const { pages, items, again } = useList(["admin", "secrets"], ["SecretSet", "SecretRemoved"], (query) =>
     ask(api.GET("/api/v1/secrets", { params: { query } })),
@@ -37,6 +38,7 @@ export default function SecretsTab() {
           A command names a secret as <code>{"{{secret.NAME}}"}</code>; where several have one name, the one nearest to
           the machine counts. No value is ever shown.
         </p>
+        {mayEverywhere("secrets.manage") && items.length > 0 && <SealAnew onDone={again} />}
         {manage && (
           <Button look="primary" onClick={() => setTarget("new")}>
             New secret
@@ -71,6 +73,27 @@ export default function SecretsTab() {
         />
       )}
     </>
+  );
+}
+
+/** After another master key is there: the values stay as they are. */
+function SealAnew({ onDone }: { onDone: () => unknown }) {
+  const seal = useChange(
+    () => ask(api.POST("/api/v1/secrets/rotate", {})),
+    (answer) => {
+      const many = answer.count === 1 ? "One secret is" : `${answer.count.toLocaleString()} secrets are`;
+      toast(`${many} sealed anew, under master key ${answer.key_id}.`);
+      return onDone();
+    },
+  );
+  return (
+    <SureButton
+      sure="Seal anew: click again"
+      busy={seal.isPending}
+      onClick={() => seal.mutate(undefined, { onError: toastError })}
+    >
+      Seal anew
+    </SureButton>
   );
 }
 

@@ -10,6 +10,7 @@ import { SureButton } from "../ui/SureButton";
 import { toast } from "../ui/Toasts";
 import { usePlaces } from "./choices";
 import { type Grant, GrantFields, placed } from "./Grants";
+import { Identities, NameAndMail } from "./UserIdentity";
 import type { User } from "./UsersTab";
 
 interface Props {
@@ -18,13 +19,15 @@ interface Props {
   onClose: () => void;
 }
 
-/** What a user may, and how they get in. */
+/** What a user is called and may, and how they get in. */
 export function UserDialog({ user, onChanged, onClose }: Props) {
   return (
     <Dialog title={user.name} onClose={onClose} footer={<Button onClick={onClose}>Close</Button>}>
       <div className="stack">
+        {!user.erased && <NameAndMail user={user} onChanged={onChanged} />}
         <Roles user={user} onChanged={onChanged} />
         {user.kind === "person" && <Login user={user} />}
+        {user.kind === "person" && <Identities user={user} />}
         <Access user={user} onChanged={onChanged} />
       </div>
     </Dialog>

@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { type FormEvent, useId, useState } from "react";
+import { type FormEvent, useState } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
@@ -8,11 +8,10 @@ import { useAfterEvents } from "../app/events";
 import { useEvery } from "../app/every";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { FieldValue, readValue, shownValue, type Value, writtenValue } from "../ui/FieldValue";
 import "./agent.css";
 
 type Defined = components["schemas"]["FieldModel"];
-type Value = components["schemas"]["FilledModel"]["values"][string];
-
 type Filled = components["schemas"]["FilledModel"];
 type Values = Record<string, Value | null>;
 export type Holder = Defined["terms"]["on"][number];
@@ -89,7 +88,7 @@ export function CustomFields({ on, id, fill }: Props) {
                 <dt title={field.terms.description}>{field.name}</dt>
                 <dd>
                   {value !== null && value !== undefined ? (
-                    shown(value)
+                    shownValue(value)
                   ) : missing.includes(field.name) ? (
                     <span className="wrong">to be filled in</span>
                   ) : (
@@ -119,7 +118,7 @@ function Form({ on, id, fields, values, onDone }: FormProps) {
     const changed: Values = {};
     for (const field of fields) {
       const text = given[field.name.toLowerCase()];
-      if (text !== undefined) changed[field.name] = read(field, text);
+      if (text !== undefined) changed[field.name] = readValue(field.terms.kind, text);
     }
     return FILL[on](id, changed);
   }, onDone);
@@ -132,10 +131,11 @@ function Form({ on, id, fields, values, onDone }: FormProps) {
       {fields.map((field) => {
         const name = field.name.toLowerCase();
         return (
-          <Input
+          <FieldValue
             key={field.id}
-            field={field}
-            value={given[name] ?? written(values[name])}
+            name={field.name}
+            terms={field.terms}
+            value={given[name] ?? writtenValue(values[name])}
             onValue={(value) => setGiven({ ...given, [name]: value })}
           />
         );
@@ -149,78 +149,4 @@ function Form({ on, id, fields, values, onDone }: FormProps) {
       </div>
     </form>
   );
-}
-
-interface InputProps {
-  field: Defined;
-  value: string | string[];
-  onValue: (value: string | string[]) => void;
-}
-
-function Input({ field, value, onValue }: InputProps) {
-  const id = useId();
-  const { kind, choices, description } = field.terms;
-  if (kind === "multiple") {
-    const chosen = Array.isArray(value) ? value : [];
-    return (
-      <fieldset className="field">
-        <legend>{field.name}</legend>
-        {choices.map((choice) => (
-          <label key={choice} className="row">
-            <input
-              type="checkbox"
-              checked={chosen.includes(choice)}
-              onChange={(event) =>
-                onValue(event.target.checked ? [...chosen, choice] : chosen.filter((one) => one !== choice))
-              }
-            />
-            {choice}
-          </label>
-        ))}
-      </fieldset>
-    );
-  }
-  const text = Array.isArray(value) ? "" : value;
-  const options = kind === "checkbox" ? ["yes", "no"] : choices;
-  return (
-    <div className="field">
-      <label htmlFor={id}>{field.name}</label>
-      {kind === "choice" || kind === "checkbox" ? (
-        <select id={id} className="input" value={text} onChange={(event) => onValue(event.target.value)}>
-          <option value="">–</option>
-          {options.map((choice) => (
-            <option key={choice}>{choice}</option>
-          ))}
-        </select>
-      ) : (
-        <input
-          id={id}
-          className="input"
-          type={kind === "number" ? "number" : kind === "date" ? "date" : "text"}
-          step={kind === "number" ? "any" : undefined}
-          value={text}
-          onChange={(event) => onValue(event.target.value)}
-        />
-      )}
-      {description !== "" && <span className="hint">{description}</span>}
-    </div>
-  );
-}
-
-/** As the form holds it; what is empty is not filled in. */
-function written(value: Value | undefined): string | string[] {
-  if (value === undefined || value === null) return "";
-  if (Array.isArray(value)) return value;
-  return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
-}
-
-function read(field: Defined, given: string | string[]): Value | null {
-  if (given.length === 0) return null;
-  if (Array.isArray(given)) return given;
-  if (field.terms.kind === "number") return Number(given);
-  return field.terms.kind === "checkbox" ? given === "yes" : given;
-}
-
-function shown(value: Value): string {
-  return Array.isArray(value) ? value.join(", ") : typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
 }

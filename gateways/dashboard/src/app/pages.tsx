@@ -25,12 +25,14 @@ export function hasUse({ needs, or = [] }: Pick<Entry, "needs" | "or">, may: (on
 export const PAGES: readonly Page[] = [
   { path: "/", component: lazy(() => import("../fleet/FleetPage")) },
   { path: "/agents/:id", component: lazy(() => import("../agent/AgentPage")) },
+  { path: "/commands", component: lazy(() => import("../commands/CommandsPage")) },
   { path: "/scripts", component: lazy(() => import("../scripts/ScriptsPage")) },
   { path: "/scripts/new", component: lazy(() => import("../scripts/NewScriptPage")) },
   { path: "/scripts/:id", component: lazy(() => import("../scripts/ScriptPage")) },
   { path: "/rollouts", component: lazy(() => import("../rollouts/RolloutsPage")) },
   { path: "/rollouts/:id", component: lazy(() => import("../rollouts/RolloutPage")) },
   { path: "/activity/:position?", component: lazy(() => import("../activity/ActivityPage")) },
+  { path: "/changes", component: lazy(() => import("../changes/ChangesPage")) },
   { path: "/admin/:tab?", component: lazy(() => import("../admin/AdminPage")) },
   { path: "/approvals", component: lazy(() => import("../approvals/ApprovalsPage")) },
   { path: "/account", component: lazy(() => import("../account/AccountPage")) },
@@ -42,6 +44,9 @@ export const ACTIONS: readonly Omit<Entry, "icon">[] = [
   { path: "/add", label: "Add a machine", needs: "enrollment.manage" },
   { path: "/admin/clients", label: "Add or rename a client or site", needs: "sites.manage" },
   { path: "/scripts/new", label: "Write a new script", needs: "scripts.manage" },
+  { path: "/changes", label: "See what changed between two times", needs: "events.see" },
+  { path: "/admin/fields", label: "Define a custom field", needs: "fields.define" },
+  { path: "/admin/audit", label: "Take a part of the history out, or prove an event", needs: "events.see" },
   { path: "/?f=status%3Aoffline", label: "Show what is offline", needs: "agents.see" },
   { path: "/?f=pending%3A%3E0", label: "Show what something waits for", needs: "agents.see" },
 ];
@@ -50,6 +55,7 @@ export const ACTIONS: readonly Omit<Entry, "icon">[] = [
 export const ENTRIES: readonly Entry[] = [
   { path: "/", label: "Fleet", icon: "▤", needs: "agents.see" },
   { path: "/rollouts", label: "Rollouts", icon: "≫", needs: "rollouts.see" },
+  { path: "/commands", label: "Commands", icon: "▷", needs: "commands.see" },
   { path: "/scripts", label: "Scripts", icon: "❯", needs: "scripts.see" },
   { path: "/activity", label: "Activity", icon: "≡", needs: "events.see" },
   { path: "/approvals", label: "Approvals", icon: "✓", needs: "approvals.see" },
@@ -58,6 +64,14 @@ export const ENTRIES: readonly Entry[] = [
     label: "Admin",
     icon: "⚙",
     needs: "platform.see",
-    or: ["clients.see", "people.see", "enrollment.see", "secrets.see", "platform.browse"],
+    or: [
+      "clients.see",
+      "people.see",
+      "enrollment.see",
+      "secrets.see",
+      "forwarding.see",
+      "events.see",
+      "platform.browse",
+    ],
   },
 ];

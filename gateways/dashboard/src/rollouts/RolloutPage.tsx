@@ -22,7 +22,7 @@ import { FAILED, Members } from "./Members";
 import "./rollouts.css";
 
 type Rollout = components["schemas"]["RolloutWithCountsModel"];
-type Steer = "pause" | "resume" | "release" | "abort" | "retry-failed";
+type Steer = "pause" | "resume" | "release" | "abort" | "close" | "retry-failed";
 
 const NUMBER = new Intl.NumberFormat("en");
 
@@ -68,6 +68,8 @@ export default function RolloutPage() {
           return ask(api.POST("/api/v1/rollouts/{rollout_id}/release", body));
         case "abort":
           return ask(api.POST("/api/v1/rollouts/{rollout_id}/abort", body));
+        case "close":
+          return ask(api.POST("/api/v1/rollouts/{rollout_id}/close", body));
         case "retry-failed":
           return ask(api.POST("/api/v1/rollouts/{rollout_id}/retry-failed", body));
       }
@@ -110,6 +112,7 @@ export default function RolloutPage() {
         {going && may("rollouts.steer") && (
           <>
             {shown.state === "running" ? button("pause", "Pause") : button("resume", "Resume")}
+            {shown.open_until !== null && button("close", "Let nobody join any more")}
             {shown.wave < shown.wave_sizes.length && button("release", "Begin the next wave")}
             <SureButton
               sure="Abort: cancel what is queued"
@@ -135,6 +138,11 @@ export default function RolloutPage() {
               <span>
                 started <Time at={shown.started_at} />
               </span>
+              {going && shown.open_until && (
+                <span>
+                  open for others until <Time at={shown.open_until} />
+                </span>
+              )}
               {shown.ended_per_minute > 0 && <span>{shown.ended_per_minute.toFixed(1)} a minute</span>}
               {shown.estimated_end && (
                 <span>

@@ -11,6 +11,7 @@ import { duration, Time } from "../ui/Time";
 import { AnsiReader } from "./ansi";
 import { useLive } from "./follow";
 import { Output } from "./Output";
+import { Story } from "./Story";
 import { What } from "./What";
 
 type Command = components["schemas"]["CommandModel"];
@@ -91,6 +92,7 @@ export function CommandView({ commandId, onOther }: Props) {
       ) : (
         <Output reader={live.reader} version={live.version} going={!ended} label="Output" empty={waiting(state)} />
       )}
+      {shown && <Story commandId={commandId} />}
     </div>
   );
 }
