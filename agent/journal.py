@@ -327,12 +327,13 @@ class Journal:
                     "INSERT OR IGNORE INTO finished VALUES (?, ?, ?, ?)", (*_pair(key), now.timestamp(), kept)
                 )
 
-    def repeat(self, occasion: str, since: datetime) -> list[Key]:
+    def repeat(self, occasion: str, since: datetime, forget: Sequence[str] = ()) -> list[Key]:
         """Let results wait once more that were acknowledged at or after a moment, for a server that has lost them.
 
         Args:
             occasion: one that was heard of before changes nothing.
             since: the moment, by the server's clock.
+            forget: names of notes on what else was acknowledged.
 
         Returns:
             What waits now, in the order in which it was acknowledged.
@@ -341,6 +342,7 @@ class Journal:
             if self.notes().get(_REPEATED) == occasion:
                 return []
             self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (_REPEATED, occasion))
+            self._db.executemany("DELETE FROM notes WHERE name = ?", [(name,) for name in forget])
             rows = self._db.execute(
                 "SELECT command_id, attempt FROM finished WHERE at >= ? ORDER BY at", (since.timestamp(),)
             )

@@ -112,6 +112,7 @@ class Agent:
             boot_id=boot_id,
             hello_interval_s=self.identity.hello_interval_s,
             gather_facts=gather,
+            gather_software=PLATFORM.software,
             free_lanes=lambda: lanes.free,
             on_held=lambda held: self._intake.held(held),  # noqa: PLW0108 - made below
             trusts=lambda: trust.trust_digest(self.identity.server_ca, self.identity.nats_ca),

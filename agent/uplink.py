@@ -28,14 +28,19 @@ from agent.outputs import chunks, spool_path
 from agent.steps import Steps
 from agent.telemetry import SAMPLE_EVERY_S, Telemetry
 from agent.threads import OneThread, in_thread
-from schema import trust, wire
+from schema import software, trust, wire
+from schema.software import SoftwareList
 
 log = logging.getLogger("fleetlog.agent.uplink")
 
 _SENDERS = 8
 """Results on their way at once: enough for the server to commit them together."""
 _FACTS_EVERY_S = 300.0
+_SOFTWARE_EVERY_S = 3600.0
+_SOFTWARE_FIRST_S = 40.0
+"""After the start: a machine that comes up has other things to do, and so has the server when many do."""
 _FACTS_NOTE = "facts_sha256"
+_SOFTWARE_NOTE = "software_sha256"
 _CLOCK_NOTE = "clock_offset_s"
 _GREETING_RESTS_S = 2.0
 """A hello that a message from the server asks for waits so long after the one before: anybody at the broker can ask."""
@@ -53,6 +58,7 @@ class Uplink:
         boot_id: of this boot.
         hello_interval_s: between hellos, until the server says otherwise.
         gather_facts: what the machine is; blocks.
+        gather_software: what is installed on it; blocks.
         free_lanes: how many more lanes could be busy.
         on_held: told what the server takes to be here.
         trusts: which authorities are trusted, see `trust.trust_digest`.
@@ -75,6 +81,7 @@ class Uplink:
         boot_id: str,
         hello_interval_s: float,
         gather_facts: Callable[[], dict[str, Any]],
+        gather_software: Callable[[], SoftwareList],
         free_lanes: Callable[[], int],
         on_held: Callable[[wire.Held], Awaitable[None]],
         trusts: Callable[[], str],
@@ -93,6 +100,8 @@ class Uplink:
         self._boot_id = boot_id
         self._hello_interval_s = hello_interval_s
         self._gather = gather_facts
+        self._gather_software = gather_software
+        self._software_now = asyncio.Event()
         self._free_lanes = free_lanes
         self._on_held = on_held
         self._trusts = trusts
@@ -145,14 +154,19 @@ class Uplink:
         """Gather the facts and report them if they differ from what the server has; return them."""
         facts = await in_thread(self._gather)
         digest = hashlib.sha256(msgspec.msgpack.encode(facts, order="deterministic")).hexdigest()
-        if (await self._disk.call(self._journal.notes)).get(_FACTS_NOTE) != digest:
-            reply = await self._ask("facts", wire.FactsReport(facts=facts))
-            if isinstance(reply, wire.Acknowledged):
-                await self._note(_FACTS_NOTE, digest)
+        await self._tell("facts", _FACTS_NOTE, digest, wire.FactsReport(facts=facts))
         return facts
 
+    async def report_software(self) -> None:
+        """Look what is installed, and report it if it differs from what the server has."""
+        found = await in_thread(self._gather_software)
+        await self._tell(
+            "software", _SOFTWARE_NOTE, software.digest(found), wire.SoftwareReport(packed=software.pack(found))
+        )
+
     async def gather_facts(self) -> dict[str, Any]:
-        """The facts, reported if that can be done now; the timer reports them otherwise."""
+        """The facts, reported if that can be done now; the timer reports them otherwise. Software follows."""
+        self._software_now.set()
         try:
             return await self.report_facts()
         except LinkError:
@@ -175,6 +189,7 @@ class Uplink:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hellos())
             tasks.create_task(self._facts())
+            tasks.create_task(self._software())
             tasks.create_task(self._looks())
             tasks.create_task(self._refusals())
             for _ in range(_SENDERS):
@@ -246,9 +261,9 @@ class Uplink:
             self._heard = asyncio.Event()
 
     async def _repeat(self, occasion: str, since: datetime) -> None:
-        """The server has lost what it had acknowledged since a moment."""
+        """The server has lost what it had acknowledged since a moment; what the machine is may be part of it."""
         try:
-            keys = await self._disk.call(self._journal.repeat, occasion, since)
+            keys = await self._disk.call(self._journal.repeat, occasion, since, (_FACTS_NOTE, _SOFTWARE_NOTE))
         except JournalFullError as error:
             log.warning("cannot repeat results yet, at the next hello again: %s", error)
             return
@@ -256,6 +271,13 @@ class Uplink:
             log.warning("the server was restored from a backup: %d results are sent once more", len(keys))
         for key in keys:
             self._queue.put_nowait(key)
+
+    async def _tell(self, kind: str, note: str, digest: str, message: wire.Uplink) -> None:
+        """Say something if it is not what was last acknowledged."""
+        if (await self._disk.call(self._journal.notes)).get(note) != digest:
+            reply = await self._ask(kind, message)
+            if isinstance(reply, wire.Acknowledged):
+                await self._note(note, digest)
 
     async def _note(self, name: str, value: str) -> None:
         """Keep a small fact; one that the disk has no room for is worked out anew after the next start."""
@@ -268,6 +290,16 @@ class Uplink:
         while True:
             await self._until_heard("facts", self.report_facts)
             await asyncio.sleep(_FACTS_EVERY_S * self._uniform(0.9, 1.1))
+
+    async def _software(self) -> None:
+        wait_s = _SOFTWARE_FIRST_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s * self._uniform(0.5, 1.5)):
+                    await self._software_now.wait()
+            self._software_now.clear()
+            await self._until_heard("software", self.report_software)
+            wait_s = _SOFTWARE_EVERY_S
 
     async def _sender(self) -> None:
         while True:

@@ -30,6 +30,12 @@ class Matching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
     """Part of its name or hostname, in any case."""
     pending: int | None = None
     """So many commands wait for it, or more."""
+    updates: int | None = None
+    """So many of its packages could be updated, or more."""
+    security_updates: int | None = None
+    """The same, for security."""
+    software: str | None = None
+    """Something of that name is installed, in any case."""
     seen_after: datetime | None = None
     seen_before: datetime | None = None
 

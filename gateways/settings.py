@@ -229,6 +229,12 @@ class Settings(BaseSettings):
     telemetry_keep_days: int = Field(
         default=14, ge=1, le=366, description="How busy machines were is kept for so long; it is in no backup."
     )
+    software_keep_days: int = Field(
+        default=90,
+        ge=1,
+        description="The list of what was installed on a machine is kept for so long after it changed; what changed is "
+        "in the log for ever.",
+    )
     output_keep_days: int | None = Field(
         default=None,
         ge=1,

@@ -39,6 +39,11 @@ class Filters(TypedDict, total=False):
     """Part of its name or hostname, in any case."""
     pending: int | None
     """So many commands wait for it, or more."""
+    updates: int | None
+    """So many of its packages could be updated, or more."""
+    security_updates: int | None
+    software: str | None
+    """Something of that name is installed, in any case."""
     seen_after: datetime | None
     seen_before: datetime | None
     """Its last sign of life; telemetry, and of now alone."""
@@ -77,6 +82,17 @@ def narrow_by(query: Query, filters: Filters) -> None:  # noqa: C901, PLR0912 - 
             else "agent_id IN (SELECT agent_id FROM pending GROUP BY agent_id HAVING count(*) >= %s)",
             *([] if pending == 1 else [pending]),
         )
+    if (updates := filters.get("updates")) is not None:
+        query.where("updates > 0 AND updates >= %s", updates)
+    if (security_updates := filters.get("security_updates")) is not None:
+        query.where("updates > 0 AND security_updates >= %s", security_updates)
+    if software := filters.get("software"):
+        # By the lists' index: machines that have the same share one.
+        query.where(
+            "software <> '' AND software IN ("
+            "SELECT encode(sha256, 'hex') FROM fleetlog.software_lists WHERE names @> ARRAY[%s])",
+            software.casefold().replace("\x00", "\ufffd"),
+        )
     seen: LiteralString = "agent_id IN (SELECT agent_id FROM fleetlog.presence WHERE last_seen_at"
     if (after := filters.get("seen_after")) is not None:
         query.where(f"{seen} >= %s)", after)
@@ -99,6 +115,9 @@ def filters_of(matching: Matching) -> Filters:
         duplicate=matching.duplicate,
         text=matching.text,
         pending=matching.pending,
+        updates=matching.updates,
+        security_updates=matching.security_updates,
+        software=matching.software,
         seen_after=matching.seen_after,
         seen_before=matching.seen_before,
     )

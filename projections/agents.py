@@ -28,6 +28,7 @@ from domain.duplicates import AgentDuplicateNoticed, AgentDuplicateSettled
 from domain.erasures import SubjectErased
 from domain.event import Event, Recorded
 from domain.personal import ERASED, SubjectKind
+from domain.software import AgentSoftwareReported
 from projections import agent_orders, sql
 from projections.agent_filters import Filters, narrow_by
 from projections.errors import FoldError
@@ -57,6 +58,12 @@ class AgentRow(msgspec.Struct, frozen=True):
     os: str
     logged_in_user: str
     facts_at: datetime | None
+    software: str
+    """The hash of the list of what is installed; empty without one."""
+    packages: int
+    updates: int | None
+    security_updates: int | None
+    software_at: datetime | None
     duplicate: dict[str, Any] | None
     enrolled_at: datetime
     version: int
@@ -113,6 +120,11 @@ _ERASED_CELLS: Cells = {
     "os": "",
     "logged_in_user": "",
     "facts": {ERASED: ERASED},
+    "software": "",
+    "packages": 0,
+    "updates": None,
+    "security_updates": None,
+    "software_at": None,
     "duplicate": None,
 }
 """Whatever comes of sealed fields, also that alone which a fact may have told: a table that saw them and one that is
@@ -135,6 +147,7 @@ class Agents(Projection):
         AgentConnected,
         AgentDisconnected,
         AgentFactsReported,
+        AgentSoftwareReported,
         AgentDuplicateNoticed,
         AgentDuplicateSettled,
         SubjectErased,
@@ -143,7 +156,7 @@ class Agents(Projection):
     def fold(self, batch: Batch, recorded: Recorded) -> None:
         agents = batch["agents"]
         match recorded.event:
-            case AgentConnected() | AgentDisconnected() | AgentFactsReported():
+            case AgentConnected() | AgentDisconnected() | AgentFactsReported() | AgentSoftwareReported():
                 self._fold_telling(agents, recorded)
             case AgentDuplicateNoticed() | AgentDuplicateSettled():
                 self._fold_duplicate(agents, recorded)
@@ -187,6 +200,16 @@ class Agents(Projection):
                 told = _summary(facts)
                 at = recorded.recorded_at
                 agents.update(agent_id, facts=facts, facts_at=at, position=recorded.position, **told)
+            case AgentSoftwareReported() as event:
+                agents.update(
+                    agent_id,
+                    software=event.sha256,
+                    packages=event.packages,
+                    updates=event.updates,
+                    security_updates=event.security_updates,
+                    software_at=recorded.recorded_at,
+                    position=recorded.position,
+                )
 
     @staticmethod
     def _fold_duplicate(agents: TableBatch, recorded: Recorded) -> None:
@@ -224,6 +247,11 @@ class Agents(Projection):
             "logged_in_user": "",
             "facts": {},
             "facts_at": None,
+            "software": "",
+            "packages": 0,
+            "updates": None,
+            "security_updates": None,
+            "software_at": None,
             "duplicate": None,
             "server_key": 1,
             "enrolled_at": recorded.recorded_at,

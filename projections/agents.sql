@@ -24,6 +24,11 @@ CREATE TABLE agents (
     logged_in_user text NOT NULL,
     facts jsonb NOT NULL,
     facts_at timestamptz,
+    software text NOT NULL, -- the hash of the list of what is installed, empty without one
+    packages integer NOT NULL,
+    updates integer, -- of these, how many could be updated; null where the machine cannot say
+    security_updates integer,
+    software_at timestamptz,
     duplicate jsonb, -- two machines with its identity, until somebody says which stays
     server_key integer NOT NULL, -- the newest of the server's delivery keys that it said it knows
     enrolled_at timestamptz NOT NULL,
@@ -43,12 +48,15 @@ CREATE INDEX agents_platform_idx ON agents (platform, sort_key, agent_id);
 CREATE INDEX agents_online_idx ON agents (online, sort_key, agent_id);
 CREATE INDEX agents_unusual_idx ON agents (state, sort_key, agent_id) WHERE state <> 'active';
 CREATE INDEX agents_duplicate_idx ON agents (sort_key, agent_id) WHERE duplicate IS NOT NULL;
+CREATE INDEX agents_software_idx ON agents (software, sort_key, agent_id) WHERE software <> '';
+CREATE INDEX agents_updates_idx ON agents (updates, sort_key, agent_id) WHERE updates > 0;
 CREATE INDEX agents_position_idx ON agents (position);
 CREATE INDEX agents_key_idx ON agents (public_key);
 
 -- name: columns
 SELECT agent_id, client_id, site_id, name, hostname, platform, arch, agent_version, public_key, tags, state, erased,
-    online, connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at, duplicate, enrolled_at,
+    online, connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at,
+    software, packages, updates, security_updates, software_at, duplicate, enrolled_at,
     version, sort_key,
     (SELECT name FROM clients WHERE clients.client_id = agents.client_id) AS client,
     (SELECT name FROM sites WHERE sites.site_id = agents.site_id) AS site

@@ -17,6 +17,7 @@ from domain.event import Event, Recorded
 from domain.fields import FieldDefined, FieldRemoved, FieldsFilled
 from domain.ids import AgentId
 from domain.sites import SiteCreated, SiteRenamed
+from domain.software import software_stream
 from projections.agents import Agents
 from projections.api_keys import ApiKeys
 from projections.approvals import Approvals
@@ -68,7 +69,8 @@ class Kind(msgspec.Struct, frozen=True):
         """All that its row is made of."""
         if self.name != "agents":
             return (key,)
-        return (key, presence_stream(AgentId(key)), facts_stream(AgentId(key)))
+        agent_id = AgentId(key)
+        return (key, presence_stream(agent_id), facts_stream(agent_id), software_stream(agent_id))
 
     def row(self, key: UUID, recorded: Sequence[Recorded]) -> Cells | None:
         """What these events make of its row; None if there is none."""
@@ -90,6 +92,7 @@ KINDS: dict[str, Kind] = {
             (
                 *("name", "hostname", "client_id", "site_id", "platform", "arch", "agent_version", "public_key"),
                 *("tags", "state", "erased", "online", "address", "transport", "os", "logged_in_user", "facts"),
+                *("packages", "updates", "security_updates"),
             ),
         ),
         Kind("clients", "Client", Clients(), "clients", ("name",), (ClientCreated, ClientRenamed)),

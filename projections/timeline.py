@@ -39,6 +39,7 @@ from domain import (
     server_keys,
     sessions,
     sites,
+    software,
     strays,
     tokens,
     users,
@@ -128,6 +129,20 @@ def _came_to(what: str) -> Callable[[Any], str]:
         return f"Command {what}{code} after {_took(result)}{nth}{_because(result.detail)}."
 
     return line
+
+
+def _software(event: software.AgentSoftwareReported) -> str:
+    if not (event.installed or event.removed or event.changed):
+        known = "" if event.updates is None else f", {event.updates} of them with an update"
+        return f"Agent reported {event.packages} packages{known}."
+    parts = []
+    for what, count in (("installed", event.installed), ("changed", event.changed), ("removed", event.removed)):
+        if count:
+            named = event.changes.get(what)
+            some = [shown(name) for name in list(named)[:SHOWN_GRANTS]] if isinstance(named, dict) else []
+            rest = f" and {count - len(some)} more" if count > len(some) else ""
+            parts.append(f"{what} {count}" + (f" ({', '.join(some)}{rest})" if some else ""))
+    return f"Software of the machine: {'; '.join(parts)}."
 
 
 def _queued(event: commands.CommandQueued) -> str:
@@ -308,6 +323,7 @@ _LINES |= {
     agents.AgentFactsReported: lambda event: (
         f"Agent reported {next((mark for mark in (ERASED, SEALED) if mark in event.facts), len(event.facts))} facts."
     ),
+    software.AgentSoftwareReported: _software,
     erasures.SubjectErased: lambda event: (
         f"All that is personal about this {event.kind} is erased{_because(event.reason)}."
     ),

@@ -18,6 +18,7 @@ FILE = Path(__file__).with_name("asyncapi.json")
 _UPLINKS: dict[type[wire.Message], list[type[wire.Message]]] = {
     wire.Hello: [wire.HelloReply],
     wire.FactsReport: [wire.Acknowledged],
+    wire.SoftwareReport: [wire.Acknowledged],
     wire.StartedReport: [wire.Acknowledged],
     wire.KeyOffer: [wire.Acknowledged],
     wire.ResultReport: [wire.Acknowledged],

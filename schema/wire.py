@@ -317,6 +317,13 @@ class FactsReport(Message, frozen=True, kw_only=True, tag="facts"):
     facts: dict[str, Any]
 
 
+class SoftwareReport(Message, frozen=True, kw_only=True, tag="software"):
+    """What is installed, whenever that is not what was last acknowledged."""
+
+    packed: bytes
+    """A `schema.software.SoftwareList`, as `schema.software.pack` makes it."""
+
+
 class KeyOffer(Message, frozen=True, kw_only=True, tag="key"):
     """Another key is to take over: from the moment on at which the agent is let in under it, and no sooner."""
 
@@ -457,12 +464,22 @@ FULL_CODES = frozenset({"overloaded", "too_many_messages"})
 """Of a `Refused`: the server is there and has too much to do, on the whole or from this agent. What else is not
 permanent says that something is away, and is worth repeating as soon as the server is heard again."""
 
-Uplink = Hello | FactsReport | KeyOffer | StartedReport | ResultReport | RefusalReport | OutputOffer | OutputChunk
+Uplink = (
+    Hello
+    | FactsReport
+    | SoftwareReport
+    | KeyOffer
+    | StartedReport
+    | ResultReport
+    | RefusalReport
+    | OutputOffer
+    | OutputChunk
+)
 UplinkReply = HelloReply | OutputWanted | Acknowledged | Refused
 Downlink = Delivery | CancelRequest | OutputWatch | Probe
 DownlinkReply = DeliveryReply | CancelReply | ProbeReply | Acknowledged | Refused
 
-UPLINK_KINDS = frozenset({"hello", "facts", "key", "started", "result", "refusal", "offer", "chunk"})
+UPLINK_KINDS = frozenset({"hello", "facts", "software", "key", "started", "result", "refusal", "offer", "chunk"})
 
 
 # -- the last resort: the same over HTTP --------------------------------------------------------------------------

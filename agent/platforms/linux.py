@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 from agent.errors import AgentError
+from agent.platforms import packages
 from agent.platforms.posix import Posix
 from agent.platforms.shape import NOT_AN_AGENT, SERVICE_VARIABLE
+from schema.software import SoftwareList
 
 _UNIT = Path("/etc/systemd/system/fleetlog-agent.service")
 _BOOTED = Path("/run/systemd/system")
@@ -95,6 +97,9 @@ class Linux(Posix):
             if name.strip() in {"model name", "Model"}:
                 return value.strip()
         return ""
+
+    def software(self) -> SoftwareList:
+        return packages.linux()
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
         command = " ".join(_quoted(part) for part in argv)

@@ -7,7 +7,9 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from agent.errors import AgentError
+from agent.platforms import packages
 from agent.platforms.posix import Posix
+from schema.software import SoftwareList
 
 _LABEL = "dev.fleetlog.agent"
 _PLIST = Path(f"/Library/LaunchDaemons/{_LABEL}.plist")
@@ -44,6 +46,9 @@ class MacOS(Posix):
 
     def cpu_model(self) -> str:
         return _sysctl("machdep.cpu.brand_string")
+
+    def software(self) -> SoftwareList:
+        return packages.macos()
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
         arguments = "".join(f"<string>{escape(part)}</string>" for part in argv)

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from schema.software import SoftwareList
+
 NOT_AN_AGENT = 78
 """The exit code of ``run`` as a service where the machine is no agent: EX_CONFIG of sysexits(3). Whoever starts it
 again and again need not do so for this."""
@@ -97,6 +99,9 @@ class Platform(Protocol):
 
     def cpu_model(self) -> str:
         """The processor's name; empty if the system does not say."""
+
+    def software(self) -> SoftwareList:
+        """What is installed, and what of it could be updated; takes some seconds, and blocks."""
 
     def exit_detail(self, returncode: int) -> str:
         """What an exit code says beyond its number; empty if nothing."""

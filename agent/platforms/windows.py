@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 
 from agent.errors import AgentError, WorkRefusedError
+from agent.platforms import packages
 from agent.platforms.shape import Account, Spawn
+from schema.software import SoftwareList
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker that the rest is for Windows alone
 import msvcrt  # noqa: E402 - exists on Windows alone
@@ -154,6 +156,9 @@ class Windows:
     def session_of(self, pid: int) -> int | None:
         _ = pid
         return None
+
+    def software(self) -> SoftwareList:
+        return packages.windows(self._found("powershell"))
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
         """A task that starts with the machine, as SYSTEM: a Python program is no native Windows service."""

@@ -36,6 +36,15 @@ class Matching(BaseModel):
     pending: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None, description="So many commands wait for it, or more."
     )
+    updates: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="So many of its packages could be updated, or more, as far as it knows."
+    )
+    security_updates: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="The same, of updates that are for security."
+    )
+    software: str | None = Field(
+        default=None, max_length=200, description="A package or program of exactly that name is installed, in any case."
+    )
     seen_after: Moment | None = Field(
         default=None, description="Its last sign of life was then or later; of now alone."
     )
@@ -55,6 +64,9 @@ class Matching(BaseModel):
             duplicate=self.duplicate,
             text=self.q or None,
             pending=self.pending,
+            updates=self.updates,
+            security_updates=self.security_updates,
+            software=self.software or None,
             seen_after=self.seen_after,
             seen_before=self.seen_before,
         )

@@ -25,6 +25,7 @@ from gateways.agents.orders import Orders
 from gateways.agents.proofs import Proofs
 from gateways.agents.restored import Restored
 from gateways.agents.secrets import Secrets
+from gateways.agents.software import SoftwareReports
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.telemetry import Telemetry
 from gateways.agents.trust import Told
@@ -113,6 +114,7 @@ class Desk:
             self.deliveries,
             self.orders,
             self.presence,
+            SoftwareReports(log, pool, clock, new_id),
             RefusedOrderReports(log, new_id),
             name,
             clock,

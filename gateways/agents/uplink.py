@@ -33,6 +33,7 @@ from gateways.agents.orders import Orders
 from gateways.agents.outputs import OutputMissingError, OutputStore, check_inline, named_outputs
 from gateways.agents.proofs import verify
 from gateways.agents.restored import Restored
+from gateways.agents.software import REST, SoftwareReports, SoftwareTooSoonError
 from gateways.agents.steps import Steps, nothing
 from gateways.agents.trust import Told
 from gateways.rest.rates import Rates
@@ -93,6 +94,7 @@ class Uplink:
         deliveries: records results and starts.
         orders: signs what an agent is taken to have.
         presence: records facts.
+        software: records what is installed.
         refusals: records what agents refused.
         gateway: the name that events bear.
         clock: now.
@@ -117,6 +119,7 @@ class Uplink:
         deliveries: Deliveries,
         orders: Orders,
         presence: PresenceHandler,
+        software: SoftwareReports,
         refusals: RefusedOrderReports,
         gateway: str,
         clock: Clock,
@@ -142,6 +145,7 @@ class Uplink:
         self._deliveries = deliveries
         self._orders = orders
         self._presence = presence
+        self._software = software
         self._refusals = refusals
         self._refusals_allowed = Rates(REFUSALS_PER_S, REFUSALS_BURST, time.monotonic)
         self._gateway = gateway
@@ -191,7 +195,9 @@ class Uplink:
     def _refuse(self, agent_id: UUID, kind: str, error: DomainError) -> wire.Refused:
         metrics.REFUSED.labels(error.code).inc()
         # A suspended agent may be resumed, and keeps what it has until then; what is missing may yet be sent.
-        passing = error.status >= _SERVER_ERROR or isinstance(error, AgentSuspendedError | OutputMissingError)
+        passing = error.status >= _SERVER_ERROR or isinstance(
+            error, AgentSuspendedError | OutputMissingError | SoftwareTooSoonError
+        )
         _log.warning("uplink_refused", kind=kind, agent_id=str(agent_id), code=error.code, detail=error.detail)
         return wire.Refused(
             code=error.code,
@@ -200,7 +206,9 @@ class Uplink:
             retry_after_s=_again_s(error) if passing else None,
         )
 
-    async def _dispatch(self, entry: Entry, message: wire.Uplink, transport: str) -> wire.UplinkReply:
+    async def _dispatch(  # noqa: C901 - one case for each kind
+        self, entry: Entry, message: wire.Uplink, transport: str
+    ) -> wire.UplinkReply:
         match message:
             case wire.Hello():
                 return await self._hello(entry, message, transport)
@@ -211,6 +219,8 @@ class Uplink:
             case wire.FactsReport():
                 facts = check_facts(message.facts)
                 await self._presence.facts(entry.agent_id, entry.client_id, facts)
+            case wire.SoftwareReport():
+                await self._software.reported(entry.agent_id, entry.client_id, message.packed)
             case wire.KeyOffer():
                 await self._key_offer(entry, message)
             case wire.RefusalReport():
@@ -383,6 +393,8 @@ def _hidden(
 
 
 def _again_s(error: DomainError) -> float:
+    if isinstance(error, SoftwareTooSoonError):
+        return REST.total_seconds()
     return UNREADABLE_RETRY_S if isinstance(error, UnreadableStoryError) else RETRY_S
 
 

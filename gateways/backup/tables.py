@@ -14,7 +14,9 @@ FORWARDING = ("forwarding", "destination_values")
 """How far forwarding was, as of the log that is in the backup, and its sealed secrets; the same holds of it."""
 PERSONAL = ("personal_keys",)
 """What personal data in the log are sealed with, and who was erased; the same holds of it."""
-LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS, CREDENTIALS, FORWARDING, PERSONAL)
+SOFTWARE = ("software_lists",)
+"""What is installed on machines, which events name; the same holds of it."""
+LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS, CREDENTIALS, FORWARDING, PERSONAL, SOFTWARE)
 
 KEPT = (
     "events",
@@ -23,6 +25,7 @@ KEPT = (
     "outputs",
     "output_chunks",
     *SWEEPS,
+    *SOFTWARE,
     "server_keys",
     "leases",
     *SECRETS,
@@ -30,7 +33,8 @@ KEPT = (
     *FORWARDING,
     *PERSONAL,
 )
-"""The log; the chain over it; the outputs that its events name, and what was removed of them just now; the keys that
+"""The log; the chain over it; the outputs that its events name, and what was removed of them just now;
+what is installed on machines; the keys that
 agents know the fleet by; which commands may be on their way, so that none of them is cancelled as if no agent had it;
 and secrets and credentials, sealed under a master key that is not in the backup. In this order, a row never comes
 before what it needs."""

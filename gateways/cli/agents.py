@@ -238,3 +238,26 @@ def erase_agent(session: Session, agent: AgentArgument, reason: Reason = "") -> 
     found = finding.agent(session.api, agent)
     answer = session.api.post(f"/agents/{found['id']}/erase", {"reason": reason})
     session.out.done(erased(f"Agent {found['id']}", answer), answer)
+
+
+SOFTWARE_COLUMNS = (
+    Column("name", lambda one: one["name"]),
+    Column("version", lambda one: one["version"]),
+    Column("update", lambda one: f"{one['update']} (security)" if one["security"] else one["update"]),
+    Column("arch", lambda one: one["arch"]),
+    Column("by", lambda one: one["source"]),
+)
+
+
+@command(app, "software", past=True)
+def list_software(
+    session: Session,
+    agent: AgentArgument,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Part of a name.")] = None,
+    updates: Annotated[bool, typer.Option("--updates", help="Only what could be updated.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+) -> None:
+    """List what is installed on a machine, and what of it could be updated."""
+    found = finding.agent(session.api, agent)
+    packages = session.api.items(f"/agents/{found['id']}/software", at_most=limit, q=text, updates=str(updates).lower())
+    session.out.rows(SOFTWARE_COLUMNS, packages, empty="Nothing fits.")

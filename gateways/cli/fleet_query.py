@@ -11,7 +11,7 @@ from gateways.cli.times import span
 
 _TOKENS = re.compile(r'\w+:"[^"]*"?|"[^"]*"?|\S+')
 _KEYED = re.compile(r"([a-z]+):(.*)", re.IGNORECASE)
-_PENDING = re.compile(r"(>=?)?(\d{1,6})")
+_NUMBER = re.compile(r"(>=?)?(\d{1,6})")
 _SEEN = re.compile(r"([<>])(\d{1,6}[smhdw])")
 _STATUS: dict[str, Row] = {
     "online": {"online": True, "state": "active"},
@@ -21,7 +21,7 @@ _STATUS: dict[str, Row] = {
     "retired": {"state": "retired"},
 }
 _PLATFORMS = ("linux", "windows", "macos")
-KEYS = "status, os, platform, tag, version, is, pending and seen"
+KEYS = "status, os, platform, tag, version, is, pending, updates, security, software and seen"
 
 
 def matching(text: str, now: datetime) -> Row:
@@ -83,13 +83,20 @@ def _is(asked: Row, value: str, _now: datetime) -> None:
     asked["duplicate"] = True
 
 
-def _pending(asked: Row, value: str, _now: datetime) -> None:
-    found = _PENDING.fullmatch(value)
-    if found is None:
-        raise BadValueError(f"pending takes a number, as pending:>0, and not {value!r}.")
-    least = int(found[2]) + (found[1] == ">")
-    if least > 0:
-        asked["pending"] = least
+def _at_least(key: str, asked_as: str) -> Callable[[Row, str, datetime], None]:
+    def read(asked: Row, value: str, _now: datetime) -> None:
+        found = _NUMBER.fullmatch(value)
+        if found is None:
+            raise BadValueError(f"{key} takes a number, as {key}:>0, and not {value!r}.")
+        least = int(found[2]) + (found[1] == ">")
+        if least > 0:
+            asked[asked_as] = least
+
+    return read
+
+
+def _software(asked: Row, value: str, _now: datetime) -> None:
+    asked["software"] = value
 
 
 def _seen(asked: Row, value: str, now: datetime) -> None:
@@ -110,6 +117,9 @@ _READERS: dict[str, Callable[[Row, str, datetime], None]] = {
     "tag": _tag,
     "version": _version,
     "is": _is,
-    "pending": _pending,
+    "pending": _at_least("pending", "pending"),
+    "updates": _at_least("updates", "updates"),
+    "security": _at_least("security", "security_updates"),
+    "software": _software,
     "seen": _seen,
 }

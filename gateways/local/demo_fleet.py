@@ -18,12 +18,14 @@ from gateways.cli.profile import Profile
 from gateways.local.demo_history import seed
 from gateways.local.demo_login import Login, make_login
 from gateways.local.demo_machines import VERSION, Machine, Place, away, machines
+from gateways.local.demo_software import software_of
 from gateways.local.demo_work import Did, done_by
 from gateways.simulate.agent import Printed, SimulatedMachine, World
 from gateways.simulate.enrollment import enroll_one
 from gateways.simulate.fleet import FILES_BESIDE, HELLO_EVERY_S, allow_files
 from gateways.simulate.plan import Plan
 from schema import wire
+from schema.software import pack
 
 MACHINES = 140
 READY_S = 60.0
@@ -59,6 +61,7 @@ class DemoMachine(SimulatedMachine):
 
     def _tell_facts(self) -> None:
         self._say(wire.FactsReport(facts=self.machine.facts(self._world.now())))
+        self._say(wire.SoftwareReport(packed=pack(software_of(self.machine))))
 
     async def work(self, order: wire.Order, ending: asyncio.Event) -> str:
         """See `SimulatedMachine`."""

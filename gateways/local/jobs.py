@@ -23,6 +23,7 @@ from command_bus.session_rows import SessionRows
 from command_bus.worker import Job
 from gateways.agents.outputs import purge_uploads, scrub_output, some_outputs
 from gateways.agents.retention import remove_beyond, remove_old
+from gateways.agents.software import purge_software
 from gateways.agents.telemetry import purge_telemetry
 from gateways.local.roster import forget_lost
 from gateways.retention import Retention, as_set, retention_now
@@ -116,6 +117,7 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
     ]
     if settings is not None:
         jobs.append(Job(name="purge_telemetry", period_s=60 * _MINUTE, run=lambda: _purge_telemetry(url, settings)))
+        jobs.append(Job(name="purge_software", period_s=60 * _MINUTE, run=lambda: _purge_software(url, settings)))
         # What holds may be set at any time, so each run asks.
         jobs.append(Job(name="archive", period_s=60 * _MINUTE, run=lambda: _archive(url, settings)))
         jobs.append(
@@ -154,6 +156,13 @@ async def remove_outputs(pool: AsyncPool, url: str, settings: Settings) -> Mappi
 def _purge_telemetry(url: str, settings: Settings) -> Mapping[str, Any]:
     async def purge(pool: AsyncPool) -> Mapping[str, Any]:
         return {"removed": await purge_telemetry(pool, timedelta(days=settings.telemetry_keep_days))}
+
+    return _with_pool(url, purge)
+
+
+def _purge_software(url: str, settings: Settings) -> Mapping[str, Any]:
+    async def purge(pool: AsyncPool) -> Mapping[str, Any]:
+        return {"removed": await purge_software(pool, timedelta(days=settings.software_keep_days))}
 
     return _with_pool(url, purge)
 

@@ -109,6 +109,10 @@ class AgentModel(Model):
     gateway: str
     logged_in_user: str
     facts_at: AwareDatetime | None
+    packages: int = Field(description="How much is installed; 0 where it has not told.")
+    updates: int | None = Field(description="How much of it could be updated; null where the machine cannot say.")
+    security_updates: int | None = Field(description="How many of these updates are said to be for security.")
+    software_at: AwareDatetime | None = Field(description="When it told what is installed.")
     duplicate: DuplicateModel | None = Field(description="Null where there is none that nobody has settled.")
     pending: int = Field(description="How many commands wait for it, or are with it and have not ended.")
     enrolled_at: AwareDatetime
@@ -167,6 +171,10 @@ def agent_document(row: AgentRow, last_seen_at: Any, pending: int) -> dict[str, 
         "gateway": row.gateway,
         "logged_in_user": row.logged_in_user,
         "facts_at": row.facts_at,
+        "packages": row.packages,
+        "updates": row.updates,
+        "security_updates": row.security_updates,
+        "software_at": row.software_at,
         "duplicate": row.duplicate,
         "pending": pending,
         "enrolled_at": row.enrolled_at,

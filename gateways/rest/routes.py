@@ -24,6 +24,7 @@ from gateways.rest import (
     scripts,
     secrets,
     sessions,
+    software,
     sso,
     status,
     telemetry,
@@ -37,6 +38,7 @@ from gateways.rest.route import Route
 ROUTES: tuple[Route, ...] = (
     *commands.ROUTES,
     *agents.ROUTES,
+    *software.ROUTES,
     *telemetry.ROUTES,
     *notes.ROUTES,
     *events.ROUTES,

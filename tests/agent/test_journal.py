@@ -242,8 +242,13 @@ def test_what_was_acknowledged_is_said_again(tmp_path: Path) -> None:
     long = StreamReport(size=10**6, sha256="0" * 64, tail=b"the end\n")
     report = ResultReport(command_id=after.command_id, attempt=1, outcome="failed", exit_code=7, stdout=long)
     finished(journal, after, report, NOW + timedelta(hours=1))
-    assert journal.repeat("restored", NOW + timedelta(minutes=30)) == [after]
-    assert journal.repeat("restored", NOW + timedelta(minutes=30)) == []
+    journal.note("facts", "told")
+    journal.note("other", "stays")
+    assert journal.repeat("restored", NOW + timedelta(minutes=30), ("facts", "software")) == [after]
+    assert (journal.notes().get("facts"), journal.notes().get("other")) == (None, "stays")
+    journal.note("facts", "told again")
+    assert journal.repeat("restored", NOW + timedelta(minutes=30), ("facts", "software")) == []
+    assert journal.notes()["facts"] == "told again"
     again = journal.result(after)
     assert again is not None
     assert (again.result.outcome, again.result.exit_code, again.stdout_spool) == ("failed", 7, False)

@@ -14,7 +14,7 @@ import pytest
 
 from agent.journal import Journal
 from agent.platforms import PLATFORM
-from schema import wire
+from schema import software, wire
 from tests.agent.scripted import AgentProcess, ScriptedGateway, script
 
 
@@ -92,6 +92,9 @@ async def test_ping_and_facts(gateway: ScriptedGateway, agent: AgentProcess) -> 
     assert b'"hostname"' in gateway.output(result.stdout)
     await gateway.until(lambda: gateway.heard["facts"])
     assert gateway.heard["facts"][0].facts["memory_bytes"] == psutil.virtual_memory().total
+    # What is installed follows, though its time has not come.
+    await gateway.until(lambda: gateway.heard["software"])
+    assert software.unpack(gateway.heard["software"][0].packed) == PLATFORM.software()
 
 
 async def test_refusals(gateway: ScriptedGateway, agent: AgentProcess) -> None:

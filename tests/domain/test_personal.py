@@ -113,9 +113,9 @@ OURS = {
         "order.spec.data.given order.spec.data.placeholders order.spec.data.secrets order.spec.env "
         "order.spec.line order.spec.run_as reason target.exclude.filter "
         "target.exclude.matching.agent_version target.exclude.matching.os target.exclude.matching.q "
-        "target.exclude.matching.tag target.exclude.tags target.include.filter "
+        "target.exclude.matching.software target.exclude.matching.tag target.exclude.tags target.include.filter "
         "target.include.matching.agent_version target.include.matching.os target.include.matching.q "
-        "target.include.matching.tag target.include.tags"
+        "target.include.matching.software target.include.matching.tag target.include.tags"
     ),
     "RolloutWaveReleased": "reason",
     "SchemaMigrated": "migrations",

@@ -50,6 +50,7 @@ from domain.scopes import Place
 from domain.scripts import Revision, Script, Shell
 from domain.secrets import Scope, Secret, secret_stream
 from domain.sites import Site
+from domain.software import AgentSoftwareReported, software_stream
 from domain.tokens import EnrollmentToken, EnrollmentTokenCreated
 from domain.users import User, UserCreated, UserKind
 from domain.views import View, ViewTerms
@@ -199,10 +200,18 @@ class Fleet:
             (presence_stream(AgentId(agent.stream_id)), AgentConnected(gateway="g1", address="10.0.0.1")),
             (presence_stream(AgentId(agent.stream_id)), AgentDisconnected(gateway="g1", reason="gone")),
             (facts_stream(AgentId(agent.stream_id)), AgentFactsReported(facts=self._facts())),
+            (software_stream(AgentId(agent.stream_id)), self._software()),
         ]
         stream_id, event = self._random.choice(told)
         self._told[stream_id] = version = self._told.get(stream_id, 0) + 1
         return [Change(stream_id, version, event, agent.stream_id, agent.client_id)]
+
+    def _software(self) -> AgentSoftwareReported:
+        sha256, updates = f"{self._random.getrandbits(256):064x}", self._random.choice([None, 0, 7])
+        changes = {"changed": {"bash": ["5.1", "5.2"]}}
+        return AgentSoftwareReported(
+            sha256=sha256, packages=9, updates=updates, security_updates=updates, changes=changes
+        )
 
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {

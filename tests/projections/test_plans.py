@@ -62,8 +62,12 @@ INSERT INTO read.agents
         'x86_64', '1', 'key' || n, CASE WHEN n % 200 = 0 THEN '["rare"]' ELSE '["web"]' END::jsonb,
         CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, false, n % 50 = 0, NULL, NULL, '', '', '',
         CASE WHEN n % 2000 = 9 THEN 'Rare OS 1' ELSE 'Debian ' || n % 3 END, '', '{}', NULL,
+        lpad(to_hex(n % 2000), 64, '0'), 9, CASE WHEN n % 1000 = 5 THEN 3 ELSE 0 END, 0, now(),
         CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, 1, now(), 1, n
     FROM generate_series(0, 19999) AS n;
+INSERT INTO fleetlog.software_lists (sha256, packed, names)
+    SELECT decode(lpad(to_hex(n), 64, '0'), 'hex'), '', ARRAY['bash', CASE WHEN n % 500 = 3 THEN 'rare' ELSE 'vim' END]
+    FROM generate_series(0, 1999) AS n;
 INSERT INTO fleetlog.presence
     SELECT pg_temp.id(n), now() - (n * 7919 % 20000) * interval '1 s', 'g' FROM generate_series(0, 19899) AS n;
 INSERT INTO read.commands (command_id, agent_id, client_id, site_id, position, kind, script_id, script_revision, spec,
@@ -211,6 +215,10 @@ FOUND: dict[str, Query] = {
     "agents of a rare system": lambda c: agents.list_agents(c, client_ids=None, os="rare"),
     "agents of a rare system, heard of last": lambda c: agents.list_agents(c, client_ids=None, os="rare", sort="-seen"),
     "agents of a rare system, counted": lambda c: agents.count_agents(c, client_ids=None, os="rare"),
+    "agents with something rare": lambda c: agents.list_agents(c, client_ids=None, software="rare"),
+    "agents with something rare, counted": lambda c: agents.count_agents(c, client_ids=None, software="rare"),
+    "agents with updates": lambda c: agents.list_agents(c, client_ids=None, updates=1),
+    "agents with updates, counted": lambda c: agents.count_agents(c, client_ids=None, updates=1),
     "agents by text": lambda c: agents.list_agents(c, client_ids=None, text="a1234"),
     "agents of clients, counted": lambda c: agents.count_at_clients(c, [CLIENT], client_ids=None),
     "agents of sites, counted": lambda c: agents.count_at_sites(c, [SITE], client_ids=FEW),

@@ -18,10 +18,12 @@ from command_bus.ids import new_id, utc_now
 from command_bus.rollouts import FanOut
 from domain.duplicates import Sighting
 from domain.ids import AgentId, ClientId
+from gateways.agents.software import SoftwareReports
 from projections.approvals import due
 from projections.enrollments import due as enrollments_due
 from projections.pending import QueueReader
 from projections.rollout_reads import RolloutReader
+from schema.software import Package, listed, pack
 from schema.wire import Accepted, EnrollRequest, RefusalReport
 from tests.command_bus.rolling_out import Impatient
 from tests.rest.gains import ASKS, PING, Ground, waits
@@ -160,6 +162,13 @@ async def told(presence: PresenceHandler, agent_id: AgentId, client_id: ClientId
     await presence.facts(agent_id, client_id, {"os": "linux"})
 
 
+async def installed(ground: Ground) -> Act:
+    agent_id, client_id = AgentId(UUID((await ground.agent())["agent_id"])), ClientId(UUID(ground.fleet.client_id))
+    reports = SoftwareReports(ground.api.log, ground.api.pool, utc_now, new_id)
+    packed = pack(listed([Package("bash", "5.2")], updates_known=True))
+    return Act(lambda: reports.reported(agent_id, client_id, packed), str(agent_id))
+
+
 def of_keys(do: Callable[[AgentKeys, AgentId], Awaitable[Any]], offered: bool = False) -> Any:
     """What an agent says of keys, after it offered one of its own, or before."""
 
@@ -276,6 +285,7 @@ DEEDS = [
     Deed("an agent's late result", AGENT, ["LateResultRecorded"], finish_late),
     Deed("an agent enrolls", AGENT, ["EnrollmentTokenUsed", "AgentEnrolled", "IntentAccepted"], enroll),
     Deed("an agent's facts", AGENT, ["AgentFactsReported"], of_presence(told, before=False)),
+    Deed("what is installed", AGENT, ["AgentSoftwareReported"], installed),
     Deed("a key offered", AGENT, ["AgentKeyOffered"], of_keys(lambda keys, one: keys.offered(one, "ab" * 32))),
     Deed("a key used", AGENT, ["AgentKeyRotated"], of_keys(lambda keys, one: keys.used(one, "ab" * 32), offered=True)),
     Deed("a server's key", AGENT, ["AgentServerKeyLearned"], of_keys(lambda keys, one: keys.learned(one, 2))),

@@ -10,11 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from command_bus.event_log import Selection
-from command_bus.ids import new_id
+from command_bus.ids import new_id, utc_now
 from command_bus.intents.sessions import Own
+from domain.ids import AgentId, ClientId
 from domain.roles import Role
+from gateways.agents.software import SoftwareReports
 from gateways.rest.route import Route
 from gateways.rest.routes import ROUTES
+from schema.software import Package, listed, pack
 from tests.audit.chaining import signed
 from tests.rest.gains import ASKS, waits
 from tests.rest.harness import Api, Fleet, made, sse
@@ -72,6 +75,9 @@ async def furnish(api: Api, name: str, client_id: str | None = None) -> Tenant:
         site = await made(http, f"/clients/{client_id}/sites", {"name": name})
         fleet = Fleet(api, http, client_id, site["id"])
     agent_id = await fleet.agent(f"{name}-host")
+    installed = pack(listed([Package(f"{name}-package", "1")], updates_known=True))
+    owner = AgentId(UUID(agent_id)), ClientId(UUID(fleet.client_id))
+    await SoftwareReports(api.log, api.pool, utc_now, new_id).reported(*owner, installed)
     open_id = await fleet.command(agent_id, reason=f"{name}-reason")
     ended_id = await fleet.command(agent_id)
     await fleet.finish(agent_id, ended_id)
@@ -90,7 +96,10 @@ async def furnish(api: Api, name: str, client_id: str | None = None) -> Tenant:
         *ids.values(),
         open_id,
         name,
-        *(f"{name}-{what}" for what in ("host", "reason", "rollout", "note", "seat", "view", "remark", "newcomer")),
+        *(
+            f"{name}-{what}"
+            for what in ("host", "reason", "rollout", "note", "seat", "view", "remark", "newcomer", "package")
+        ),
     }
     field = {"name": "seat", "terms": {"kind": "text", "on": ["agent"]}}
     ids["field_id"] = (await made(http, "/fields", field))["id"]

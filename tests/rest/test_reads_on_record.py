@@ -64,6 +64,7 @@ READS: dict[str, list[Read]] = {
     "/agents/{agent_id}": NONE,
     "/agents/{agent_id}/queue": NONE,
     "/agents/{agent_id}/timeline": EVENTS,
+    "/agents/{agent_id}/software": NONE,
     "/agents/{agent_id}/telemetry": NONE,
     "/agents/{agent_id}/notes": NONE,
     "/agents/{agent_id}/fields": NONE,

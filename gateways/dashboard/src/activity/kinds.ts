@@ -31,6 +31,7 @@ const KIND_OF: Record<EventType, KindName> = {
   AgentDuplicateSettled: "machines",
   AgentEnrolled: "enrollment",
   AgentFactsReported: "machines",
+  AgentSoftwareReported: "machines",
   AgentKeyOffered: "machines",
   AgentKeyRotated: "machines",
   AgentMoved: "machines",

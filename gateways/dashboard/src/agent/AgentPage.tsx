@@ -21,16 +21,19 @@ import { Timeline } from "./Timeline";
 import { TimeTravel } from "./TimeTravel";
 import "./agent.css";
 
+const Software = lazy(() => import("./Software"));
 const RunDialog = lazy(() => import("../run/RunDialog"));
 const TABS = [
   ["summary", "Summary", "agents.see"],
   ["queue", "Pending", "commands.see"],
+  ["software", "Software", "agents.see"],
   ["timeline", "Timeline", "events.see"],
 ] as const;
 
 /** What changes a machine's row and not its place in the list. */
 const TOLD: ReadonlySet<string> = new Set([
   "AgentFactsReported",
+  "AgentSoftwareReported",
   "AgentDuplicateNoticed",
   "AgentDuplicateSettled",
   "AgentKeyRotated",
@@ -158,6 +161,11 @@ export default function AgentPage() {
                 >
                   {label}
                   {name === "queue" && shown.pending > 0 && <span className="chip">{shown.pending}</span>}
+                  {name === "software" && shown.updates !== null && shown.updates > 0 && (
+                    <span className="chip" title="could be updated">
+                      {shown.updates}
+                    </span>
+                  )}
                 </button>
               ))}
             </div>
@@ -169,6 +177,10 @@ export default function AgentPage() {
           </div>
           {tab === "queue" ? (
             <Queue agent={shown} at={at} onOpen={(one) => show({ command: one })} onRun={() => setRunning(true)} />
+          ) : tab === "software" ? (
+            <Suspense fallback={<p className="muted">Loading…</p>}>
+              <Software agent={shown} at={at} />
+            </Suspense>
           ) : tab === "timeline" ? (
             <Timeline
               agentId={id}

@@ -82,6 +82,21 @@ export const COLUMNS = [
       agent.pending > 0 ? <strong>{agent.pending}</strong> : <span className="muted">0</span>,
   }),
   column.display({
+    id: "updates",
+    header: "Updates",
+    meta: { width: "78px", align: "end" },
+    cell: ({ row: { original: agent } }) =>
+      agent.updates === null ? (
+        <span className="muted" title="The machine has not said, or cannot">
+          –
+        </span>
+      ) : agent.security_updates ? (
+        <strong title={`${agent.security_updates} of them for security`}>{agent.updates}!</strong>
+      ) : (
+        <span className={agent.updates === 0 ? "muted" : undefined}>{agent.updates}</span>
+      ),
+  }),
+  column.display({
     id: "seen",
     header: "Last seen",
     meta: { width: "104px", sort: "seen", first: "-seen" },
@@ -116,7 +131,7 @@ export const COLUMNS = [
 ];
 
 const KEY = "fleetlog-fleet-columns";
-const USUAL: VisibilityState = { user: false, address: false, version: false, enrolled: false };
+const USUAL: VisibilityState = { updates: false, user: false, address: false, version: false, enrolled: false };
 
 /** Which columns are shown: the person's choice, kept in this browser. */
 export function useColumnChoice(): [VisibilityState, (choice: VisibilityState) => void] {

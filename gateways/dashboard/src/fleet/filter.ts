@@ -21,6 +21,8 @@ export const KEYS: readonly [string, string][] = [
   ["os:linux", "linux, windows, macos, or part of a system's name"],
   ["tag:web", "has this tag; more than one: has them all"],
   ["pending:>0", "so many commands wait for it; pending:5 means 5 or more"],
+  ["updates:>0", "so many packages could be updated; security:>0 for those that are for security"],
+  ["software:openssl", "a package or program of that name is installed"],
   ["seen:<1h", "heard of within an hour; seen:>7d for not within a week (s, m, h, d, w)"],
   ["version:0.1.0", "the agent's version"],
   ["is:duplicate", "two machines with one identity"],
@@ -83,13 +85,18 @@ function read(filter: Filter, key: string, value: string, now: number): string |
       if (low !== "duplicate") return `is:duplicate is all that there is, and not is:${value}.`;
       filter.duplicate = true;
       return null;
-    case "pending": {
+    case "pending":
+    case "updates":
+    case "security": {
       const found = /^(>=?)?(\d{1,6})$/.exec(value);
-      if (found === null) return `pending takes a number, as pending:>0, and not ${value}.`;
+      if (found === null) return `${key} takes a number, as ${key}:>0, and not ${value}.`;
       const least = Number(found[2]) + (found[1] === ">" ? 1 : 0);
-      if (least > 0) filter.pending = least;
+      if (least > 0) filter[key === "security" ? "security_updates" : key] = least;
       return null;
     }
+    case "software":
+      filter.software = value;
+      return null;
     case "seen": {
       const found = /^([<>])(\d{1,6})([smhdw])$/.exec(low);
       if (found === null) return `seen takes a time, as seen:<1h or seen:>7d, and not ${value}.`;
