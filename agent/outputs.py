@@ -8,13 +8,13 @@ import hashlib
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent.journal import Key
 from agent.platforms import PLATFORM
 from schema import wire
-from schema.masking import Mask
+from schema.masking import Hidden, Mask
 
 _READ_BYTES = 64 * 1024
 _POLL_S = 0.25
@@ -65,9 +65,9 @@ class Sink:
     """Takes the bytes of one stream. What must not be seen is masked before it is written or sent anywhere."""
 
     def __init__(
-        self, spool_dir: Path, key: Key, stream: str, on_output: OnOutput, *, limit: int, secrets: Iterable[str] = ()
+        self, spool_dir: Path, key: Key, stream: str, on_output: OnOutput, *, limit: int, hidden: Hidden
     ) -> None:
-        self._mask = Mask(secrets)
+        self._mask = Mask(hidden)
         self.stream = stream
         self.path = spool_path(spool_dir, key, stream)
         self.cut = ""

@@ -26,6 +26,7 @@ from agent.platforms import PLATFORM, Account
 from agent.processes import end_tree, markers, started_at
 from agent.threads import in_thread
 from schema import wire
+from schema.masking import Hidden
 
 _SUFFIXES = {"sh": ".sh", "bash": ".sh", "python": ".py", "powershell": ".ps1", "cmd": ".cmd"}
 _UNKILLABLE_S = 30.0
@@ -152,11 +153,12 @@ class Runner:
         on_spawned: Callable[[int, float | None], Coroutine[Any, Any, None]],
         on_output: OnOutput,
     ) -> Ran:
+        unseen = Hidden(secrets)
         began = time.monotonic()
         process = _spawn(key, work, argv, account)
         ended = threading.Event()
         sinks = [
-            Sink(self._spool_dir, key, stream, on_output, limit=self._max_output_bytes, secrets=secrets)
+            Sink(self._spool_dir, key, stream, on_output, limit=self._max_output_bytes, hidden=unseen)
             for stream in ("stdout", "stderr")
         ]
         pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]

@@ -271,6 +271,11 @@ async def held(connection: Connection, agent_ids: Sequence[UUID]) -> dict[UUID, 
     return found
 
 
+async def naming_secrets(connection: Connection, after: UUID, limit: int) -> list[UUID]:
+    """Commands that have not ended and may name secrets, in order, from one on."""
+    return [row[0] for row in await _all(connection, "naming_secrets", {"after": after, "limit": limit})]
+
+
 async def expired(connection: Connection, now: datetime, limit: int) -> list[tuple[UUID, AgentId]]:
     """(command, agent) of queued commands whose time is up, longest ago first."""
     return [(row[0], AgentId(row[1])) for row in await _all(connection, "expired", {"now": now, "limit": limit})]

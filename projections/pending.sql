@@ -78,6 +78,12 @@ FROM pending WHERE agent_id = ANY(%(agent_ids)s::uuid[]) GROUP BY agent_id
 SELECT agent_id, command_id, attempt FROM pending
 WHERE state IN ('delivered', 'running') AND agent_id = ANY(%(agent_ids)s::uuid[]) AND NOT cancel_requested
 
+-- name: naming_secrets
+-- What waits may be on its agent already, whose word of that was lost: so whatever has not ended counts. A page is read
+-- on from its last row by the key.
+SELECT command_id FROM pending
+WHERE command_id > %(after)s AND position('"secrets":'::bytea IN spec) > 0 ORDER BY command_id LIMIT %(limit)s
+
 -- name: expired
 -- What an agent has when it expires is passed over each time: that is little, unless many never came back.
 SELECT command_id, agent_id FROM pending

@@ -1,8 +1,9 @@
 """Handlers for secrets. Whoever reads them is in `gateways.agents.secrets`."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from msgspec import structs
 
@@ -17,9 +18,12 @@ from command_bus.repository import load, load_existing
 from domain.agents import Agent
 from domain.clients import Client
 from domain.errors import NoMasterKeyError, NotFoundError
+from domain.event import Recorded, Undecodable
 from domain.ids import AgentId, ClientId, SiteId
 from domain.secrets import Rewrapping, Scope, Secret, SecretSet, check_value, secret_stream
 from domain.sites import Site
+
+Handed = Callable[[], Awaitable[set[UUID]]]
 
 
 class SecretHandlers:
@@ -49,23 +53,21 @@ class SecretHandlers:
         scope = await self._scope(intent, caller)
         secret = await load(self._log, Secret, secret_stream(intent.name, scope.holder))
         match_version(secret, caller)
-        before, value_id = secret.value_id, self._new_id()
+        value_id = self._new_id()
         change = secret.put(intent.name, scope, value_id, intent.note)
         # On disk before the event that names it.
         await self._keystore.keep(secret.stream_id, value_id, value)
-        stack.push_async_exit(self._keystore.settle([value_id], [before] if before is not None else []))
+        # The value before stays until no command runs that was handed it: what it prints is masked (`sweep_values`).
+        stack.push_async_exit(self._keystore.settle([value_id], []))
         answer = id_answer(secret.stream_id) | {"number": secret.number}
         return Decision(changes=[change], answer=answer, subject=secret)
 
-    async def remove(self, intent: RemoveSecret, caller: Caller, stack: AsyncExitStack) -> Decision:
+    async def remove(self, intent: RemoveSecret, caller: Caller, _stack: AsyncExitStack) -> Decision:
         secret = await load_existing(self._log, Secret, intent.secret_id, "secret")
         if not await self._within(secret.scope, caller):
             raise NotFoundError(f"There is no secret {intent.secret_id}.")
         match_version(secret, caller)
-        before = secret.value_id
-        change = secret.remove(intent.reason)
-        stack.push_async_exit(self._keystore.settle([], [before] if before is not None else []))
-        return Decision(changes=[change], answer=id_answer(secret.stream_id), subject=secret)
+        return Decision(changes=[secret.remove(intent.reason)], answer=id_answer(secret.stream_id), subject=secret)
 
     async def rotate(self, _intent: RotateSecrets, _caller: Caller, _stack: AsyncExitStack) -> Decision:
         for other in self._also:
@@ -102,24 +104,34 @@ class SecretHandlers:
         return caller.scope.holds(scope.client_id, site_id)
 
 
-async def sweep_values(log: EventLog, keystore: Keystore, age: timedelta) -> int:
-    """Drop values that no secret has: of requests that came to nothing, or whose process died before it cleaned up.
+async def sweep_values(log: EventLog, keystore: Keystore, age: timedelta, now: datetime, handed: Handed) -> int:
+    """Drop values that no secret has and no command can print.
+
+    They are of requests that came to nothing, or whose process died before it cleaned up; or others took their place.
 
     Args:
         log: says which value a secret has.
         keystore: of the values.
-        age: only those kept so long ago; longer than any request is under way.
+        age: only those kept, and replaced, so long ago; longer than any request or delivery is under way.
+        now: the time.
+        handed: which values commands were handed that have not ended.
 
     Returns:
         How many were dropped.
     """
     kept = await keystore.older_than(age)
-    heads = await log.read_heads([secret_id for _, secret_id in kept])
-    gone = []
-    for value_id, secret_id in kept:
-        head = heads.get(secret_id)
-        if head is None or not isinstance(head.event, SecretSet) or head.event.value_id != value_id:
-            gone.append(value_id)
+    heads = await log.read_heads(list({secret_id for _, secret_id in kept}), tolerant=True)
+    gone = {value_id for value_id, secret_id in kept if _past(value_id, heads.get(secret_id), now - age)}
     if gone:
-        await keystore.drop(gone)
+        gone -= await handed()
+        await keystore.drop(list(gone))
     return len(gone)
+
+
+def _past(value_id: UUID, head: Recorded | None, before: datetime) -> bool:
+    """Whether a secret has had another value, or none, since before a time."""
+    if head is None:
+        return True
+    if isinstance(head.event, Undecodable) or head.recorded_at >= before:
+        return False
+    return not isinstance(head.event, SecretSet) or head.event.value_id != value_id

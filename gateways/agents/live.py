@@ -1,4 +1,4 @@
-"""Live output of running commands, for whoever watches: best effort, straight from NATS."""
+"""Live output of running commands, for whoever watches: best effort, from NATS, and without what nobody may see."""
 
 import asyncio
 import contextlib
@@ -15,6 +15,7 @@ from domain.ids import AgentId
 from gateways.agents.connection import connect
 from gateways.agents.duplicates import signs_of_life
 from gateways.agents.keys import KeysInUse, wait_for_keys
+from gateways.agents.masking import Masks
 from gateways.cancelling import end
 from gateways.tls import SYSTEM, Authorities
 from schema import wire
@@ -28,6 +29,7 @@ class LiveOutput:
 
     Args:
         log: says whose command it is.
+        masks: know what is not to be seen of it.
         database_url: where the fleet's keys are.
         nats_urls: of the servers.
         name: of the process.
@@ -37,12 +39,14 @@ class LiveOutput:
     def __init__(
         self,
         log: EventLog,
+        masks: Masks,
         database_url: str,
         nats_urls: Sequence[str],
         name: str,
         authorities: Authorities = SYSTEM,
     ) -> None:
         self._log = log
+        self._masks = masks
         self._database_url = database_url
         self._nats_urls = nats_urls
         self._name = name
@@ -72,13 +76,16 @@ class LiveOutput:
                 return
             if piece.command_id != command_id:
                 return
-            pieces.put(piece)
+            shown = piece if mask is None else await mask.shown(piece)
+            if shown is not None:
+                pieces.put(shown)
 
         if self._connecting is None:
             raise RuntimeError("LiveOutput was not started.")
         client = await asyncio.shield(self._connecting)
-        head = (await self._log.read_heads([command_id], tolerant=True)).get(command_id)
-        agent_id = head.agent_id if head is not None else None
+        story = (await self._log.read_streams([command_id], tolerant=True, closed=True)).get(command_id)
+        agent_id = story[0].agent_id if story else None
+        mask = self._masks.live(story) if story else None
         # Only the command's own agent is heard: another could publish under this command's id too.
         subscription = (
             await client.subscribe(wire.live_subject(agent_id, command_id), cb=on_piece)

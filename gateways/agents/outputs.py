@@ -16,10 +16,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import DomainError
 from schema import wire
-from schema.masking import Mask
+from schema.masking import Hidden, Mask
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _DIGEST_DIGITS = 64
+NOTHING = Hidden(())
 
 
 # One that is withheld for a secret need not be sent again.
@@ -103,10 +104,10 @@ class OutputStore:
                 first_missing += 1
             return first_missing
 
-    async def put_chunk(self, agent_id: UUID, chunk: wire.OutputChunk, secrets: Sequence[str] = ()) -> bool:
+    async def put_chunk(self, agent_id: UUID, chunk: wire.OutputChunk, hidden: Hidden = NOTHING) -> bool:
         """Keep a chunk; returns whether the output is whole now. When this returns, the chunk is on disk.
 
-        A whole that holds one of these secrets in the clear is withheld: nothing of it is kept, and whoever asks for it
+        A whole that holds something hidden in the clear is withheld: nothing of it is kept, and whoever asks for it
         is told.
 
         Raises:
@@ -135,11 +136,11 @@ class OutputStore:
             row = await here.fetchone()
         if row is None or row[0] < count:
             return False
-        await self._complete(agent_id, digest, chunk.size, count, secrets)
+        await self._complete(agent_id, digest, chunk.size, count, hidden)
         return True
 
-    async def _complete(self, agent_id: UUID, digest: bytes, size: int, count: int, secrets: Sequence[str]) -> None:
-        mask, shown = Mask(secrets), hashlib.sha256()
+    async def _complete(self, agent_id: UUID, digest: bytes, size: int, count: int, hidden: Hidden) -> None:
+        mask, shown = Mask(hidden), hashlib.sha256()
         async with self._pool.connection() as connection:
             hasher, raw_size = hashlib.sha256(), 0
             for index in range(count):
@@ -153,12 +154,12 @@ class OutputStore:
                     return
                 raw = _inflate(row[0], wire.CHUNK_BYTES)
                 hasher.update(raw)
-                if secrets:
+                if hidden:
                     shown.update(mask.feed(raw))
                 raw_size += len(raw)
             shown.update(mask.finish())
             true = hasher.digest() == digest and raw_size == size
-            withheld = bool(secrets) and shown.digest() != digest
+            withheld = bool(hidden) and shown.digest() != digest
             async with connection.transaction():
                 if true and withheld:
                     await connection.execute(_WITHHOLD, [digest, size])

@@ -13,16 +13,19 @@ import structlog
 from command_bus.event_log import EventLog, EventLogError
 from command_bus.keystore import Keystore, Unreadable
 from command_bus.master_keys import KeyServiceAwayError
+from command_bus.postgres import AsyncPool
 from domain.event import Change, Metadata, Recorded, Undecodable
 from domain.ids import AgentId, ClientId, CommandId, SecretId
 from domain.placeholders import SECRET, Data, Placeholder
 from domain.secrets import ReadSecret, SecretReads, SecretSet, SecretsRead, nearest_first, reads_stream, secret_stream
 from gateways.agents.directory import Directory, Entry
-from projections.pending import PendingRow
+from gateways.agents.masking import values_read
+from projections.pending import PendingRow, naming_secrets
 
 _log = structlog.get_logger()
 UNAVAILABLE = "secret_unavailable"
 _TRIES = 3
+_PAGE = 2000
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -205,3 +208,23 @@ def _read(row: PendingRow, found: _Found, head: Recorded | None) -> list[Change]
             secrets=tuple(found.secrets[name] for name in sorted(found.secrets)),
         )
     )
+
+
+async def handed_out(log: EventLog, pool: AsyncPool) -> set[UUID]:
+    """The values that commands were handed which have not ended: what these print is masked by them.
+
+    Args:
+        log: says what each was handed.
+        pool: to the database.
+    """
+    found: set[UUID] = set()
+    after = UUID(int=0)
+    while True:
+        async with pool.connection() as connection:
+            commands = await naming_secrets(connection, after, _PAGE)
+        streams = await log.read_streams([reads_stream(one) for one in commands], tolerant=True)
+        for events in streams.values():
+            found |= values_read(events)
+        if len(commands) < _PAGE:
+            return found
+        after = commands[-1]

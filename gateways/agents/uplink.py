@@ -30,7 +30,7 @@ from gateways.agents.directory import Directory, Entry
 from gateways.agents.keys import KeysInUse
 from gateways.agents.masking import Masks, masked
 from gateways.agents.orders import Orders
-from gateways.agents.outputs import OutputMissingError, OutputStore, check_inline, named_outputs
+from gateways.agents.outputs import NOTHING, OutputMissingError, OutputStore, check_inline, named_outputs
 from gateways.agents.proofs import verify
 from gateways.agents.restored import Restored
 from gateways.agents.software import REST, SoftwareReports, SoftwareTooSoonError
@@ -39,6 +39,7 @@ from gateways.agents.trust import Told
 from gateways.rest.rates import Rates
 from projections.pending import QueueCounts, counts, held
 from schema import wire
+from schema.masking import Hidden
 
 _log = structlog.get_logger()
 RETRY_S = 2.0
@@ -229,7 +230,7 @@ class Uplink:
                 return wire.OutputWanted(from_chunk=await self._outputs.wanted(entry.agent_id, message))
             case wire.OutputChunk():
                 await self._must_own(entry.agent_id, message.command_id)
-                hidden = (await self._masks.of([message.command_id])).get(message.command_id, ())
+                hidden = (await self._masks.of([message.command_id])).get(message.command_id, NOTHING)
                 if isinstance(hidden, DomainError):
                     raise hidden
                 await self._outputs.put_chunk(entry.agent_id, message, hidden)
@@ -379,17 +380,17 @@ def decode(data: bytes) -> wire.Uplink:
     return message
 
 
-def _error(hidden: tuple[str, ...] | DomainError | None) -> DomainError | None:
+def _error(hidden: Hidden | DomainError | None) -> DomainError | None:
     return hidden if isinstance(hidden, DomainError) else None
 
 
 def _hidden(
-    item: tuple[AgentId, wire.ResultReport], hidden: Mapping[UUID, tuple[str, ...] | DomainError]
+    item: tuple[AgentId, wire.ResultReport], hidden: Mapping[UUID, Hidden | DomainError]
 ) -> tuple[AgentId, wire.ResultReport]:
     """A result without the secrets that its command was handed."""
     agent_id, report = item
-    secrets = hidden.get(report.command_id)
-    return (agent_id, masked(report, secrets)) if isinstance(secrets, tuple) and secrets else item
+    unseen = hidden.get(report.command_id)
+    return (agent_id, masked(report, unseen)) if isinstance(unseen, Hidden) and unseen else item
 
 
 def _again_s(error: DomainError) -> float:

@@ -35,6 +35,7 @@ from gateways.agents.http import FAILURE_BURST, FAILURE_EVERY_S, AgentHttp, Boun
 from gateways.agents.key_changes import KeyChanges
 from gateways.agents.key_steps import KeySteps
 from gateways.agents.live import LiveOutput
+from gateways.agents.masking import Masks
 from gateways.agents.outputs import read_output
 from gateways.composition.parts import OpenPool, Parts
 from gateways.rest.app import ApiParts, create_app
@@ -78,7 +79,8 @@ def build_api(settings: Settings) -> Starlette:
     parts = Parts(settings, "api")
     credentials = build_credentials(parts)
     waiter = PositionWaiter(app_conninfo(parts.postgres_url, name="fleetlog-api-wait"))
-    live = LiveOutput(parts.log, parts.postgres_url, parts.nats_urls, "api", parts.authorities)
+    masks = Masks(parts.log, Keystore(parts.pool, parts.master_keys))
+    live = LiveOutput(parts.log, masks, parts.postgres_url, parts.nats_urls, "api", parts.authorities)
     # Apart from the pool of people who search: agents are served by index alone, as a gateway serves them.
     agents_pool = make_pool(parts.postgres_url, max_size=AGENTS_POOL, name="fleetlog-api-agents", settings=BY_INDEX)
     refusals = RefusalRecords(parts.log, utc_now, new_id)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -23,6 +24,7 @@ from command_bus.session_rows import SessionRows
 from command_bus.worker import Job
 from gateways.agents.outputs import purge_uploads, scrub_output, some_outputs
 from gateways.agents.retention import remove_beyond, remove_old
+from gateways.agents.secrets import handed_out
 from gateways.agents.software import purge_software
 from gateways.agents.telemetry import purge_telemetry
 from gateways.local.roster import forget_lost
@@ -34,7 +36,7 @@ from projections.replays import drop_expired
 UPLOAD_LIFE = timedelta(hours=24)
 """An upload that no chunk was added to for so long is begun anew by its agent, if it still wants to."""
 REQUEST_LIFE = timedelta(hours=1)
-"""No request that sets a secret is under way for so long."""
+"""No request that sets a secret, and no delivery that reads one, is under way for so long."""
 SCRUB_PAGE = 200
 SEGMENTS_AT_ONCE = 50
 """Of the archive, in one run: some minutes, well within what a job may take."""
@@ -81,7 +83,7 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         try:
             # What it drops it never opens.
             values = Keystore(pool, NO_KEYS)
-            removed = await sweep_values(log, values, REQUEST_LIFE)
+            removed = await sweep_values(log, values, REQUEST_LIFE, utc_now(), partial(handed_out, log, pool))
             removed += await sweep_credentials(log, values.beside(CREDENTIALS), REQUEST_LIFE)
             removed += await sweep_destination_values(log, values.beside(DESTINATIONS), REQUEST_LIFE)
             return {"removed": removed}

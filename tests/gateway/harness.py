@@ -22,6 +22,7 @@ from domain.hours import Hours
 from domain.ids import AgentId, ClientId, SiteId
 from gateways.agents.keys import ServerKeys, load_keys
 from gateways.agents.leases import Holds
+from gateways.agents.masking import Masks
 from gateways.agents.service import GatewayService
 from gateways.agents.steps import Steps, nothing
 from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity, enroll_simulated
@@ -60,9 +61,9 @@ class Fleet:
     def use(self, master_keys: MasterKeys) -> None:
         """Seal secrets with these from now on; gateways that run already keep theirs."""
         self.master_keys = master_keys
-        self.bus: CommandBus = make_bus(
-            self.log, self.holds, RolloutReader(self.pool.connection), keystore=Keystore(self.pool, master_keys)
-        )
+        keystore = Keystore(self.pool, master_keys)
+        self.masks = Masks(self.log, keystore)
+        self.bus: CommandBus = make_bus(self.log, self.holds, RolloutReader(self.pool.connection), keystore=keystore)
 
     async def gateway(
         self,

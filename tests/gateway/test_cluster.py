@@ -77,7 +77,7 @@ async def test_commands_and_live_output_cross_the_routes(fleet: Fleet) -> None:
     await agent.hello()
     (command_id,) = await fleet.queue(agent.agent_id)
     await agent.until(lambda: len(agent.received) == 1)
-    live = LiveOutput(fleet.log, fleet.url, [of_watcher], "watcher")
+    live = LiveOutput(fleet.log, fleet.masks, fleet.url, [of_watcher], "watcher")
     await live.start()
     try:
         async with asyncio.timeout(PATIENCE_S), live.follow(command_id) as pieces:

@@ -41,7 +41,7 @@ class Process:
     """One API process, as far as agents see it."""
 
     def __init__(self, fleet: Fleet, name: str) -> None:
-        self.live = LiveOutput(fleet.log, fleet.url, fleet.nats.urls, name)
+        self.live = LiveOutput(fleet.log, fleet.masks, fleet.url, fleet.nats.urls, name)
         self.agents = AgentHttp(fleet.log, fleet.pool, fleet.url, [], name, who_is_there=self.live.who_is_there)
         listener = listening_socket("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"

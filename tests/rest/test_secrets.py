@@ -35,7 +35,7 @@ async def test_a_secret_is_shown_without_its_value(fleet: Fleet, postgres_url: s
     gone = await http.post(f"/secrets/{first['id']}/remove")
     assert (gone.status_code, gone.json()["code"]) == (409, "secret_removed")
     rotated = await made(http, "/secrets/rotate", {})
-    assert rotated["count"] == 1
+    assert rotated["count"] == 3, "what was replaced and removed is kept for a while, so that it is masked"
     back = await made(http, "/secrets", {"name": "db", "value": VALUE})
     assert (back["id"], back["number"]) == (first["id"], 3)
     events = (await http.get("/events?limit=500")).text
