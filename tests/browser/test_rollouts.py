@@ -186,3 +186,48 @@ async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> N
     hours = kept["order"]["hours"]
     assert (hours["begins"], hours["ends"], hours["days"]) == ("22:00", "04:00", ["sat"])
     assert kept["order"]["spec"]["line"] == "echo {{agent.hostname}}"
+
+
+async def test_a_bar_and_a_line_of_the_log_say_their_state_without_colour(tab: Tab, fleet: Fleet) -> None:
+    """Each state of a bar has a pattern of its own and stands below it as shape and figure; events have shapes."""
+    agents = [await fleet.agent(name) for name in ("web-01", "web-02", "web-03")]
+    body = {"name": "Nightly", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}}
+    rollout = await made(fleet.http, "/rollouts", body)
+    await settle(fleet.api, fleet)
+    members = (await fleet.http.get(f"/rollouts/{rollout['id']}/agents")).json()["items"]
+    commands = {one["agent_id"]: one["command_id"] for one in members}
+    await fleet.finish(agents[0], commands[agents[0]])
+    await fleet.finish(agents[1], commands[agents[1]], "failed")
+    await tab.logged_in(path="/rollouts")
+    page = tab.page
+    row = page.get_by_role("row", name="Nightly")
+    await expect(row.get_by_role("img", name="1 succeeded, 1 failed, 1 queued")).to_be_visible()
+    for shape, said in (("tick", "1 succeeded"), ("cross", "1 failed"), ("clock", "1 queued")):
+        state = row.locator(".status", has=page.locator(f'[data-shape="{shape}"]'), has_text=said)
+        await expect(state).to_be_visible()
+    grounds = await row.locator(".bar-part").evaluate_all(
+        "parts => parts.map(one => { const look = getComputedStyle(one); return look.backgroundImage + look.border })"
+    )
+    assert len(set(grounds)) == len(grounds) == 3
+    await page.goto("/activity?kind=commands")
+    events = page.locator(".event")
+    for shape, said in (("tick", "Command succeeded"), ("cross", "Command failed"), ("ring", "Command queued")):
+        await expect(events.filter(has_text=said).first.locator(f'[data-shape="{shape}"]')).to_be_visible()
+
+
+async def test_the_exact_moment_is_there_for_the_keyboard(tab: Tab, fleet: Fleet) -> None:
+    """Whoever comes to a time by Tab reads the exact one, and the other again once they go on."""
+    await fleet.agent("web-01")
+    body = {"name": "Nightly", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}}
+    await made(fleet.http, "/rollouts", body)
+    await tab.logged_in(path="/rollouts")
+    page = tab.page
+    time = page.get_by_role("row", name="Nightly").locator("time")
+    await expect(time).to_have_text("now")
+    exact = await time.get_attribute("title")
+    await page.get_by_role("link", name="Nightly").focus()
+    await page.keyboard.press("Tab")
+    await expect(time).to_be_focused()
+    await expect(time).to_have_text(exact or "none")
+    await page.keyboard.press("Tab")
+    await expect(time).not_to_have_text(exact or "none")

@@ -6,6 +6,7 @@ import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { useAfterEvents, usePolling } from "../app/events";
 import { specText } from "../run/spec";
+import { PriorityOptions } from "../run/when";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { CommandStatus } from "../ui/Status";
@@ -15,9 +16,6 @@ import { toastError } from "../ui/Toasts";
 type Agent = components["schemas"]["AgentModel"];
 type Queued = components["schemas"]["QueuedModel"];
 type Page = components["schemas"]["PageOf_QueuedModel_"];
-
-const PRIORITIES = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-const WORDS: Record<number, string> = { 0: " first", 5: " usual", 9: " last" };
 
 interface Props {
   agent: Agent;
@@ -131,12 +129,7 @@ export function Queue({ agent, at, onOpen, onRun }: Props) {
                         )
                       }
                     >
-                      {PRIORITIES.map((priority) => (
-                        <option key={priority} value={priority}>
-                          {priority}
-                          {WORDS[priority] ?? ""}
-                        </option>
-                      ))}
+                      <PriorityOptions />
                     </select>
                   ) : (
                     one.priority

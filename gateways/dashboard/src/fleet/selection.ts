@@ -39,10 +39,3 @@ export function isOf(selection: Selection, filter: Filter): boolean {
 export function only(selection: Selection): string | undefined {
   return "ids" in selection && selection.ids.size === 1 ? [...selection.ids][0] : undefined;
 }
-
-/** As a rollout's target takes it. */
-export function targetOf(selection: Selection) {
-  return "ids" in selection
-    ? { include: { agents: [...selection.ids] } }
-    : { include: { matching: selection.matching }, exclude: { agents: [...selection.except] } };
-}

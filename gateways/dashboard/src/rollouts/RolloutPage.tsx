@@ -17,7 +17,7 @@ import { CommandStatus } from "../ui/Status";
 import { SureButton } from "../ui/SureButton";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
-import { CountsBar, CountsLine, RolloutStatus } from "./counts";
+import { CountsBar, CountsLine, CountsShort, RolloutStatus } from "./counts";
 import { FAILED, Members } from "./Members";
 import "./rollouts.css";
 
@@ -179,6 +179,7 @@ export default function RolloutPage() {
                       )}
                     </div>
                     <CountsBar counts={wave.counts} />
+                    <CountsShort counts={wave.counts} />
                   </li>
                 ))}
               </ol>

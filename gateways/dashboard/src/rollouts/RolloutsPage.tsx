@@ -9,7 +9,7 @@ import { Fault } from "../ui/Fault";
 import { More } from "../ui/More";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
-import { CountsBar, RolloutStatus } from "./counts";
+import { CountsBar, CountsShort, RolloutStatus } from "./counts";
 import "./rollouts.css";
 
 type Rollout = components["schemas"]["RolloutModel"];
@@ -79,7 +79,14 @@ export default function RolloutsPage() {
                 <td>
                   <RolloutStatus state={one.state} />
                 </td>
-                <td>{one.counts && <CountsBar counts={one.counts} />}</td>
+                <td>
+                  {one.counts && (
+                    <>
+                      <CountsBar counts={one.counts} />
+                      <CountsShort counts={one.counts} />
+                    </>
+                  )}
+                </td>
                 <td>{NUMBER.format(one.targeted)}</td>
                 <td>
                   <Time at={one.started_at} />

@@ -21,7 +21,7 @@ function sum(counts: Counts, states: readonly State[]): number {
   return states.reduce((total, state) => total + counts[state], 0);
 }
 
-/** How many of all there are in each state, as a bar. */
+/** How many of all there are in each state, as a bar; each state has a pattern of its own besides its colour. */
 export function CountsBar({ counts }: { counts: Counts }) {
   const total = sum(counts, Object.keys(counts) as State[]);
   const said = GROUPS.map(([label, , , states]) => [label, sum(counts, states)] as const).filter(
@@ -43,6 +43,23 @@ export function CountsBar({ counts }: { counts: Counts }) {
             title={`${NUMBER.format(count)} ${label}`}
             style={{ flexGrow: count / Math.max(total, 1) }}
           />
+        ) : null;
+      })}
+    </div>
+  );
+}
+
+/** The same in shapes and figures, where there is no room for words. */
+export function CountsShort({ counts }: { counts: Counts }) {
+  return (
+    <div className="row wrap counts small">
+      {GROUPS.map(([label, tone, shape, states]) => {
+        const count = sum(counts, states);
+        return count > 0 ? (
+          <Status key={label} tone={tone} shape={shape} title={label}>
+            {NUMBER.format(count)}
+            <span className="hidden-text"> {label}</span>
+          </Status>
         ) : null;
       })}
     </div>

@@ -1,26 +1,41 @@
-import { useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
 import { api, ask } from "../api/client";
-import { isProblem } from "../api/problem";
+import { isProblem, sentence } from "../api/problem";
 import { useMay } from "../api/session";
-import { count, only, type Selection, targetOf } from "../fleet/selection";
+import { useAfterEvents, usePolling } from "../app/events";
+import { type Aim, meansNobody, named, onlyOne, targetOf } from "./aim";
 
-/** How many get it now, and how many later. */
-export function Reach({ on }: { on: Selection }) {
+/** Whoever types is asked for when they rest. */
+const REST_MS = 250;
+const AGAIN_MS = 2_000;
+const CHANGES = /^Agent(Connected|Disconnected|Enrolled|Moved|Tagged|Suspended|Resumed|Retired)$/;
+
+interface Counted {
+  all: number;
+  now: number;
+}
+
+/** How many machines it means, and how many of them are online: as it is just now. */
+export function useReach(aim: Aim): { counted: Counted | undefined; counting: boolean; error: unknown } {
+  const client = useQueryClient();
   const may = useMay();
-  const one = only(on);
-  const { include, ...rest } = targetOf(on);
-  const agent = useQuery({
-    queryKey: ["agent", one],
-    enabled: one !== undefined,
-    queryFn: () => ask(api.GET("/api/v1/agents/{agent_id}", { params: { path: { agent_id: one ?? "" } } })),
-  });
+  const polling = usePolling();
+  const [rested, setRested] = useState(aim);
+  useEffect(() => {
+    const timer = setTimeout(() => setRested(aim), REST_MS);
+    return () => clearTimeout(timer);
+  }, [aim]);
+  const target = targetOf(rested);
   const plan = useQuery({
-    queryKey: ["reach", include, rest],
-    enabled: one === undefined && may("rollouts.start"),
-    queryFn: async () => {
+    queryKey: ["reach", target],
+    enabled: onlyOne(rested) === undefined && !meansNobody(rested) && may("rollouts.start"),
+    refetchInterval: polling,
+    placeholderData: keepPreviousData,
+    queryFn: async (): Promise<Counted> => {
       const count = async (online: boolean | undefined): Promise<number> => {
-        const narrowed = online === undefined ? include : { ...include, online };
-        const body = { name: "reach", target: { ...rest, include: narrowed }, spec: { kind: "ping" as const } };
+        const include = online === undefined ? target.include : { ...target.include, online };
+        const body = { name: "reach", target: { ...target, include }, spec: { kind: "ping" as const } };
         try {
           return (await ask(api.POST("/api/v1/rollouts/plan", { body }))).targeted;
         } catch (error) {
@@ -32,6 +47,26 @@ export function Reach({ on }: { on: Selection }) {
       return { all, now };
     },
   });
+  useAfterEvents(
+    (event) => CHANGES.test(event.type),
+    () => void client.invalidateQueries({ queryKey: ["reach"] }),
+    AGAIN_MS,
+  );
+  return {
+    counted: meansNobody(aim) ? { all: 0, now: 0 } : plan.data,
+    counting: plan.isFetching || rested !== aim,
+    error: plan.error,
+  };
+}
+
+/** How many get it now, and how many later. */
+export function Reach({ aim, reach }: { aim: Aim; reach: ReturnType<typeof useReach> }) {
+  const one = onlyOne(aim);
+  const agent = useQuery({
+    queryKey: ["agent", one],
+    enabled: one !== undefined,
+    queryFn: () => ask(api.GET("/api/v1/agents/{agent_id}", { params: { path: { agent_id: one ?? "" } } })),
+  });
   if (one !== undefined) {
     if (agent.data === undefined) return null;
     return (
@@ -40,16 +75,13 @@ export function Reach({ on }: { on: Selection }) {
       </span>
     );
   }
-  if (plan.isError) {
-    // So many ask for a fresh proof, for the plan as for the rollout: that is asked for at the click.
-    return <span className="muted">Those that are off get it when they return.</span>;
-  }
-  if (plan.data === undefined)
-    return <span className="muted">{plan.isFetching ? "Counting who is online…" : null}</span>;
-  const left = count(on) - plan.data.all;
+  const { counted, counting, error } = reach;
+  if (error !== null) return <span className="muted">It is not known how many are online: {sentence(error)}</span>;
+  if (counted === undefined) return <span className="muted">{counting ? "Counting who is online…" : null}</span>;
+  const left = (named(aim) ?? counted.all) - counted.all;
   return (
-    <span className="muted">
-      {plan.data.now} online now, {plan.data.all - plan.data.now} get it when they return
+    <span className="muted" role="status">
+      {counted.now} online now, {counted.all - counted.now} get it when they return
       {left > 0 && `; ${left} left out (suspended, retired, or not yours)`}.
     </span>
   );

@@ -5,19 +5,22 @@ import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { useEvery } from "../app/every";
-import { count, only, type Selection, targetOf } from "../fleet/selection";
+import { count, type Selection } from "../fleet/selection";
 import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
 import { Pick } from "../ui/Pick";
 import { toast } from "../ui/Toasts";
+import { aimOf, meansNobody, named, onlyOne, targetOf } from "./aim";
 import { CommandView } from "./CommandView";
 import { RunAs, type Shell, ShellChoice, TimeLimit, variables } from "./how";
 import { PlaceholderArea } from "./PlaceholderArea";
-import { Reach } from "./Reach";
+import { Reach, useReach } from "./Reach";
 import { RevisionChoice } from "./RevisionChoice";
+import { Targets } from "./Targets";
 import { NO_TERMS, TermsFields, termsOf } from "./terms";
+import { AT_ONCE, ofCommand, ofRollout, WhenFields } from "./when";
 
 type Spec = components["schemas"]["QueueCommand"]["spec"];
 
@@ -50,8 +53,12 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
   const [reason, setReason] = useState("");
   const [env, setEnv] = useState("");
   const [terms, setTerms] = useState(NO_TERMS);
-  const one = only(on);
-  const many = COUNT.format(count(on));
+  const [when, setWhen] = useState(AT_ONCE);
+  const [aim, setAim] = useState(() => aimOf(on));
+  const reach = useReach(aim);
+  const one = onlyOne(aim);
+  const number = named(aim) ?? reach.counted?.all ?? count(on);
+  const many = COUNT.format(number);
   const spec = (): Spec => {
     const more = {
       ...(timeout ? { timeout_s: Number(timeout) } : {}),
@@ -66,16 +73,17 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
   const queue = useChange(
     async () => {
       if (one !== undefined) {
-        return ask(api.POST("/api/v1/commands", { body: { agent_id: one, spec: spec(), reason } }));
+        return ask(api.POST("/api/v1/commands", { body: { agent_id: one, spec: spec(), reason, ...ofCommand(when) } }));
       }
       const title = kind === "run_shell" ? line.slice(0, 100) : (chosen?.name ?? "script");
-      const body = { name: title, target: targetOf(on), spec: spec(), reason, ...termsOf(terms) };
+      const order = { spec: spec(), reason, ...termsOf(terms), ...ofRollout(when) };
+      const body = { name: title, target: targetOf(aim), ...order };
       return ask(api.POST("/api/v1/rollouts", { body }));
     },
     (answer) => {
       if (one !== undefined) setCommand(answer.id);
       else {
-        const targeted = "targeted" in answer ? Number(answer.targeted) : count(on);
+        const targeted = "targeted" in answer ? Number(answer.targeted) : number;
         toast(`Queued for ${COUNT.format(targeted)} machines.`);
         onClose();
         go(`/rollouts/${answer.id}`);
@@ -88,7 +96,7 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
     kind === "run_script" && may("scripts.see"),
   );
   const chosen = scripts.items.find((found) => found.id === scriptId);
-  const ready = kind === "run_shell" ? line.trim() !== "" : scriptId !== "";
+  const ready = !meansNobody(aim) && (kind === "run_shell" ? line.trim() !== "" : scriptId !== "");
   const send = (event: SyntheticEvent): void => {
     event.preventDefault();
     if (ready) queue.mutate();
@@ -121,7 +129,7 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
       footer={
         <>
           <div className="grow">
-            <Reach on={on} />
+            <Reach aim={aim} reach={reach} />
           </div>
           <Button onClick={onClose}>Cancel</Button>
           <Button look="primary" type="submit" form="run" busy={queue.isPending} disabled={!ready}>
@@ -198,6 +206,8 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
             />
           </>
         )}
+        {may("rollouts.start") && <Targets aim={aim} name={name} onAim={setAim} />}
+        <WhenFields when={when} onWhen={setWhen} />
         {one === undefined && <TermsFields terms={terms} onTerms={setTerms} />}
         <details>
           <summary>More: environment, time limit, account, reason</summary>

@@ -2,16 +2,19 @@ import { Fragment, type ReactNode, useState } from "react";
 import { Link } from "wouter";
 import { type Named, pageOf, useNames } from "../api/names";
 import type { components } from "../api/schema";
+import { type Shape, ShapeIcon, type Tone } from "./Status";
 import { Time } from "./Time";
 
 type LogEvent = components["schemas"]["EventModel"];
 
-const TONES: [RegExp, string][] = [
-  [/Failed|TimedOut|Interrupted|Rejected|Retired|LockedOut|Refused|Aborted/, "bad"],
-  [/Succeeded|Completed|AgentConnected|Enrolled/, "ok"],
-  [/Expired|Suspended|Paused|Duplicate/, "warn"],
-  [/Started|Delivered|Advanced/, "busy"],
+const LOOKS: [RegExp, Tone, Shape][] = [
+  [/Failed|TimedOut|Interrupted|Rejected|Retired|LockedOut|Refused|Aborted/, "bad", "cross"],
+  [/Succeeded|Completed|AgentConnected|Enrolled/, "ok", "tick"],
+  [/Expired|Suspended|Paused|Duplicate/, "warn", "bars"],
+  [/Started|Delivered|Advanced/, "busy", "arrow"],
 ];
+
+const NEUTRAL: [null, Tone, Shape] = [null, "off", "ring"];
 
 const ID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
 
@@ -28,7 +31,7 @@ interface Props {
 /** What happened, in a sentence; who did it, when, and the event itself on demand. */
 export function EventLine({ event, onOpen, whose = false, more }: Props) {
   const [raw, setRaw] = useState(false);
-  const tone = TONES.find(([pattern]) => pattern.test(event.type))?.[1] ?? "off";
+  const [, tone, shape] = LOOKS.find(([pattern]) => pattern.test(event.type)) ?? NEUTRAL;
   const command = onOpen === undefined ? undefined : commandOf(event);
   const about = event.text.match(ID) ?? [];
   const actorId = event.actor.split(":")[1];
@@ -44,7 +47,9 @@ export function EventLine({ event, onOpen, whose = false, more }: Props) {
   const who = actor(event.actor, names);
   return (
     <li className="event">
-      <span className={`event-dot ${tone}`} aria-hidden="true" />
+      <span className={`event-mark ${tone}`}>
+        <ShapeIcon shape={shape} />
+      </span>
       <div className="grow breakable">
         {of !== undefined && (
           <>

@@ -13,7 +13,7 @@ interface Props {
 /** Several of however many: each that is chosen is shown, and can be taken out again. */
 export function ManyPick({ label, none, values, options, more, onValues }: Props) {
   return (
-    <div className="stack" role="group" aria-label={label}>
+    <div className="stack">
       <Pick
         label={label}
         value=""

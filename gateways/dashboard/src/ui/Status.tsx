@@ -1,7 +1,7 @@
 import type { components } from "../api/schema";
 
-type Tone = "ok" | "warn" | "bad" | "busy" | "off";
-type Shape = "full" | "ring" | "half" | "bars" | "cross" | "tick" | "dash" | "clock" | "arrow";
+export type Tone = "ok" | "warn" | "bad" | "busy" | "off";
+export type Shape = "full" | "ring" | "half" | "bars" | "cross" | "tick" | "dash" | "clock" | "arrow";
 
 const PATHS: Record<Shape, React.ReactNode> = {
   full: <circle cx="6" cy="6" r="4.5" fill="currentColor" />,
@@ -48,11 +48,18 @@ interface Props {
 export function Status({ tone, shape, children, title }: Props) {
   return (
     <span className={`status ${tone}`} title={title}>
-      <svg width="12" height="12" viewBox="0 0 12 12" aria-hidden="true">
-        {PATHS[shape]}
-      </svg>
+      <ShapeIcon shape={shape} />
       {children}
     </span>
+  );
+}
+
+/** The shape alone: its word stands beside it. */
+export function ShapeIcon({ shape }: { shape: Shape }) {
+  return (
+    <svg width="12" height="12" viewBox="0 0 12 12" aria-hidden="true" data-shape={shape}>
+      {PATHS[shape]}
+    </svg>
   );
 }
 

@@ -1,4 +1,4 @@
-import { useSyncExternalStore } from "react";
+import { useState, useSyncExternalStore } from "react";
 
 const EXACT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "always", style: "narrow" });
@@ -51,13 +51,22 @@ export function exact(at: string): string {
   return EXACT.format(new Date(at));
 }
 
-/** A moment as people say it; the exact one, in the viewer's zone, on hover. */
+/** A moment as people say it; the exact one, in the viewer's zone, where the pointer or the keyboard rests on it. */
 export function Time({ at, over = false }: { at: string | null | undefined; over?: boolean }) {
   const moment = useSyncExternalStore(listen, () => now);
+  const [rests, setRests] = useState(false);
   if (!at) return <span className="muted">never</span>;
   return (
-    <time dateTime={at} title={exact(at)} className="nowrap">
-      {relative(at, Math.max(moment, Date.now() - TICK_MS), over)}
+    <time
+      dateTime={at}
+      title={exact(at)}
+      className="nowrap"
+      // Who has no pointer comes to the exact moment like this.
+      tabIndex={0}
+      onFocus={() => setRests(true)}
+      onBlur={() => setRests(false)}
+    >
+      {rests ? exact(at) : relative(at, Math.max(moment, Date.now() - TICK_MS), over)}
     </time>
   );
 }
