@@ -89,8 +89,7 @@ def narrow_by(query: Query, filters: Filters) -> None:  # noqa: C901, PLR0912 - 
     if software := filters.get("software"):
         # By the lists' index: machines that have the same share one.
         query.where(
-            "software <> '' AND software IN ("
-            "SELECT encode(sha256, 'hex') FROM fleetlog.software_lists WHERE names @> ARRAY[%s])",
+            "software <> '' AND software IN (SELECT sha256 FROM fleetlog.software_lists WHERE names @> ARRAY[%s])",
             software.casefold().replace("\x00", "\ufffd"),
         )
     seen: LiteralString = "agent_id IN (SELECT agent_id FROM fleetlog.presence WHERE last_seen_at"

@@ -24,7 +24,7 @@ CREATE TABLE agents (
     logged_in_user text NOT NULL,
     facts jsonb NOT NULL,
     facts_at timestamptz,
-    software text NOT NULL, -- the hash of the list of what is installed, empty without one
+    software text COLLATE "C" NOT NULL, -- the hash of the list of what is installed, empty without one
     packages integer NOT NULL,
     updates integer, -- of these, how many could be updated; null where the machine cannot say
     security_updates integer,

@@ -31,7 +31,7 @@ _STILL: LiteralString = "UPDATE fleetlog.software_lists SET named_at = now() WHE
 _READ: LiteralString = "SELECT packed FROM fleetlog.software_lists WHERE sha256 = %s"
 _PURGE: LiteralString = """
     DELETE FROM fleetlog.software_lists WHERE named_at < now() - %s AND NOT EXISTS (
-        SELECT FROM read.agents WHERE software <> '' AND software = encode(sha256, 'hex')
+        SELECT FROM read.agents WHERE software <> '' AND software = sha256
     )
 """
 
@@ -121,11 +121,11 @@ class SoftwareReports:
         """Store a list; returns the one before, if it is kept."""
         names = sorted({one.name.casefold() for one in told.packages if one.version or not one.update})
         async with self._pool.connection() as connection:
-            await connection.execute(_KEEP, (bytes.fromhex(sha256), pack(told), names))
-            if last is None or (before := _raw(last.sha256)) is None:
+            await connection.execute(_KEEP, (sha256, pack(told), names))
+            if last is None:
                 return None
-            await connection.execute(_STILL, (before,))
-            return await _read(connection, before)
+            await connection.execute(_STILL, (last.sha256,))
+            return await _read(connection, last.sha256)
 
 
 async def read_software(connection: Connection, sha256: str) -> SoftwareList:
@@ -134,8 +134,7 @@ async def read_software(connection: Connection, sha256: str) -> SoftwareList:
     Raises:
         SoftwareNotKeptError: it is kept no longer.
     """
-    raw = _raw(sha256)
-    found = await _read(connection, raw) if raw is not None else None
+    found = await _read(connection, sha256)
     if found is None:
         raise SoftwareNotKeptError
     return found
@@ -147,17 +146,9 @@ async def purge_software(pool: AsyncPool, age: timedelta) -> int:
         return (await connection.execute(_PURGE, (age,))).rowcount
 
 
-async def _read(connection: Connection, raw: bytes) -> SoftwareList | None:
-    row = await (await connection.execute(_READ, (raw,))).fetchone()
+async def _read(connection: Connection, sha256: str) -> SoftwareList | None:
+    row = await (await connection.execute(_READ, (sha256,))).fetchone()
     return None if row is None else unpack(bytes(row[0]))
-
-
-def _raw(sha256: str) -> bytes | None:
-    """None where it is no hash: what was erased, and what is sealed by a key that is not there."""
-    try:
-        return bytes.fromhex(sha256) or None
-    except ValueError:
-        return None
 
 
 def _change(agent_id: AgentId, client_id: ClientId, head: Recorded | None, event: AgentSoftwareReported) -> Change:

@@ -66,7 +66,7 @@ INSERT INTO read.agents
         CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, 1, now(), 1, n
     FROM generate_series(0, 19999) AS n;
 INSERT INTO fleetlog.software_lists (sha256, packed, names)
-    SELECT decode(lpad(to_hex(n), 64, '0'), 'hex'), '', ARRAY['bash', CASE WHEN n % 500 = 3 THEN 'rare' ELSE 'vim' END]
+    SELECT lpad(to_hex(n), 64, '0'), '', ARRAY['bash', CASE WHEN n % 500 = 3 THEN 'rare' ELSE 'vim' END]
     FROM generate_series(0, 1999) AS n;
 INSERT INTO fleetlog.presence
     SELECT pg_temp.id(n), now() - (n * 7919 % 20000) * interval '1 s', 'g' FROM generate_series(0, 19899) AS n;
