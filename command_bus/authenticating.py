@@ -64,6 +64,8 @@ class Authenticated(msgspec.Struct, frozen=True):
     standing: Standing
     session: LiveSession | None = None
     """None of a key."""
+    unattended: bool = False
+    """Of a key that nobody is asked for a fresh proof of."""
 
 
 class Authenticator:
@@ -116,6 +118,7 @@ class Authenticator:
             access=found.access,
             user_id=key.owner_id,
             grants=found.grants,
+            unattended=key.unattended,
             standing=found.standing if key.expires_at is None else _lasting(found.standing, key.expires_at - at),
         )
 

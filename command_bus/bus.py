@@ -43,8 +43,8 @@ class Intent(BaseModel):
     """True where it concerns more than one tenant, so that it needs its permissions over everything."""
 
     grave: ClassVar[bool] = False
-    """True where it can do harm whatever its size: a person's session is asked for a fresh proof.
-    Where that depends on what it is about, its handler asks, and its route declares the error."""
+    """True where it can do harm whatever its size: a person's session is asked for a fresh proof, a key has to be
+    unattended. Where that depends on what it is about, its handler asks, and its route declares the error."""
 
     def sealed(self, new_id: NewId) -> tuple["Intent", str | None]:
         """What is kept of it while it waits for another person, and what its caller alone is shown then, once."""

@@ -16,6 +16,11 @@ from domain.ids import AgentId, UserId
 from domain.permissions import Permission
 from domain.scopes import EVERYTHING, Scope
 
+BY_KEY = (
+    "This can do harm, and a key cannot show that it is you. Log in and do it there (`fleetlog login`), or have a key "
+    "made for it that may (`fleetlog keys create --unattended`)."
+)
+
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks, and what they may."""
@@ -32,7 +37,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     user_id: UserId | None = None
     """The user or service account behind the key, where there is one."""
     freshness: "Freshness | None" = None
-    """Of a person's session; a key has none, since nobody sits there who could show themselves."""
+    """Of a person's session, or of a key that is not unattended; others are never asked."""
     correlation_id: UUID
     causation_id: UUID | None = None
     idempotency_key: str | None = None
@@ -45,17 +50,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stale(self) -> bool:
-        """Whether it is a session whose person has not shown themselves lately."""
+        """Whether it is a session whose person has not shown themselves lately, or a key of which nobody can."""
         return self.freshness is not None and not self.freshness.proved
 
     def must_be_fresh(self) -> None:
-        """Refuse what can do harm to a session whose person has not shown themselves lately.
+        """Refuse what can do harm to a session whose person has not shown themselves lately, and to most keys.
 
         Raises:
             FreshProofNeededError: they are to do so first.
         """
-        if self.stale:
-            raise FreshProofNeededError
+        if self.freshness is not None and not self.freshness.proved:
+            raise FreshProofNeededError(None if self.freshness.of_person else BY_KEY)
 
     def must_be_fresh_to_touch(self, agents: int | None) -> None:
         """The same where it touches many agents; None where nobody knows how many."""
@@ -81,6 +86,8 @@ class Freshness(msgspec.Struct, frozen=True):
     proved: bool
     agents: int
     """What touches more than so many asks for it."""
+    of_person: bool = True
+    """Somebody sits there; of a key nobody does, and so it is never proved."""
 
 
 class Allowed(msgspec.Struct, frozen=True):

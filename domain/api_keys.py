@@ -23,18 +23,25 @@ def _as_a_grant(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"grants": [grant | ({"everything": True} if clients is None else {"clients": clients})]}
 
 
+def _unattended(body: dict[str, Any]) -> dict[str, Any]:
+    """Until 3 no key was asked for a fresh proof."""
+    return body | {"unattended": True}
+
+
 class ApiKeyCreated(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 2
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_a_grant}
+    schema_version: ClassVar[int] = 3
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_a_grant, 2: _unattended}
 
     name: str
     secret_sha256: str
     """Of the secret half, in hex. The secret has 256 random bits, so a plain hash keeps it."""
     owner_id: UserId | None = None
-    """The user or service account that it speaks for; None where it stands for itself."""
+    """The user or service account that it speaks for. None of keys of before, which stand for themselves."""
     grants: tuple[Grant, ...] | None = None
     """What it may do of what its owner may; None is all of that."""
     expires_at: datetime | None = None
+    unattended: bool = False
+    """It may do what a person has to give a fresh proof for, since nobody sits there who could."""
 
 
 class ApiKeyRevoked(Event, frozen=True, kw_only=True):
@@ -47,11 +54,12 @@ class ApiKey(Aggregate):
     owner_id: UserId | None = None
     grants: tuple[Grant, ...] | None = None
     expires_at: datetime | None = None
+    unattended: bool = False
     revoked: bool = False
 
     def concerns(self) -> tuple[UUID | None, UUID | None]:
         # A key of one tenant is that tenant's business; a key of several or of all is the operator's alone.
-        if self.owner_id is not None or not self.grants or any(one.everything or one.sites for one in self.grants):
+        if not self.grants or any(one.everything or one.sites for one in self.grants):
             return None, None
         clients = {client_id for grant in self.grants for client_id in grant.clients}
         return None, clients.pop() if len(clients) == 1 else None
@@ -80,6 +88,7 @@ class ApiKey(Aggregate):
                 self.owner_id = event.owner_id
                 self.grants = event.grants
                 self.expires_at = event.expires_at
+                self.unattended = event.unattended
             case ApiKeyRevoked():
                 self.revoked = True
             case _:

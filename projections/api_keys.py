@@ -25,6 +25,8 @@ class ApiKeyRow(msgspec.Struct, frozen=True):
     grants: tuple[Grant, ...] | None
     """None is all that the owner may."""
     expires_at: datetime | None
+    unattended: bool
+    """Nobody is asked for a fresh proof of it."""
     revoked_at: datetime | None
     created_at: datetime
     created_by: str
@@ -41,7 +43,7 @@ class ApiKeyRow(msgspec.Struct, frozen=True):
 
 class ApiKeys(Projection):
     name: ClassVar[str] = "api_keys"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     folds: ClassVar[tuple[type[Event], ...]] = (ApiKeyCreated, ApiKeyRevoked)
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:
@@ -56,6 +58,7 @@ class ApiKeys(Projection):
                     grants=event.grants,
                     client_ids=_clients(event),
                     expires_at=event.expires_at,
+                    unattended=event.unattended,
                     revoked_at=None,
                     created_at=recorded.recorded_at,
                     created_by=recorded.actor,

@@ -128,7 +128,13 @@ KINDS: dict[str, Kind] = {
             ("name", "kind", "email", "disabled", "erased", "grants", "group_grants"),
         ),
         Kind("roles", "Role", Roles(), "roles", ("name", "permissions", "limits", "retired")),
-        Kind("api-keys", "API key", ApiKeys(), "api_keys", ("name", "owner_id", "grants", "expires_at", "revoked_at")),
+        Kind(
+            "api-keys",
+            "API key",
+            ApiKeys(),
+            "api_keys",
+            ("name", "owner_id", "grants", "expires_at", "unattended", "revoked_at"),
+        ),
         Kind(
             "tokens",
             "Enrollment token",

@@ -158,7 +158,7 @@ def _requeued(event: commands.CommandRequeued) -> str:
 
 def _key(event: api_keys.ApiKeyCreated) -> str:
     may = "all that its owner may" if event.grants is None else _granted(event.grants)
-    return f"API key {shown(event.name)!r} created for {may}."
+    return f"API key {shown(event.name)!r} created for {may}{', unattended' if event.unattended else ''}."
 
 
 def _granted(grants: tuple[Grant, ...]) -> str:

@@ -128,7 +128,7 @@ def _person(caller: Caller) -> UserId:
     Raises:
         PersonNeededError: it is no session.
     """
-    if caller.freshness is None or caller.user_id is None:
+    if caller.freshness is None or not caller.freshness.of_person or caller.user_id is None:
         raise PersonNeededError
     return caller.user_id
 

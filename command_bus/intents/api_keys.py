@@ -14,7 +14,11 @@ from domain.permissions import Permission
 
 
 class CreateApiKey(Intent):
-    """Make an API key. Its text is shown once."""
+    """Make an API key. Its text is shown once.
+
+    Without `owner_id` a person's is their own; a program that makes one has a service account made for it, of its name
+    and with what the key may.
+    """
 
     needs: ClassVar[Permission] = Permission.KEYS_MANAGE
     grave: ClassVar[bool] = True
@@ -23,16 +27,23 @@ class CreateApiKey(Intent):
     name: str = Field(max_length=200)
     owner_id: UUID | None = Field(
         default=None,
-        description="The user or service account that it speaks for; it never does more than that one may.",
+        description="The user or service account that it speaks for; it never does more than that one may. Without it, "
+        "the person who asks; where a program asks, a new service account of this name.",
     )
     role: RoleName | None = Field(
-        default=None, description="Short for one grant. Without it and `grants`, all that the owner may, or `operator`."
+        default=None,
+        description="Short for one grant. Without it and `grants`, all that the owner may; without one, `operator`.",
     )
     client_ids: list[UUID] | None = Field(
         default=None, description="With `role`: over these clients; null is over everything.", max_length=1000
     )
     grants: Grants | None = Field(default=None, description="Instead of `role`: what it may do.")
     expires_at: Moment | None = None
+    unattended: bool = Field(
+        default=False,
+        description="It may do what a person has to give a fresh proof for. Without it such a request of the key's is "
+        "refused with `fresh_proof_needed`.",
+    )
 
     def sealed(self, new_id: NewId) -> tuple[Intent, str | None]:
         """The key is made now, and opens nothing until it is recorded."""

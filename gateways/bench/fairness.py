@@ -86,7 +86,9 @@ async def _another_tenant(fleet: Fleet, admin: Http) -> tuple[str, PromptAgent]:
     client = await admin.json("POST", "/api/v1/clients", {"name": "Another"})
     site = await admin.json("POST", f"/api/v1/clients/{client['id']}/sites", {"name": "Main"})
     made = await admin.json(
-        "POST", "/api/v1/api-keys", {"name": "another", "role": "operator", "client_ids": [client["id"]]}
+        "POST",
+        "/api/v1/api-keys",
+        {"name": "another", "role": "operator", "client_ids": [client["id"]], "unattended": True},
     )
     log = PostgresEventLog(fleet.url, inline=INLINE, name="bench")
     await log.start()

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import httpx2
 
+from command_bus.credentials import SESSION_PREFIX
 from gateways.cli.errors import BadValueError, RefusedError, UnreachableError, UntrustedError
 from gateways.cli.profile import Profile
 from schema.authorities import PATH as AUTHORITIES
@@ -143,7 +144,8 @@ class Api:
             response = self._send(method, path, body=body or {}, headers=headers)
         except RefusedError as error:
             # Nothing was done. It is asked for once: a wrong answer ends the command with its own error.
-            proof = self.prove() if error.refused_as == PROOF_NEEDED else None
+            by_session = self.key.startswith(f"{SESSION_PREFIX}_")
+            proof = self.prove() if error.refused_as == PROOF_NEEDED and by_session else None
             if proof is None:
                 raise
             self._send("POST", "/session/proof", body=proof)

@@ -13,6 +13,7 @@ from gateways.cli.output import Column, Row, moment
 from gateways.cli.session import Session, command, group
 from gateways.cli.times import point
 
+A_YEAR, NEVER = "365d", "never"
 app = group("keys", "API keys.")
 
 
@@ -21,16 +22,28 @@ def create_key(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what it is for.")],
     role: Annotated[
-        str | None, typer.Option("--role", help="Short for one --grant; `operator`, if it has no owner either.")
+        str | None, typer.Option("--role", help="Short for one --grant; `operator`, if no owner is named either.")
     ] = None,
     client: Annotated[
         list[str] | None, typer.Option("--client", help="With --role: over this client; may be repeated.")
     ] = None,
     owner: Annotated[
-        str | None, typer.Option("--owner", help="The user that it speaks for; it may no more than that one.")
+        str | None,
+        typer.Option(
+            "--owner",
+            help="The user that it speaks for; it may no more than that one. Left out, it is your own, or a program's "
+            "own account's that is made with it.",
+        ),
     ] = None,
     grant: GrantOption = None,
-    expires_in: Annotated[str | None, typer.Option("--expires-in", help="90d, or a time; never, if left out.")] = None,
+    expires_in: Annotated[str, typer.Option("--expires-in", help="90d, a time, or `never`.")] = A_YEAR,
+    unattended: Annotated[
+        bool,
+        typer.Option(
+            "--unattended",
+            help="It may do what a person has to give a fresh proof for: change keys, touch many agents.",
+        ),
+    ] = False,
 ) -> None:
     """Make an API key; it is shown this once."""
     answer = _made(
@@ -41,7 +54,8 @@ def create_key(
             "role": role,
             "client_ids": [finding.client(session.api, one)["id"] for one in client] if client else None,
             "grants": grants.wanted(session.api, grant) if grant else None,
-            "expires_at": point(expires_in, datetime.now(UTC)).isoformat() if expires_in else None,
+            "expires_at": None if expires_in == NEVER else point(expires_in, datetime.now(UTC)).isoformat(),
+            "unattended": unattended,
         },
     )
     if not answer.get("key"):
@@ -74,9 +88,10 @@ def list_keys(
     columns = (
         Column("name", lambda key: key["name"]),
         Column("prefix", lambda key: key["prefix"]),
-        Column("owner", lambda key: key["owner"]),
+        Column("owner", lambda key: key["owner"] or ("" if key["owner_id"] else "no owner: replace it")),
         Column("may", lambda key: grants.shown(key["grants"], names)),
-        Column("expires", lambda key: moment(key["expires_at"]) or "never"),
+        Column("expires", lambda key: moment(key["expires_at"]) or NEVER),
+        Column("unattended", lambda key: key["unattended"]),
         Column("last used", lambda key: moment(key["last_used_at"])),
         Column("revoked", lambda key: key["revoked"]),
         Column("id", lambda key: key["id"]),

@@ -39,7 +39,7 @@ from domain.errors import NameTakenError, NoMasterKeyError, WeakPasswordError
 from domain.logins import Login, login_stream
 from domain.passwords import check_password
 from domain.roles import Role
-from domain.users import User
+from domain.users import User, UserKind
 from gateways.agents.leases import Holds
 from gateways.host import at_the_host
 from gateways.local.server import write_private
@@ -121,7 +121,7 @@ async def take(
         user = await bus.dispatch(CreateUser(name=ADMIN, grants=[EVERYTHING]), _caller("administrator"))
         made = await _set_password(bus, UUID(user.answer["id"]), password)
         # Last: after a crash before it, the next start does all of this again, and the same client and site are found.
-        key = await bus.dispatch(CreateApiKey(name=ADMIN_KEY, role=Role.ADMIN), _caller())
+        key = await bus.dispatch(CreateApiKey(name=ADMIN_KEY, role=Role.ADMIN, unattended=True), _caller())
         return FirstSteps(admin_key=key.answer["key"], token=token.answer["token"], password=made)
     finally:
         await log.stop()
@@ -158,7 +158,7 @@ async def add_administrator(url: str, keys: MasterKeys, name: str, password: str
             return await _set_password(bus, UUID(created.answer["id"]), password, at_the_host())
         user, login = await load(log, User, holder), await load(log, Login, login_stream(holder))
         everything = any(one.everything and one.role_id == Role.ADMIN.id for one in user.grants)
-        if user.disabled or login.password_id is not None or not everything:
+        if user.kind is not UserKind.PERSON or user.disabled or login.password_id is not None or not everything:
             raise NameTakenError(
                 f"There is a user {user.name!r} already; choose another name with --name, or give that one a password "
                 f"with: fleetlog users set-password {user.name!r}"
@@ -230,7 +230,7 @@ async def _see_to_profile(log: EventLog, bus: CommandBus, profile: Path, api_url
         except UnauthenticatedError:
             key = None  # revoked, or of a database that is no more
     if key is None:
-        made = await bus.dispatch(CreateApiKey(name=LOCAL_KEY, role=Role.ADMIN), _caller())
+        made = await bus.dispatch(CreateApiKey(name=LOCAL_KEY, role=Role.ADMIN, unattended=True), _caller())
         key = str(made.answer["key"])
     kept = {"url": api_url, "key": key} | ({"ca_file": str(ca_file)} if ca_file is not None else {})
     write_private(profile, json.dumps(kept))

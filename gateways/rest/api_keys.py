@@ -34,10 +34,13 @@ class ApiKeyModel(Model):
     id: UUID
     name: str
     prefix: str = Field(description="How the key begins, to find it by where it turns up. It opens nothing.")
-    owner_id: UUID | None = Field(description="The user or service account that it speaks for.")
+    owner_id: UUID | None = Field(
+        description="The user or service account that it speaks for. Null of a key from before all had one: replace it."
+    )
     owner: str | None = Field(description="The owner's name.")
     grants: list[GrantModel] | None = Field(description="What it may do, of what its owner may; null is all of that.")
     expires_at: AwareDatetime | None
+    unattended: bool = Field(description="It may do what a person has to give a fresh proof for.")
     revoked: bool
     revoked_at: AwareDatetime | None
     last_used_at: AwareDatetime | None = Field(
@@ -70,6 +73,7 @@ class KeyCreated(Answer):
     """A new API key."""
 
     prefix: str | None = Field(default=None, description="How it begins; shown in lists, too.")
+    owner_id: UUID | None = Field(default=None, description="Whom it speaks for.")
     key: str | None = Field(
         default=None, description="The key. Shown this once: a repeat with the same Idempotency-Key has none."
     )
@@ -95,6 +99,7 @@ def api_key_document(row: ApiKeyRow, names: dict[UUID, str]) -> dict[str, Any]:
         "owner": row.owner,
         "grants": None if row.grants is None else grant_documents(row.grants, names),
         "expires_at": row.expires_at,
+        "unattended": row.unattended,
         "revoked": row.revoked_at is not None,
         "revoked_at": row.revoked_at,
         "last_used_at": row.last_used_at,

@@ -195,6 +195,8 @@ class Endpoint:
         if identity.session is not None:
             proved = self._parts.clock() - identity.session.proved_at < people.proof_life
             freshness = Freshness(proved, people.proof_agents)
+        elif not identity.unattended:
+            freshness = Freshness(proved=False, agents=people.proof_agents, of_person=False)
         return Caller(
             actor=identity.actor,
             access=identity.access,

@@ -139,6 +139,7 @@ async def test_a_key_is_made_shown_once_and_revoked(tab: Tab, fleet: Fleet) -> N
     await dialog.get_by_label("Name").fill("backup checker")
     await dialog.get_by_label("Role").select_option(label="read-only")
     await dialog.get_by_label("Over").select_option(label="Acme")
+    await dialog.get_by_label("It may do what a person has to prove").check()
     assert await tab.serious_faults() == []
     await dialog.get_by_role("button", name="Make it").click()
     key = (await dialog.locator(".copy code").text_content()) or ""
@@ -150,6 +151,8 @@ async def test_a_key_is_made_shown_once_and_revoked(tab: Tab, fleet: Fleet) -> N
     await expect(row).to_contain_text("Ada")
     await expect(row).to_contain_text("read-only over Acme")
     assert key not in await page.content()
+    (made_key,) = (await api.client().get("/api-keys", params={"prefix": key[:20]})).json()["items"]
+    assert made_key["unattended"]
     # What turned up somewhere is pasted whole: nothing but its beginning is kept, shown or sent.
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

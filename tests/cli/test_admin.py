@@ -1,10 +1,12 @@
 """Clients, sites, agents, tokens and keys from the command line, on a real API."""
 
 import asyncio
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from command_bus.ids import utc_now
 from tests.cli.terminal import Terminal
 from tests.rest.gains import waits
 from tests.rest.harness import Api, Fleet
@@ -177,6 +179,20 @@ async def test_keys(terminal: Terminal, fleet: Fleet, api: Api) -> None:
     assert await terminal.refused("keys", "create", "x", "--role", "king") == "not_found"
 
 
+async def test_what_a_key_is_made_with(terminal: Terminal, api: Api) -> None:
+    """It ends after a year unless told otherwise, and does not do what asks for a fresh proof unless it was made for it."""
+    plain = await terminal.json("keys", "create", "ci", "--role", "administrator")
+    await terminal.ok("keys", "create", "for ever", "--expires-in", "never", "--unattended")
+    listed = {one["name"]: one for one in await terminal.json("keys")}
+    ends = datetime.fromisoformat(listed["ci"]["expires_at"])
+    assert timedelta(days=364) < ends - utc_now() < timedelta(days=366)
+    assert (listed["ci"]["owner"], listed["ci"]["unattended"]) == ("ci", False)
+    assert (listed["for ever"]["expires_at"], listed["for ever"]["unattended"]) == (None, True)
+    said = await Terminal(api.url, plain["key"], terminal.settle)("keys", "revoke", "ci")
+    assert "fresh_proof_needed" in said.stderr
+    assert "--unattended" in said.stderr
+
+
 async def test_people(terminal: Terminal, fleet: Fleet, api: Api) -> None:
     """Users are granted roles over what they look after; their keys follow them."""
     del fleet
@@ -234,7 +250,7 @@ async def test_a_second_person(terminal: Terminal, fleet: Fleet, api: Api) -> No
     allowed = [part for one in allow for part in ("--allow", one)]
     await terminal.ok("roles", "add", "careful", *allowed, "--approval-above", "0", "--approval-for", "keys.manage")
     await terminal.ok("users", "add", "Ada", "--grant", "careful")
-    key = (await terminal.json("keys", "create", "Ada", "--owner", "Ada"))["key"]
+    key = (await terminal.json("keys", "create", "Ada", "--owner", "Ada", "--unattended"))["key"]
     person = await Person.ready(api, "Bob", {"role": "administrator", "everything": True})
     ada, bob = (Terminal(api.url, each, terminal.settle) for each in (key, person.token))
     rollout = {"name": "r", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}}

@@ -93,4 +93,5 @@ def test_keys_of_before_do_what_they_did() -> None:
     assert isinstance(event, ApiKeyCreated)
     (grant,) = event.grants or ()
     assert grant.scope == EVERYTHING
+    assert event.unattended
     assert not BUILT_IN[Role.READ_ONLY].permissions & {Permission.PEOPLE_SEE, Permission.COMMANDS_QUEUE}

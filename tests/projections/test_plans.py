@@ -116,7 +116,7 @@ INSERT INTO read.enrollments
     FROM generate_series(0, 9999) AS n;
 INSERT INTO read.api_keys
     SELECT pg_temp.id(n), 'k', CASE WHEN n % 2 = 0 THEN pg_temp.id(n % 1000) END, '', '[]',
-        '["00000000-0000-0000-0000-000000000007"]', NULL, NULL, now(), '', n, 1
+        '["00000000-0000-0000-0000-000000000007"]', NULL, false, NULL, now(), '', n, 1
     FROM generate_series(0, 9999) AS n;
 INSERT INTO fleetlog.key_uses SELECT pg_temp.id(n), now() FROM generate_series(0, 9999) AS n;
 INSERT INTO read.users

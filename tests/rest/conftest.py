@@ -18,7 +18,8 @@ async def administered(url: str, **more: Any) -> AsyncIterator[Api]:
     """The API on this database behind a real server, with an administrator's key."""
     async with composed(url, **more) as api:
         done = await api.bus.dispatch(
-            CreateApiKey(name="admin", role=Role.ADMIN), Caller(actor="system", correlation_id=new_id())
+            CreateApiKey(name="administration", role=Role.ADMIN, unattended=True),
+            Caller(actor="system", correlation_id=new_id()),
         )
         api.admin_key = str(done.answer["key"])
         yield api

@@ -230,7 +230,9 @@ class Api(msgspec.Struct):
     async def key_that_may(self, **fields: Any) -> str:
         """A key by the fields of its intent; ``grants`` or ``role``."""
         caller = Caller(actor="system", correlation_id=new_id())
-        done = await self.bus.dispatch(CreateApiKey.model_validate({"name": "test"} | fields), caller)
+        done = await self.bus.dispatch(
+            CreateApiKey.model_validate({"name": "test", "unattended": True} | fields), caller
+        )
         return str(done.answer["key"])
 
     def enrollment(self, **more: Any) -> Enrollment:

@@ -28,7 +28,7 @@ async def keyed(api: Api, name: str, role: str, kind: str = "person") -> httpx2.
     """Somebody with a key."""
     http = api.client()
     user = await made(http, "/users", {"name": name, "kind": kind, "grants": [everywhere(role)]})
-    key = await made(http, "/api-keys", {"name": name, "owner_id": user["id"]})
+    key = await made(http, "/api-keys", {"name": name, "owner_id": user["id"], "unattended": True})
     return api.client(key["key"])
 
 
@@ -76,7 +76,7 @@ async def test_it_is_done_once_when_another_person_allows_it(
     watcher = await keyed(api, "Eve", "auditor")
     by_key = await keyed(api, "Zoe", "administrator")
     for client, code in (
-        (api.client(), "person_needed"),  # a key that stands for itself
+        (api.client(), "person_needed"),  # of a program
         (program, "person_needed"),
         (by_key, "person_needed"),
         (watcher, "forbidden"),
@@ -87,7 +87,9 @@ async def test_it_is_done_once_when_another_person_allows_it(
     over_there = await made(
         fleet.http, "/users", {"name": "Gil", "grants": [{"role": "administrator", "clients": [stranger["id"]]}]}
     )
-    gil = api.client((await made(fleet.http, "/api-keys", {"name": "g", "owner_id": over_there["id"]}))["key"])
+    gil = api.client(
+        (await made(fleet.http, "/api-keys", {"name": "g", "owner_id": over_there["id"], "unattended": True}))["key"]
+    )
     assert (await gil.post(f"{path}/approve", json={})).json()["code"] == "not_found"
     assert (await gil.get(path)).status_code == 404
     assert await started(api) == 0
@@ -187,7 +189,7 @@ async def request_of(http: httpx2.AsyncClient) -> str:
 
 
 async def key_of(api: Api, maker: httpx2.AsyncClient, **more: Any) -> httpx2.AsyncClient:
-    return api.client((await made(maker, "/api-keys", {"name": "k", **more}))["key"])
+    return api.client((await made(maker, "/api-keys", {"name": "k", "unattended": True, **more}))["key"])
 
 
 async def puppet(of: Person, name: str) -> Person:

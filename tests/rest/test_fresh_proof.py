@@ -121,15 +121,50 @@ async def test_a_proof_is_of_one_session(api: Api) -> None:
     assert refused.json()["code"] == "fresh_proof_needed"
 
 
-async def test_programs_are_not_asked(api: Api) -> None:
-    """A key has nobody who could show themselves, be it a service account's or a user's."""
+@pytest.mark.parametrize("kind", ["service", "person"])
+async def test_a_key_that_is_not_unattended_cannot_do_harm(api: Api, kind: str) -> None:
+    """Nobody sits behind a key who could show themselves: one does what asks for it only if it was made for that."""
     http = api.client()
     api.clock.ahead += timedelta(hours=5)
-    for kind in ("service", "person"):
-        owner = (await made(http, "/users", {"name": kind, "kind": kind, "grants": [ALL]}))["id"]
-        key = (await made(http, "/api-keys", {"name": "k", "owner_id": owner}))["key"]
-        client = api.client(key, **{"Fleetlog-Wait-Position": str(await api.log.head())})
-        assert (await client.post("/roles", json={"name": f"by {kind}", "permissions": []})).is_success
+    owner = (await made(http, "/users", {"name": kind, "kind": kind, "grants": [ALL]}))["id"]
+    unattended = await made(http, "/api-keys", {"name": "u", "owner_id": owner, "unattended": True})
+    plain = await made(http, "/api-keys", {"name": "p", "owner_id": owner})
+    listed = {one["name"]: one["unattended"] for one in (await http.get("/api-keys")).json()["items"]}
+    assert (listed["u"], listed["p"]) == (True, False)
+    client = api.client(plain["key"], **{"Fleetlog-Wait-Position": str(await api.log.head())})
+    joining = {"name": "r", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}, "joins_within_s": 60}
+    tries: list[tuple[str, dict[str, Any]]] = [
+        ("/roles", {"name": "x", "permissions": []}),
+        ("/api-keys", {"name": "x", "unattended": True}),
+        ("/api-keys", {"name": "x"}),
+        ("/secrets", {"name": "x", "value": "a value of it"}),
+        ("/rollouts", joining),
+    ]
+    head = await api.log.head()
+    for path, body in tries:
+        refused = await client.post(path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "fresh_proof_needed"), path
+        assert "--unattended" in refused.json()["detail"]
+    assert await api.done_since(head) == []
+    assert (await client.post("/clients", json={"name": "little harm"})).is_success
+    client = api.client(unattended["key"], **{"Fleetlog-Wait-Position": str(await api.log.head())})
+    for path, body in tries:
+        answer = await client.post(path, json=body)
+        assert answer.is_success, (path, answer.text)
+
+
+async def test_many_machines_one_by_one_ask_a_key_too(postgres_url: str) -> None:
+    """A loop over more agents than the setting says is one action, whoever's key walks it."""
+    async with composed(postgres_url, terms={"proof_agents": 1}) as api:
+        api.admin_key = await api.key()
+        fleet = await Fleet.make(api, api.client(), "Acme")
+        agents = [await fleet.agent(f"web-{number}") for number in range(2)]
+        for unattended, last in ((True, 200), (False, 403)):
+            client = api.client(await api.key_that_may(name="loop", role="operator", unattended=unattended))
+            answers = [await client.post(f"/agents/{one}/suspend", json={}) for one in agents]
+            assert [one.status_code for one in answers] == [200, last], answers[-1].text
+            for one in agents:
+                await api.client().post(f"/agents/{one}/resume", json={})
 
 
 async def test_agents_keys_and_their_end_ask(api: Api, fleet: Fleet) -> None:
@@ -226,7 +261,7 @@ async def test_what_touches_many_asks_too(postgres_url: str) -> None:
     """A rollout to more agents than the setting says, or to those that may join, asks; a smaller one does not."""
     async with composed(postgres_url, terms={"proof_agents": 1}) as api:
         caller = Caller(actor="system", correlation_id=new_id())
-        done = await api.bus.dispatch(CreateApiKey(name="admin", role=Role.ADMIN), caller)
+        done = await api.bus.dispatch(CreateApiKey(name="admin", role=Role.ADMIN, unattended=True), caller)
         api.admin_key = str(done.answer["key"])
         fleet = await Fleet.make(api, api.client(), "Acme")
         agents = [await fleet.agent(f"web-{number}") for number in range(2)]

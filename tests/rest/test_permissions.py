@@ -313,11 +313,10 @@ async def test_an_action_touches_no_more_agents_than_the_role_says(api: Api, fle
     elsewhere = (await made(http, "/clients", {"name": "Globex"}))["id"]
     cyd = await user(http, "Cyd", everywhere("two"), {"role": "any", "clients": [elsewhere]})
     to_all = {"name": "r", "target": {"include": {"everything": True}}, "spec": PING}
-    few = api.client(
-        (await made(http, "/api-keys", {"name": "a", "owner_id": ada, "grants": [everywhere("any")]}))["key"]
-    )
-    many = api.client((await made(http, "/api-keys", {"name": "b", "owner_id": bob}))["key"])
-    no_use = api.client((await made(http, "/api-keys", {"name": "c", "owner_id": cyd}))["key"])
+    body = {"name": "a", "owner_id": ada, "grants": [everywhere("any")], "unattended": True}
+    few = api.client((await made(http, "/api-keys", body))["key"])
+    many = api.client((await made(http, "/api-keys", {"name": "b", "owner_id": bob, "unattended": True}))["key"])
+    no_use = api.client((await made(http, "/api-keys", {"name": "c", "owner_id": cyd, "unattended": True}))["key"])
     before = await api.log.head()
     for client in (few, no_use):
         for body in (to_all, to_all | {"joins_within_s": 60}):

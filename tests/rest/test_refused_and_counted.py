@@ -138,7 +138,9 @@ async def world(databases: Databases) -> AsyncIterator[World]:
     with databases() as url:
         async with composed(url, agents=True, max_body_bytes=MAX_BODY_BYTES) as api:
             caller = Caller(actor="system", correlation_id=new_id())
-            api.admin_key = str((await api.bus.dispatch(CreateApiKey(name="a", role=Role.ADMIN), caller)).answer["key"])
+            api.admin_key = str(
+                (await api.bus.dispatch(CreateApiKey(name="a", role=Role.ADMIN, unattended=True), caller)).answer["key"]
+            )
             fleet = await Fleet.make(api, api.client(), "Acme")
             active, suspended, retired = [await enrolled(fleet) for _ in range(3)]
             await made(fleet.http, f"/agents/{suspended.agent_id}/suspend", {"reason": "lost"})
@@ -322,7 +324,9 @@ async def test_a_refusal_says_whom_it_concerns(world: World) -> None:
         user_id=UserId(UUID(user_id)),
         address="127.0.0.1",
     )
-    assert forbidden.event == RequestRefused(door=Door.REQUEST, code="forbidden", what="POST /clients")
+    assert isinstance(forbidden.event, RequestRefused)
+    assert (forbidden.event.door, forbidden.event.what) == (Door.REQUEST, "POST /clients")
+    assert forbidden.event.user_id == UserId(UUID((await api.client(auditor).get("/me")).json()["user_id"]))
     assert forbidden.actor.startswith("key:")
     assert isinstance(void.event, AgentRefused)
     assert (str(void.client_id), void.event.address) == (world.fleet.client_id, "127.0.0.1")
@@ -333,7 +337,7 @@ async def test_a_refusal_says_whom_it_concerns(world: World) -> None:
     told = [one["text"] for one in (await api.client().get("/events", params={"after": head})).json()["items"]]
     assert told == [
         f"Refused from 127.0.0.1, key {key['id']}: unauthenticated.",
-        "Refused, POST /clients: forbidden.",
+        "Refused from 127.0.0.1, POST /clients: forbidden.",
         f"Enrollment refused from 127.0.0.1, by token {used['id']}: token revoked.",
         "Check in refused from 127.0.0.1: bad signature.",
     ]

@@ -107,7 +107,7 @@ def test_every_write_has_a_row() -> None:
 async def by_key(api: Api, fleet: Fleet) -> tuple[Any, str]:
     """A key of a person's: what takes a person is done with it, too."""
     user_id = (await made(fleet.http, "/users", {"name": "Ada", "grants": [ALL]}))["id"]
-    key = await made(fleet.http, "/api-keys", {"name": "laptop", "owner_id": user_id})
+    key = await made(fleet.http, "/api-keys", {"name": "laptop", "owner_id": user_id, "unattended": True})
     return api.client(key["key"]), f"key:{key['id']}"
 
 

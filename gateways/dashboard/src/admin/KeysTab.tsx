@@ -75,7 +75,7 @@ export default function KeysTab() {
       )}
       {shown.length > 0 && (
         <div className="card">
-          <Table title="API keys" heads={["Name", "Begins with", "Owner", "May", "Last used", "Expires", ""]}>
+          <Table title="API keys" heads={["Name", "Begins with", "Owner", "May", "Unattended", "Last used", "Expires", ""]}>
             {shown.map((one) => (
               <Row key={one.id} item={one} manage={manage} onDone={again} />
             ))}
@@ -103,7 +103,16 @@ function Row({ item, manage, onDone }: { item: Key; manage: boolean; onDone: () 
       <td>
         <code>{item.prefix}</code>
       </td>
-      <td>{item.owner ?? <span className="muted">nobody</span>}</td>
+      <td>
+        {item.owner ??
+          (item.owner_id === null ? (
+            <Status tone="warn" shape="dash">
+              no owner: replace it
+            </Status>
+          ) : (
+            ""
+          ))}
+      </td>
       <td>
         {item.grants === null ? (
           <span className="muted">all that its owner may</span>
@@ -111,6 +120,7 @@ function Row({ item, manage, onDone }: { item: Key; manage: boolean; onDone: () 
           <GrantList grants={item.grants} none="nothing" />
         )}
       </td>
+      <td>{item.unattended ? "yes" : ""}</td>
       <td>
         <Time at={item.last_used_at} />
       </td>
@@ -144,6 +154,7 @@ function NewKey({ onClose }: { onClose: () => void }) {
   const [role, setRole] = useState("");
   const [over, setOver] = useState("everything");
   const [days, setDays] = useState("90");
+  const [unattended, setUnattended] = useState(false);
   const users = useEvery(
     ["admin", "owners"],
     (query) => ask(api.GET("/api/v1/users", { params: { query } })),
@@ -157,6 +168,7 @@ function NewKey({ onClose }: { onClose: () => void }) {
           owner_id: owner,
           grants: role === "" ? null : [placed(role, over)],
           expires_at: days === "" ? null : inDays(Number(days)),
+          unattended,
         },
       }),
     ),
@@ -206,6 +218,10 @@ function NewKey({ onClose }: { onClose: () => void }) {
         <option value="365">in a year</option>
         <option value="">never</option>
       </Choice>
+      <label className="row">
+        <input type="checkbox" checked={unattended} onChange={(event) => setUnattended(event.target.checked)} />
+        It may do what a person has to prove themselves for
+      </label>
     </FormDialog>
   );
 }
