@@ -16,7 +16,8 @@ class Permission(enum.StrEnum):
         return member
 
     AGENTS_SEE = "agents.see", "See machines, what they told of themselves, and what waits for them."
-    AGENTS_EDIT = "agents.edit", "Name and tag machines, write notes on them, and share views of them."
+    AGENTS_EDIT = "agents.edit", "Name and tag machines, and share views of them."
+    NOTES_WRITE = "notes.write", "Write, change and remove notes on machines."
     AGENTS_MOVE = "agents.move", "Move machines to other sites."
     AGENTS_SUSPEND = (
         "agents.suspend",
@@ -24,7 +25,11 @@ class Permission(enum.StrEnum):
     )
     AGENTS_RETIRE = "agents.retire", "Take machines out for good."
     AGENTS_KEYS = "agents.keys", "Have machines make other keys for themselves."
-    COMMANDS_SEE = "commands.see", "See commands, their results and their output."
+    COMMANDS_SEE = "commands.see", "See commands, and what became of them."
+    COMMANDS_OUTPUT = (
+        "commands.output",
+        "Read what they printed, where one sees them: live, the whole, and its end with commands, events, rollouts.",
+    )
     COMMANDS_QUEUE = (
         "commands.queue",
         "Queue commands (pings and facts with nothing more, other kinds with their own), and say which go first.",
@@ -56,17 +61,17 @@ class Permission(enum.StrEnum):
         "forwarding.manage",
         "Add, change, pause, resume and remove what events are forwarded to, and pass over events that it refuses.",
     )
-    PEOPLE_SEE = "people.see", "See users, service accounts, roles and API keys."
+    PEOPLE_SEE = "people.see", "See users and service accounts, and what they were granted."
+    ROLES_SEE = "roles.see", "See roles, and what they allow."
+    KEYS_SEE = "keys.see", "See which API keys there are; none is shown again."
     USERS_MANAGE = (
         "users.manage",
         "Add, change, disable and enable users and service accounts: their roles, passwords, factors, identities.",
     )
     ROLES_MANAGE = "roles.manage", "Make, change and retire roles."
     PLATFORM_SEE = "platform.see", "See how Fleetlog's own servers, processes and read models fare."
-    PLATFORM_MANAGE = (
-        "platform.manage",
-        "Say how long things are kept, and change Fleetlog's own keys.",
-    )
+    RETENTION_MANAGE = "retention.manage", "Say how long things are kept."
+    SERVER_KEYS_MANAGE = "server_keys.manage", "Make and end Fleetlog's own keys."
     PLATFORM_BROWSE = "platform.browse", "Read the rows of the read models, of everybody, as they are kept."
     APPROVALS_SEE = "approvals.see", "See requests that wait for another person, and take back one's own."
     APPROVALS_DECIDE = "approvals.decide", "Approve and refuse what others ask for, where one might do it as well."

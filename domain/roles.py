@@ -101,6 +101,7 @@ _SEEN_BY_ALL = frozenset(
     {
         P.AGENTS_SEE,
         P.COMMANDS_SEE,
+        P.COMMANDS_OUTPUT,
         P.ROLLOUTS_SEE,
         P.SCRIPTS_SEE,
         P.CLIENTS_SEE,
@@ -115,6 +116,7 @@ _SEEN_BY_ALL = frozenset(
 _WORK = frozenset(
     {
         P.AGENTS_EDIT,
+        P.NOTES_WRITE,
         P.AGENTS_MOVE,
         P.AGENTS_SUSPEND,
         P.AGENTS_KEYS,
@@ -130,7 +132,15 @@ _WORK = frozenset(
     }
 )
 _HELP = frozenset(
-    {P.AGENTS_EDIT, P.COMMANDS_QUEUE, P.COMMANDS_SCRIPT, P.COMMANDS_CANCEL, P.ROLLOUTS_START, P.ROLLOUTS_STEER}
+    {
+        P.AGENTS_EDIT,
+        P.NOTES_WRITE,
+        P.COMMANDS_QUEUE,
+        P.COMMANDS_SCRIPT,
+        P.COMMANDS_CANCEL,
+        P.ROLLOUTS_START,
+        P.ROLLOUTS_STEER,
+    }
 )
 HELPDESK_AGENTS = 25
 
@@ -139,20 +149,44 @@ BUILT_IN: dict[Role, Terms] = {
     Role.OPERATOR: Terms(_SEEN_BY_ALL | _WORK),
     # It runs what others have written and looked over, on a few machines at a time.
     Role.HELPDESK: Terms(_SEEN_BY_ALL | _HELP, Limits(max_agents=HELPDESK_AGENTS)),
-    Role.AUDITOR: Terms(_SEEN_BY_ALL | {P.PEOPLE_SEE, P.PLATFORM_BROWSE}),
+    Role.AUDITOR: Terms(_SEEN_BY_ALL | {P.PEOPLE_SEE, P.ROLES_SEE, P.KEYS_SEE, P.PLATFORM_BROWSE}),
     Role.READ_ONLY: Terms(_SEEN_BY_ALL),
 }
 BUILT_IN_IDS: dict[RoleId, Role] = {role.id: role for role in Role}
+
+
+_COVERED = {
+    "agents.edit": ("agents.edit", "notes.write"),
+    "commands.see": ("commands.see", "commands.output"),
+    "events.see": ("events.see", "commands.output"),
+    "rollouts.see": ("rollouts.see", "commands.output"),
+    "people.see": ("people.see", "roles.see", "keys.see"),
+    "platform.manage": ("retention.manage", "server_keys.manage"),
+}
+"""What a permission covered until 3. Outputs are read where one sees what shows them, so no role reads more by this."""
 
 
 def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def _one_for_each_thing(body: dict[str, Any]) -> dict[str, Any]:
+    """A role of before allows what it allowed, and asks for another person where it did."""
+    body = body | {"permissions": _spread(body["permissions"])}
+    limits = body.get("limits", {})
+    if limits.get("approval_for"):
+        body["limits"] = limits | {"approval_for": _spread(limits["approval_for"])}
+    return body
+
+
+def _spread(names: list[str]) -> list[str]:
+    return sorted({now for name in names for now in _COVERED.get(name, (name,))})
+
+
 class RoleCreated(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 2
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
-    """Since 2 limits may ask for another person."""
+    schema_version: ClassVar[int] = 3
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _one_for_each_thing}
+    """Since 2 limits may ask for another person; since 3 some permissions are several."""
 
     name: str
     permissions: tuple[str, ...]
@@ -161,8 +195,8 @@ class RoleCreated(Event, frozen=True, kw_only=True):
 
 
 class RoleChanged(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 2
-    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    schema_version: ClassVar[int] = 3
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was, 2: _one_for_each_thing}
 
     name: str
     permissions: tuple[str, ...]

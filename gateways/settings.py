@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     tls: Tls = Field(
         default=Tls.AUTO,
         description="Where TLS ends. auto: here, wherever other machines can come in; always: on the loopback, too; "
-        "proxy: at a proxy in front, and everything here is plain text.",
+        "proxy: at a proxy in front; everything here is plain text, and answers trusted_proxies alone.",
     )
     tls_cert_file: Path | None = Field(
         default=None,
@@ -154,12 +154,18 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         default="127.0.0.1",
-        description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas.",
+        description="Addresses and networks of proxies whose X-Forwarded-For is believed, separated by commas. With "
+        "tls=proxy nobody but them and this machine is answered, where it listens for others.",
     )
     status_host: str = Field(
         default="127.0.0.1",
         description="Where each role but the API serves /healthz and /metrics, on a free port that `fleetlog status` "
         "shows.",
+    )
+    metrics_open: bool = Field(
+        default=False,
+        description="Show /metrics to whoever asks. Otherwise it takes a key with `platform.see`, except over the "
+        "loopback.",
     )
 
     lease_s: float = Field(

@@ -15,8 +15,8 @@ import structlog
 from cryptography import x509
 
 from gateways.cancelling import end
-from gateways.local.addresses import is_loopback
-from gateways.settings import Settings, Tls
+from gateways.local.addresses import Peers, is_loopback
+from gateways.settings import PREFIX, Settings, SettingsError, Tls
 from schema.authorities import AuthorityError, certificates, trusting
 
 _log = structlog.get_logger()
@@ -54,6 +54,24 @@ def listener_pair(settings: Settings, host: str) -> "Pair | None":
             "and FLEETLOG_TLS_KEY_FILE), or set FLEETLOG_TLS=proxy if TLS ends at a proxy in front of it."
         )
     return Pair(settings.tls_cert_file, settings.tls_key_file)
+
+
+def proxies_alone(settings: Settings, host: str) -> Peers | None:
+    """Whom a listener on an address hears where TLS ends at a proxy; None where anybody may come.
+
+    Args:
+        settings: of this process.
+        host: where it listens.
+
+    Raises:
+        SettingsError: what `trusted_proxies` names is neither an address nor a network.
+    """
+    if settings.tls is not Tls.PROXY or is_loopback(host):
+        return None
+    try:
+        return Peers(settings.trusted_proxies)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}TRUSTED_PROXIES: {error}.") from error
 
 
 class Pair:

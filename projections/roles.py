@@ -33,6 +33,7 @@ class RoleRow(msgspec.Struct, frozen=True):
 
 class Roles(Projection):
     name: ClassVar[str] = "roles"
+    version: ClassVar[int] = 2
     folds: ClassVar[tuple[type[Event], ...]] = (RoleCreated, RoleChanged, RoleRetired)
 
     def fold(self, batch: Batch, recorded: Recorded) -> None:

@@ -15,7 +15,7 @@ Text = Field(min_length=1, max_length=MAX_LENGTH, description="Plain text.")
 class WriteNote(Intent):
     """Write a note on an agent, for all who see it."""
 
-    needs: ClassVar[Permission] = Permission.AGENTS_EDIT
+    needs: ClassVar[Permission] = Permission.NOTES_WRITE
 
     agent_id: UUID
     text: str = Text
@@ -24,7 +24,7 @@ class WriteNote(Intent):
 class ChangeNote(Intent):
     """Have a note on an agent say something else."""
 
-    needs: ClassVar[Permission] = Permission.AGENTS_EDIT
+    needs: ClassVar[Permission] = Permission.NOTES_WRITE
 
     agent_id: UUID
     note_id: UUID
@@ -34,7 +34,7 @@ class ChangeNote(Intent):
 class RemoveNote(Intent):
     """Take a note on an agent away; the log keeps what it said."""
 
-    needs: ClassVar[Permission] = Permission.AGENTS_EDIT
+    needs: ClassVar[Permission] = Permission.NOTES_WRITE
 
     agent_id: UUID
     note_id: UUID

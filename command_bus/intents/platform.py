@@ -13,7 +13,7 @@ from domain.server_keys import Purpose
 class SetRetention(Intent):
     """Say how long is kept what need not be kept for ever. It holds in place of what processes are set to."""
 
-    needs: ClassVar[Permission] = Permission.PLATFORM_MANAGE
+    needs: ClassVar[Permission] = Permission.RETENTION_MANAGE
     fleet_wide: ClassVar[bool] = True
     grave: ClassVar[bool] = True
 
@@ -38,7 +38,7 @@ class SetRetention(Intent):
 
 
 class _KeyStep(Intent):
-    needs: ClassVar[Permission] = Permission.PLATFORM_MANAGE
+    needs: ClassVar[Permission] = Permission.SERVER_KEYS_MANAGE
     fleet_wide: ClassVar[bool] = True
     grave: ClassVar[bool] = True
 

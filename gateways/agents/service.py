@@ -62,6 +62,7 @@ class GatewayService:
         authorities: whom to trust at NATS.
         told: whom agents are to trust.
         steps: see `gateways.agents.steps`.
+        valkey_url: where gateways count wrong proofs together; None has each count for itself.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class GatewayService:
         authorities: Authorities = SYSTEM,
         told: Told | None = None,
         steps: Steps = nothing,
+        valkey_url: str | None = None,
     ) -> None:
         self._log = log
         self._pool = pool
@@ -101,6 +103,8 @@ class GatewayService:
         self._messages = Tasks("uplink")
         self._refusals = RefusalRecords(log, clock, new_id, actor=f"gateway:{name}")
         self._admission = Admission(time.monotonic)
+        self._wrong = WrongProofs(time.monotonic)
+        self._counts = self._wrong.shared(valkey_url) if valkey_url is not None else []
         self._client: Client | None = None
         self._system: Client | None = None
         self._uplink_subscription: Any = None
@@ -179,7 +183,7 @@ class GatewayService:
             self._doorkeeper,
             lambda: keys.keys.issuer,
             self._clock,
-            WrongProofs(time.monotonic),
+            self._wrong,
             AgentRefusals(self._refusals, self._log),
         )
         self._broker_states = BrokerStates(self._system, self._pool)
@@ -195,6 +199,8 @@ class GatewayService:
             pending_msgs_limit=PENDING_MESSAGES,
         )
         await self._refusals.start()
+        for count in self._counts:
+            await count.start()
         await self._callout.start()
         await self._broker_states.start()
         await self._client.flush()
@@ -209,6 +215,8 @@ class GatewayService:
         if self._client.is_connected:
             await self._uplink_subscription.unsubscribe()
         await self._callout.stop()
+        for count in self._counts:
+            await count.stop()
         await self._refusals.stop()
         await self._broker_states.stop()
         await self._desk.hints.stop()

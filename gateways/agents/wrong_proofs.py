@@ -8,7 +8,8 @@ Many honest agents may be behind one address. What is right is never counted, th
 from an address is held to a count of its own there, so that one liar does not shut a whole office out. Others there get
 in whenever the address may try again, which it may at a steady pace, however many wrong proofs came in between.
 
-Each gateway counts for itself: they share what comes, so that the bound grows with their number.
+Gateways count together, in Valkey, half a second late (`gateways.rest.rates`): more of them do not make the bound
+wider. While it is away each counts for itself. Who was let in from where each of them knows by itself.
 """
 
 from collections import OrderedDict
@@ -19,7 +20,7 @@ import msgspec
 
 from gateways.rest.errors import TooManyFailuresError
 from gateways.rest.guesses import place_of
-from gateways.rest.rates import FailureLimit
+from gateways.rest.rates import AGENT_PROOFS_FAILED, PROOFS_FAILED, FailureLimit, SharedRates
 
 MAX_KNOWN = 200_000
 
@@ -50,6 +51,15 @@ class WrongProofs:
         self._places = FailureLimit(place.burst, place.every_s, seconds)
         self._agents = FailureLimit(agent.burst, agent.every_s, seconds)
         self._known: OrderedDict[tuple[UUID, str], None] = OrderedDict()
+
+    def shared(self, url: str) -> list[SharedRates]:
+        """What has gateways count together.
+
+        Args:
+            url: of Valkey.
+        """
+        counts = ((self._places, PROOFS_FAILED), (self._agents, AGENT_PROOFS_FAILED))
+        return [SharedRates(limit, url, namespace, from_start=True) for limit, namespace in counts]
 
     def must_have_room(self, agent_id: UUID | None, address: str) -> None:
         """Raise TooManyFailuresError if this is not to be looked at now.

@@ -42,7 +42,7 @@ from gateways.rest.app import ApiParts, create_app
 from gateways.rest.errors import BehindError
 from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, LOGOUT_HOLDS, LOGOUTS_PREFIX, Guesses
 from gateways.rest.key_uses import KeyUses
-from gateways.rest.parts import People, Readiness, Service
+from gateways.rest.parts import People, Readiness, Service, Watching
 from gateways.rest.rates import (
     AGENTS_FAILED,
     AGENTS_SPENT,
@@ -55,7 +55,7 @@ from gateways.rest.rates import (
 )
 from gateways.rest.touches import TouchCounts
 from gateways.retention import as_set
-from gateways.settings import Settings, need
+from gateways.settings import Settings, Tls, need
 from gateways.sso import sso_terms
 from gateways.status import Glances, collect
 from projections.catalog import list_status
@@ -137,6 +137,7 @@ def build_api(settings: Settings) -> Starlette:
             live=live,
             read_output=partial(read_output, parts.pool),
             readiness=_readiness(parts),
+            watching=Watching(loopback=settings.tls is not Tls.PROXY, open_metrics=settings.metrics_open),
             agent_routes=agents.routes(),
             services=[
                 *parts.services,

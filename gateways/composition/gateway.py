@@ -27,5 +27,6 @@ def build_gateway(settings: Settings, *, steps: Steps = nothing) -> Assembly:
         authorities=parts.authorities,
         told=parts.told,
         steps=steps,
+        valkey_url=settings.redis_url.get_secret_value() if settings.redis_url is not None else None,
     )
     return Assembly([*parts.services, gateway])

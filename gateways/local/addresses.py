@@ -7,6 +7,7 @@ import socket
 import psutil
 
 ANY = ("0.0.0.0", "::")  # noqa: S104 -- compared, not bound
+ANYBODY = "*"
 
 
 def parse_listen(text: str, default_port: int) -> tuple[str, int]:
@@ -56,3 +57,28 @@ def reachable(host: str) -> list[str]:
         primary = probe.getsockname()[0]
         found = [primary, *(address for address in found if address != primary)]
     return found or [socket.gethostname()]
+
+
+class Peers:
+    """The loopback, and some addresses and networks besides.
+
+    Args:
+        trusted: as `FLEETLOG_TRUSTED_PROXIES` has them: separated by commas; `*` is everybody.
+
+    Raises:
+        ValueError: one of them is neither.
+    """
+
+    def __init__(self, trusted: str) -> None:
+        named = [one.strip() for one in trusted.split(",") if one.strip()]
+        self._anybody = ANYBODY in named
+        self._networks = [ipaddress.ip_network(one, strict=False) for one in named if one != ANYBODY]
+
+    def __contains__(self, host: object) -> bool:
+        try:
+            address = ipaddress.ip_address(str(host))
+        except ValueError:
+            return self._anybody
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return self._anybody or address.is_loopback or any(address in network for network in self._networks)

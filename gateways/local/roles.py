@@ -15,20 +15,24 @@ import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from command_bus.login_rights import warning_about
 from command_bus.pooler import PoolerError, check_addresses
 from gateways.cancelling import end
+from gateways.local.addresses import Peers
 from gateways.local.garbage import look_rarely
 from gateways.local.patience import PatientHttp, allow_many_files
+from gateways.local.peers import ProxyAlone
 from gateways.local.processes import ServerError
 from gateways.local.roster import Roster
+from gateways.local.watchers import NOT_SHOWN, Watchers
 from gateways.logs import configure_logs
 from gateways.settings import Settings
-from gateways.tls import Pair, Renewal, listener_pair
+from gateways.tls import Pair, Renewal, listener_pair, proxies_alone
 
 WATCH_S = 1.0
 STATUS_GRACE_S = 1
@@ -121,6 +125,7 @@ class HttpService:
         grace_s: how long answers under way may take when it stops.
         leave: called when it stops, so that answers that are held back are given.
         trusted_proxies: whose X-Forwarded-For is believed.
+        peers: who is heard; None is everybody who comes.
         pair: its certificate, taken up anew whenever its files change; without it, plain text.
     """
 
@@ -132,20 +137,26 @@ class HttpService:
         grace_s: float = STATUS_GRACE_S,
         leave: Callable[[], None] | None = None,
         trusted_proxies: str = "",
+        peers: Peers | None = None,
         pair: Pair | None = None,
     ) -> None:
         self._listener = listener
         self._leave = leave
         self._renewal = Renewal(pair) if pair is not None else None
+        served: Any = app
+        if trusted_proxies:
+            served = ProxyHeadersMiddleware(served, trusted_proxies)
+        if peers is not None:
+            # Outermost: it judges whom the connection is from, and not whom a header names.
+            served = ProxyAlone(served, peers)
         self._server = _Uvicorn(
             uvicorn.Config(
-                app,
+                served,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 http=PatientHttp,
-                proxy_headers=bool(trusted_proxies),
-                forwarded_allow_ips=trusted_proxies,
+                proxy_headers=False,
                 timeout_graceful_shutdown=max(1, int(grace_s)),
                 ssl_context_factory=(lambda *_: pair.context) if pair is not None else None,
             )
@@ -175,22 +186,27 @@ class HttpService:
         self._listener.close()
 
 
-def status_app(healthy: Callable[[], dict[str, str]]) -> Starlette:
+def status_app(healthy: Callable[[], dict[str, str]], watchers: Watchers) -> Starlette:
     """What a role without an API of its own serves to those who watch it.
 
     Args:
         healthy: the state of each role of this process.
+        watchers: who sees more than that it is up.
     """
 
-    async def healthz(_request: Request) -> Response:
-        return JSONResponse({"status": "ok", "roles": healthy()})
+    async def healthz(request: Request) -> Response:
+        shown = {"roles": healthy()} if await watchers.sees(request) else {}
+        return JSONResponse({"status": "ok"} | shown)
 
-    async def readyz(_request: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         roles = healthy()
         ready = all(state == "running" for state in roles.values())
-        return JSONResponse({"status": "ready" if ready else "unready", "roles": roles}, 200 if ready else 503)
+        shown = {"roles": roles} if await watchers.sees(request) else {}
+        return JSONResponse({"status": "ready" if ready else "unready"} | shown, 200 if ready else 503)
 
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        if not watchers.open_metrics and not await watchers.sees(request):
+            return PlainTextResponse(NOT_SHOWN, 401, {"WWW-Authenticate": "Bearer"})
         return Response(await asyncio.to_thread(generate_latest), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(
@@ -218,6 +234,7 @@ def build(role: Role, settings: Settings) -> Service:
                 grace_s=settings.stop_timeout_s / 2,
                 leave=app.state.leave,
                 trusted_proxies=settings.trusted_proxies,
+                peers=proxies_alone(settings, settings.listen_host),
                 pair=pair,
             )
         case Role.PROJECTOR:
@@ -313,8 +330,10 @@ class RoleProcess:
         listener = listening_socket(self._settings.status_host, 0)
         port = listener.getsockname()[1]
         pair = listener_pair(self._settings, self._settings.status_host)
-        app = status_app(lambda: {str(role): state for role, state in self._states.items()})
-        status = HttpService(app, listener, pair=pair)
+        watchers = Watchers(self._settings)
+        app = status_app(lambda: {str(role): state for role, state in self._states.items()}, watchers)
+        peers = proxies_alone(self._settings, self._settings.status_host)
+        status = HttpService(app, listener, peers=peers, pair=pair)
         roster = Roster(
             self._settings.database_url,
             [str(role) for role in self._roles],
@@ -328,6 +347,7 @@ class RoleProcess:
         finally:
             await roster.stop()
             await status.stop()
+            await watchers.stop()
 
     def _note(self, role: Role) -> str:
         service: Any = self._services[role]

@@ -153,7 +153,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/api-keys",
-        needs=Permission.PEOPLE_SEE,
+        needs=Permission.KEYS_SEE,
         summary="API keys, newest first.",
         tag=TAG,
         handler=list_api_keys,

@@ -61,7 +61,7 @@ def create_app(parts: ApiParts) -> Starlette:
         templates[id(endpoint)] = API + path
         routes.append(StarletteRoute(API + path, endpoint))
     extra = [
-        *Health(parts, feed, startup).routes(),
+        *Health(parts, feed, startup, gate, refusals).routes(),
         *documentation(ROUTES),
         *login_page(),
     ]

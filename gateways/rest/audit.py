@@ -15,7 +15,7 @@ from domain.output_reads import Sought, Way
 from domain.permissions import Permission
 from gateways.rest.errors import NotCheckpointedError
 from gateways.rest.events import visible_to
-from gateways.rest.output_reads import read_of_events
+from gateways.rest.output_reads import holds_output, read_of_events, where_readable
 from gateways.rest.route import JSON, MAX_POSITION, Call, Model, PageOf, Query, Route, json_response
 from projections.errors import InvalidCursorError
 from schema.audit.checkpoints import Checkpoint
@@ -154,6 +154,8 @@ async def prove(call: Call) -> Response:
         proof = await records.ask(call.connection, records.prove(row, with_body=shown))
         if shown:
             event = to_recorded(cast("RecordedRow", row), decode_or_keep)
+            if holds_output(event) and not matching(await visible_to(where_readable(call)))(row):
+                raise missing
             await read_of_events(call, [event], Sought(stream_id=event.originator_id), Way.PROOF)
     except records.UnknownPositionError:
         raise missing from None

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from itertools import compress
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response, StreamingResponse
 
@@ -39,7 +41,7 @@ from gateways.agents.outputs import OutputRemovedError
 from gateways.rest.errors import NoOutputError
 from gateways.rest.events import EventModel, StoryQuery, event_page
 from gateways.rest.live import live_command
-from gateways.rest.output_reads import attempts_of, covered, has_tail, read_of_command
+from gateways.rest.output_reads import attempts_of, covered, has_tail, may_read, read_of_command
 from gateways.rest.route import (
     EVENT_STREAM,
     Answer,
@@ -260,6 +262,10 @@ async def show(call: Call) -> Response:
     else:
         row = await _ended(call, query.wait_s)
     shown = [has_tail(row.result), has_tail(row.late_result)]
+    if any(shown) and not await may_read(call, row):
+        hidden = command_document(row)
+        hidden |= {"result": covered(row.result), "late_result": covered(row.late_result)}
+        return one(hidden, row.version)
     if any(shown):
         for attempt in sorted(set(compress(await attempts_of(call, row), shown))):
             await read_of_command(call, row, Way.TAIL, attempt)
@@ -296,7 +302,9 @@ async def _catch_up(call: Call, position: int, wait_s: float) -> None:
 
 async def output(call: Call) -> Response:
     query: OutputQuery = call.query
-    row = await _row(call)
+    # Of a command that the caller sees: what lies beyond that is not there.
+    scope = call.caller.scope & call.caller.access.scope(Permission.COMMANDS_SEE)
+    row = await _row(replace(call, caller=structs.replace(call.caller, scope=scope)))
     if row.result is None:
         raise NoOutputError
     told = row.result.get(query.stream, {})
@@ -333,7 +341,8 @@ async def _then(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes
 
 
 async def live(call: Call) -> Response:
-    return live_command(call, await _row(call))
+    row = await _row(call)
+    return live_command(call, row, outputs=await may_read(call, row))
 
 
 async def story(call: Call) -> Response:
@@ -404,7 +413,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/commands/{command_id}/output",
-        needs=Permission.COMMANDS_SEE,
+        needs=Permission.COMMANDS_OUTPUT,
         summary="All that it wrote to one stream, byte for byte.",
         tag=TAG,
         handler=output,
@@ -420,7 +429,8 @@ ROUTES: tuple[Route, ...] = (
         needs=Permission.COMMANDS_SEE,
         summary="Its output as it appears and its state as it changes, until it has ended.",
         description="Events: `state` (`{state, attempt, position}`), `output` (`{attempt, stream, offset, data}`, data "
-        "in base64; it may be lost, doubled or cut), `end` (as `state`, the last one), "
+        "in base64; it may be lost, doubled or cut, and is left out without `commands.output`), `end` (as `state`, the "
+        "last one), "
         "`undecodable` (`{position, error}`: an event that this version cannot read).",
         tag=TAG,
         handler=live,

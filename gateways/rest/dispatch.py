@@ -24,6 +24,7 @@ from command_bus.handlers.output_reads import OutputReadRecords
 from command_bus.refusals import RefusalRecords
 from domain.access import Access
 from domain.errors import DomainError, NotFoundError, StaleVersionError
+from domain.permissions import Permission
 from gateways.rest.admission import ApiAdmission, Kind
 from gateways.rest.auth import Gate, address_of
 from gateways.rest.bodies import receive_body
@@ -156,6 +157,9 @@ class Endpoint:
             raise ForbiddenError("This concerns all tenants, and your roles are limited to some.")
         path = {name: _path_value(name, request.path_params[name]) for name in route.path_names}
         query = parse_query(route.query, request.query_params)
+        if getattr(query, "outputs", False):
+            # What is shown with outputs lies where one may read them.
+            caller = caller.asking(Permission.COMMANDS_OUTPUT)
         at = await position_asked_for(self._parts, route, query, headers)
         intent = None
         if route.intent is not None:

@@ -27,6 +27,7 @@ from domain.output_reads import OutputRead, Way
 from domain.permissions import Permission
 from domain.sealed import covered
 from gateways.rest.events import visible_to
+from gateways.rest.output_reads import where_readable
 from gateways.rest.route import Call, Query, Route, write
 from projections.timeline import describe
 from schema.archive import Row
@@ -52,6 +53,7 @@ async def show(call: Call) -> Response:
         raise NotFoundError(f"There is no extract {extract_id}.")
     form = query.format or asked.format
     if form is not ExtractFormat.HTML:  # that one has each event's sentence, and no sentence shows an output
+        call = where_readable(call)
         read = OutputRead(
             way=Way.EXTRACT,
             extract_id=extract_id,

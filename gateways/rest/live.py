@@ -27,12 +27,12 @@ OUTPUT = "output"
 Item = tuple[int | None, str, dict[str, Any]]
 
 
-def live_command(call: Call, row: CommandRow) -> Response:
-    """Answer with a stream of `state`, `output` and one `end`."""
-    return stream(call, _merged(call, row))
+def live_command(call: Call, row: CommandRow, *, outputs: bool) -> Response:
+    """Answer with a stream of `state`, `output` (where the caller may read it) and one `end`."""
+    return stream(call, _merged(call, row, outputs=outputs))
 
 
-async def _merged(call: Call, row: CommandRow) -> AsyncGenerator[Item]:
+async def _merged(call: Call, row: CommandRow, *, outputs: bool) -> AsyncGenerator[Item]:
     command_id = row.command_id
     # States are few (a command has a handful of attempts) and are never dropped; output is, where it comes from.
     queue: asyncio.Queue[Item | None] = asyncio.Queue()
@@ -40,7 +40,7 @@ async def _merged(call: Call, row: CommandRow) -> AsyncGenerator[Item]:
     states = asyncio.create_task(_states(call, command_id, queue), name=f"live-states-{command_id}")
     states.add_done_callback(lambda _: queue.put_nowait(None))
     tasks = [states]
-    if call.parts.live is not None:
+    if outputs and call.parts.live is not None:
         tasks.append(
             asyncio.create_task(_outputs(call.parts.live, command_id, queue, room), name=f"live-output-{command_id}")
         )

@@ -1,6 +1,7 @@
 """What shows outputs, and that it does so on record: nothing that a command printed gets into an answer before."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +19,10 @@ from domain.commands import (
 from domain.event import Recorded, Undecodable
 from domain.ids import AgentId, ClientId, CommandId
 from domain.output_reads import NOT_SHOWN, OutputRead, Sought, Way, shows_output
+from domain.permissions import Permission
 from domain.strays import StrayResultRecorded
 from gateways.rest.route import Call
-from projections.commands import CommandRow
+from projections.commands import CommandRow, get_command
 
 RESULTS = (
     CommandSucceeded,
@@ -42,6 +44,26 @@ def holds_output(recorded: Recorded) -> bool:
     if isinstance(recorded.event, Undecodable):
         return recorded.topic.partition("/")[0] not in NEVER
     return shows_output(recorded.event)
+
+
+def where_readable(call: Call) -> Call:
+    """The same call, as far as what it reaches may be read with outputs.
+
+    Raises:
+        ForbiddenError: the caller may read none, anywhere.
+    """
+    return replace(call, caller=call.caller.asking(Permission.COMMANDS_OUTPUT))
+
+
+async def may_read(call: Call, row: CommandRow) -> bool:
+    """Whether the caller may read what a command printed; that they see it is known."""
+    if call.caller.access.scope(Permission.COMMANDS_OUTPUT).empty:
+        return False
+    narrowed = where_readable(call)
+    if narrowed.tenants is None:
+        return True
+    async with call.connection() as connection:
+        return await get_command(connection, row.command_id, client_ids=narrowed.tenants) is not None
 
 
 async def attempts_of(call: Call, row: CommandRow) -> tuple[int, int]:

@@ -50,6 +50,8 @@ class Identity(Protocol):
     def user_id(self) -> UserId | None: ...
     @property
     def session(self) -> LiveSession | None: ...
+    @property
+    def unattended(self) -> bool: ...
 
 
 class Authenticator(Protocol):
@@ -82,6 +84,16 @@ class People:
     """What touches more agents than these can do harm."""
     public_url: str | None = None
     """Where browsers reach the API, if that is not what they write as Host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watching:
+    """Who sees how the process fares, besides those who may see the platform."""
+
+    loopback: bool = True
+    """Whoever asks from this machine; not where a proxy may stand here."""
+    open_metrics: bool = False
+    """Metrics, everybody."""
 
 
 class ServerKeys(Protocol):
@@ -143,6 +155,7 @@ class ApiParts:
     waiter: Waiter
     authenticator: Authenticator
     read_output: OutputReader
+    watching: Watching = Watching()
     people: People
     status: Callable[[], Awaitable[Status]]
     """Looks at every part of the platform; never raises because one is away."""

@@ -18,6 +18,10 @@ FAILED = "fleetlog:failed"
 """Wrong API keys and session tokens."""
 AGENTS_FAILED = "fleetlog:agents-failed"
 """Wrong enrollment tokens, and check-ins that prove nothing."""
+PROOFS_FAILED = "fleetlog:proofs-failed"
+"""Wrong proofs at NATS, by address."""
+AGENT_PROOFS_FAILED = "fleetlog:agent-proofs-failed"
+"""The same of one agent from where it was let in."""
 AGENTS_SPENT = "fleetlog:agents-spent"
 """Check-ins of agents, and questions of machines that wait."""
 TOKENS_SPENT = "fleetlog:tokens-spent"
@@ -112,11 +116,14 @@ class SharedRates:
         rates: this process's.
         url: of Valkey.
         namespace: of what is counted, there.
+        from_start: take out what others had counted before this one's first, too. So it begins with an empty bucket of
+            whoever comes often, which is right for failures alone.
     """
 
-    def __init__(self, rates: Rates, url: str, namespace: str = SPENT) -> None:
+    def __init__(self, rates: Rates, url: str, namespace: str = SPENT, *, from_start: bool = False) -> None:
         self._rates = rates
         self._namespace = namespace
+        self._unknown = 0 if from_start else None
         self._client = redis.asyncio.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
         self._totals: OrderedDict[str, int] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
@@ -154,7 +161,7 @@ class SharedRates:
                 pipeline.expire(f"{self._namespace}:{key}", KEPT_S)
             totals = (await pipeline.execute())[::2]
         for (key, count), total in zip(spent.items(), totals, strict=True):
-            before = self._totals.pop(key, None)
+            before = self._totals.pop(key, self._unknown)
             self._totals[key] = total
             # Without a total from before there is nothing to compare with; a smaller one means that Valkey forgot.
             if before is not None and total >= before + count:

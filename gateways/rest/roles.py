@@ -114,7 +114,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/roles",
-        needs=Permission.PEOPLE_SEE,
+        needs=Permission.ROLES_SEE,
         everywhere=True,
         summary="Roles: those that are built in come first, beyond `limit`, then the others by name.",
         tag=TAG,
@@ -135,7 +135,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET",
         path="/roles/{role_id}",
-        needs=Permission.PEOPLE_SEE,
+        needs=Permission.ROLES_SEE,
         everywhere=True,
         summary="One role.",
         tag=TAG,

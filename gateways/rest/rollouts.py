@@ -41,9 +41,10 @@ from domain.errors import (
     UnknownRevisionError,
 )
 from domain.ids import ClientId
-from domain.output_reads import OutputRead, Way
+from domain.output_reads import NOT_SHOWN, OutputRead, Way
 from domain.permissions import Permission
 from domain.rollouts import RolloutState
+from gateways.rest.output_reads import where_readable
 from gateways.rest.rollout_progress import READS, all_counts, progress_of, progress_stream, rollout_document
 from gateways.rest.route import (
     EVENT_STREAM,
@@ -289,9 +290,10 @@ def site_document(row: SiteRow) -> dict[str, Any]:
     return msgspec.structs.asdict(row) | {"counts": all_counts(row.counts)}
 
 
-def outcome_document(row: OutcomeRow) -> dict[str, Any]:
+def outcome_document(row: OutcomeRow, *, outputs: bool) -> dict[str, Any]:
     """Agents to whom the same happened, as `OutcomeModel` describes them."""
-    return msgspec.structs.asdict(row)
+    shown = msgspec.structs.asdict(row)
+    return shown if outputs else shown | {one: NOT_SHOWN for one in ("tail", "error_tail") if shown[one]}
 
 
 async def list_rollouts(call: Call) -> Response:
@@ -355,7 +357,11 @@ async def outcomes(call: Call) -> Response:
         rows = await list_outcomes(
             connection, rollout_id, by_ending=query.by != "output", by_output=query.by != "exit_code"
         )
-    if any(row.tail or row.error_tail for row in rows):
+    shown = not call.caller.access.scope(Permission.COMMANDS_OUTPUT).empty
+    if shown and (narrowed := where_readable(call)).tenants is not None:
+        async with call.connection() as connection:
+            shown = await get_rollout(connection, rollout_id, client_ids=narrowed.tenants) is not None
+    if shown and any(row.tail or row.error_tail for row in rows):
         # One for all of them, however many they are.
         client_id = rollout.client_ids[0] if len(rollout.client_ids) == 1 else None
         read = OutputRead(
@@ -364,7 +370,7 @@ async def outcomes(call: Call) -> Response:
             client_id=ClientId(UUID(client_id)) if client_id is not None else None,
         )
         await call.outputs.read(read, call.caller)
-    return json_response({"items": [outcome_document(row) for row in rows]})
+    return json_response({"items": [outcome_document(row, outputs=shown) for row in rows]})
 
 
 ROUTES: tuple[Route, ...] = (

@@ -180,7 +180,7 @@ async def test_keys(terminal: Terminal, fleet: Fleet, api: Api) -> None:
 
 
 async def test_what_a_key_is_made_with(terminal: Terminal, api: Api) -> None:
-    """It ends after a year unless told otherwise, and does not do what asks for a fresh proof unless it was made for it."""
+    """It ends after a year unless told otherwise, and does what asks for a fresh proof only if made for it."""
     plain = await terminal.json("keys", "create", "ci", "--role", "administrator")
     await terminal.ok("keys", "create", "for ever", "--expires-in", "never", "--unattended")
     listed = {one["name"]: one for one in await terminal.json("keys")}

@@ -10,7 +10,7 @@ from domain.access import Access, Right
 from domain.api_keys import ApiKey, ApiKeyCreated
 from domain.ids import ClientId, SiteId
 from domain.permissions import Permission
-from domain.roles import BUILT_IN, Limits, Role, Terms
+from domain.roles import BUILT_IN, Limits, Role, RoleChanged, RoleCreated, Terms
 from domain.scopes import EVERYTHING, Place, Scope
 
 CLIENTS = [ClientId(UUID(int=n)) for n in range(1, 4)]
@@ -67,6 +67,25 @@ def test_nobody_rises_by_giving(one: Access, other: Access, third: Access) -> No
     if one.includes(other) and other.includes(third):
         for permission in Permission:
             assert held(third.scope(permission)) <= held(one.scope(permission))
+
+
+def test_roles_of_before_allow_what_they_allowed() -> None:
+    """What was one permission for several things is all of them now, in what asks for another person, too; no more."""
+    for topic in ("RoleCreated/1", "RoleCreated/2", "RoleChanged/2"):
+        body = b'{"name":"r","permissions":["agents.edit","events.see","people.see","platform.manage"],"limits":%s}'
+        event = codec.decode(topic, body % b'{"max_agents":5,"approval_for":["agents.edit","platform.manage"]}')
+        assert isinstance(event, RoleCreated | RoleChanged)
+        assert set(event.permissions) == {
+            *("agents.edit", "notes.write", "events.see", "commands.output", "people.see", "roles.see", "keys.see"),
+            *("retention.manage", "server_keys.manage"),
+        }
+        waits = ("agents.edit", "notes.write", "retention.manage", "server_keys.manage")
+        assert event.limits == Limits(max_agents=5, approval_for=waits)
+        assert set(event.permissions) <= set(Permission)
+    plain = codec.decode("RoleCreated/2", b'{"name":"r","permissions":["agents.see","commands.queue"]}')
+    assert plain == RoleCreated(name="r", permissions=("agents.see", "commands.queue"))
+    now = codec.decode("RoleCreated/3", b'{"name":"r","permissions":["commands.see"]}')
+    assert now == RoleCreated(name="r", permissions=("commands.see",))
 
 
 @given(access=accesses, permission=st.sampled_from([*Permission][:4]), place=st.sampled_from(PLACES))

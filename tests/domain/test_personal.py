@@ -175,10 +175,10 @@ def test_every_text_is_decided_on(name: str) -> None:
     assert there - personal == set(OURS.get(name, "").split())
 
 
-STREAM, AGENT, KEY = uuid4(), uuid4(), os.urandom(32)
+STREAM, AGENT, KEY = UUID(int=1), UUID(int=2), os.urandom(32)
 ENROLLED = AgentEnrolled(
-    site_id=SiteId(uuid4()),
-    client_id=ClientId(uuid4()),
+    site_id=SiteId(UUID(int=3)),
+    client_id=ClientId(UUID(int=4)),
     token_id=None,
     hostname="ada-laptop",
     platform=Platform.LINUX,

@@ -74,6 +74,7 @@ class Fleet:
         concurrency: int = 256,
         clock: Clock = utc_now,
         steps: Steps = nothing,
+        valkey_url: str | None = None,
     ) -> GatewayService:
         urls = urls or self.nats.urls
         service = GatewayService(
@@ -87,6 +88,7 @@ class Fleet:
             clock=clock,
             steps=steps,
             master_keys=self.master_keys,
+            valkey_url=valkey_url,
         )
         await service.start()
         self.services.append(service)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import zlib
+from functools import partial
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -14,6 +15,7 @@ from domain.ids import AgentId
 from gateways.agents import metrics
 from gateways.agents.directory import Entry
 from gateways.agents.proofs import Proofs
+from gateways.agents.service import GatewayService
 from gateways.agents.wrong_proofs import Bound, WrongProofs
 from gateways.bench.simulated import SimulatedAgent, SimulatedIdentity
 from gateways.rest.errors import TooManyFailuresError
@@ -241,6 +243,42 @@ async def test_a_liar_shuts_nobody_out_who_shares_its_address(fleet: Fleet) -> N
     await lie(fleet, one.agent_id)
     assert await refused(fleet.simulate(one), fleet)
     await (await fleet.agent(other)).close()
+
+
+async def told(gateway: GatewayService) -> None:
+    """Once it has told what was wrong, and heard what was elsewhere."""
+    async with asyncio.timeout(10):
+        while not gateway._counts[0]._totals:  # noqa: ASYNC110 -- nothing announces it
+            await asyncio.sleep(0.05)
+
+
+async def test_gateways_count_wrong_proofs_together(
+    fleet: Fleet, valkey_url: str, judged: list[AgentId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was wrong too often at one is turned away by another soon, whichever of them hears it."""
+    slow = Bound(5, 600.0)
+    monkeypatch.setattr("gateways.agents.service.WrongProofs", partial(WrongProofs, place=slow))
+    one = await fleet.gateway("gateway-1", valkey_url=valkey_url)
+    (identity,) = await fleet.identities()
+    await lie(fleet, identity.agent_id)
+    other = await fleet.gateway("gateway-2", valkey_url=valkey_url)
+    await told(one)
+    await one.stop()
+    before = turned_away()
+    assert await refused(fleet.simulate(liar(identity.agent_id)), fleet)
+    assert turned_away() == before, "it has heard nothing of the other yet"
+    await told(other)
+    judged.clear()
+    assert await refused(fleet.simulate(liar(identity.agent_id)), fleet)
+    assert (turned_away(), judged) == (before + 1, [])
+
+
+async def test_a_gateway_counts_for_itself_while_valkey_is_away(fleet: Fleet) -> None:
+    """It is neither open nor shut."""
+    await fleet.gateway(valkey_url="redis://127.0.0.1:9")
+    (identity,) = await fleet.identities()
+    assert isinstance(await (await fleet.agent(identity)).hello(), wire.HelloReply)
+    await lie(fleet, AgentId(new_id()))
 
 
 def test_an_address_may_try_again_at_a_steady_pace() -> None:

@@ -29,7 +29,8 @@ GRAVE = {
     Permission.KEYS_MANAGE,
     Permission.SECRETS_MANAGE,
     Permission.FORWARDING_MANAGE,
-    Permission.PLATFORM_MANAGE,
+    Permission.RETENTION_MANAGE,
+    Permission.SERVER_KEYS_MANAGE,
     Permission.PERSONAL_ERASE,
 }
 LATER = timedelta(minutes=10)

@@ -23,7 +23,8 @@ from command_bus.handlers.output_reads import OutputReadRecords
 from command_bus.ids import new_id
 from command_bus.postgres import app_conninfo
 from domain.event import Recorded
-from domain.output_reads import OutputRead, Way
+from domain.output_reads import NOT_SHOWN, OutputRead, Way
+from domain.permissions import Permission
 from domain.roles import Role
 from gateways.agents.outputs import OutputStore
 from gateways.rest.openapi import build_document
@@ -205,6 +206,32 @@ async def printed(api: Api, postgres_url: str) -> Printed:
     ids["extract_id"] = (await made(http, "/audit/extracts", {"format": "ndjson"}))["id"]
     await asyncio.to_thread(signed, postgres_url)
     return Printed(api, fleet, ids | {"approval_id": str(new_id()), "enrollment_id": str(new_id())}, ended.position)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_outputs_are_for_who_may_read_them(printed: Printed, elsewhere: bool) -> None:
+    """Who may see all else sees none by any way, though they may read another client's; rows are another thing."""
+    api, http = printed.api, printed.api.client()
+    others = [one for one in Permission if one not in (Permission.COMMANDS_OUTPUT, Permission.PLATFORM_BROWSE)]
+    await made(http, "/roles", {"name": "no outputs", "permissions": others})
+    grants: list[dict[str, Any]] = [{"role": "no outputs", "everything": True}]
+    if elsewhere:
+        await made(http, "/roles", {"name": "outputs", "permissions": [Permission.COMMANDS_OUTPUT]})
+        client = (await made(http, "/clients", {"name": "Elsewhere"}))["id"]
+        grants.append({"role": "outputs", "clients": [client]})
+    reader = api.client(await api.key_that_may(grants=grants), check=False)
+    extract = (await made(reader, "/audit/extracts", {"format": "ndjson"}))["id"]
+    mine = Printed(api, printed.fleet, printed.ids | {"extract_id": extract}, printed.position)
+    head = await api.log.head()
+    for path, asked in SHOW:
+        if asked.way is not Way.ROWS:
+            assert PRINTED.decode() not in await mine.read(reader, path, asked), path
+    assert not [one for one in await printed.reads(head) if one.event.way is not Way.EXTRACT]
+    command = (await reader.get(f"/commands/{printed.ids['command_id']}")).json()
+    assert command["result"]["stdout"]["tail"] == NOT_SHOWN
+    assert (await reader.get(f"/commands/{printed.ids['command_id']}/output")).status_code == (
+        404 if elsewhere else 403
+    )
 
 
 async def test_every_read_of_an_output_is_on_record(printed: Printed) -> None:

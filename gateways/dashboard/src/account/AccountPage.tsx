@@ -28,7 +28,7 @@ export default function AccountPage() {
       <Passkeys />
       <Password />
       <Codes />
-      {may("people.see") && me?.user_id != null && <OwnKeys userId={me.user_id} />}
+      {may("keys.see") && me?.user_id != null && <OwnKeys userId={me.user_id} />}
     </div>
   );
 }

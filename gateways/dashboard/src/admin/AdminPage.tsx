@@ -34,11 +34,11 @@ const TABS: readonly Tab[] = [
   {
     name: "roles",
     label: "Roles",
-    needs: "people.see",
+    needs: "roles.see",
     everywhere: true,
     component: lazy(() => import("./RolesTab")),
   },
-  { name: "keys", label: "API keys", needs: "people.see", component: lazy(() => import("./KeysTab")) },
+  { name: "keys", label: "API keys", needs: "keys.see", component: lazy(() => import("./KeysTab")) },
   { name: "tokens", label: "Enrollment", needs: "enrollment.see", component: lazy(() => import("./TokensTab")) },
   { name: "secrets", label: "Secrets", needs: "secrets.see", component: lazy(() => import("./SecretsTab")) },
   {

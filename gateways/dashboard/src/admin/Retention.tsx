@@ -26,7 +26,7 @@ export function Retention({ kept }: { kept: Kept }) {
       <header>
         <h2>Retention</h2>
         <span className="muted small grow">{kept.version > 0 ? "set here" : "by the settings of the server"}</span>
-        {may("platform.manage") && <Button onClick={() => setChanging(true)}>Change…</Button>}
+        {may("retention.manage") && <Button onClick={() => setChanging(true)}>Change…</Button>}
       </header>
       <Table title="Retention" heads={["What", "Kept"]}>
         <tr>

@@ -27,7 +27,7 @@ const PURPOSES: readonly [Purpose, string, string][] = [
 /** The server's own keys: which count, who knows them, and how one takes over from another. */
 export default function ServerKeysTab() {
   const client = useQueryClient();
-  const manage = useMayEverywhere()("platform.manage");
+  const manage = useMayEverywhere()("server_keys.manage");
   const [step, setStep] = useState<[Step, Purpose] | null>(null);
   const keys = useQuery({
     queryKey: QUERY,

@@ -44,7 +44,7 @@ export function usePlaceChoice() {
 
 /** Roles that can be given, for whom the server tells of them. */
 export function useRoles() {
-  const enabled = useMayEverywhere()("people.see");
+  const enabled = useMayEverywhere()("roles.see");
   const roles = useEvery(
     ["admin", "role-choice"],
     (query) => ask(api.GET("/api/v1/roles", { params: { query } })),

@@ -44,7 +44,7 @@ export function Notes({ agentId }: { agentId: string }) {
       <header>
         <h2>Notes</h2>
         <div className="grow" />
-        {may("agents.edit") && !writing && (
+        {may("notes.write") && !writing && (
           <Button look="plain tiny" onClick={() => setWriting(true)}>
             Write one
           </Button>
@@ -113,7 +113,7 @@ function Line({ agentId, note, onChange }: { agentId: string; note: Note; onChan
           )}
         </span>
         <div className="grow" />
-        {may("agents.edit") && (
+        {may("notes.write") && (
           <>
             <Button look="plain tiny" onClick={() => setEditing(true)}>
               Change

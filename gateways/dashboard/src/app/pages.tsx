@@ -67,6 +67,8 @@ export const ENTRIES: readonly Entry[] = [
     or: [
       "clients.see",
       "people.see",
+      "roles.see",
+      "keys.see",
       "enrollment.see",
       "secrets.see",
       "forwarding.see",

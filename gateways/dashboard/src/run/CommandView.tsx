@@ -87,7 +87,9 @@ export function CommandView({ commandId, onOther }: Props) {
       </div>
       {shown && <What spec={shown.spec} />}
       {shown?.detail && <div className="notice warn">{shown.detail}</div>}
-      {ended && shown && !stale ? (
+      {!may("commands.output") ? (
+        <p className="muted">What it prints is for those who may read outputs.</p>
+      ) : ended && shown && !stale ? (
         <Whole command={shown} live={live.holes ? null : live.reader} received={live.received} />
       ) : (
         <Output reader={live.reader} version={live.version} going={!ended} label="Output" empty={waiting(state)} />
