@@ -75,7 +75,10 @@ export default function KeysTab() {
       )}
       {shown.length > 0 && (
         <div className="card">
-          <Table title="API keys" heads={["Name", "Begins with", "Owner", "May", "Unattended", "Last used", "Expires", ""]}>
+          <Table
+            title="API keys"
+            heads={["Name", "Begins with", "Owner", "May", "Unattended", "Last used", "Expires", ""]}
+          >
             {shown.map((one) => (
               <Row key={one.id} item={one} manage={manage} onDone={again} />
             ))}
