@@ -119,6 +119,10 @@ def events(
     kind: Annotated[list[str] | None, typer.Option("--type", help="As CommandQueued; repeatable.")] = None,
     actor: Annotated[str | None, typer.Option("--actor", help="As key:<id> or agent:<id>.")] = None,
     correlation: Annotated[str | None, typer.Option("--correlation", help="Only of one story (id).")] = None,
+    client: Annotated[str | None, typer.Option("--client", help="Only what concerns this client.")] = None,
+    said: Annotated[
+        str | None, typer.Option("--said", help="Words of its sentence or type; not with --follow or --export.")
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", help="2h, 7d, or a time.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="2h ago, or a time.")] = None,
     after: Annotated[int | None, typer.Option("--after", min=0, help="Only from beyond this position.")] = None,
@@ -138,8 +142,11 @@ def events(
         "type": kind or None,
         "actor": actor,
         "correlation_id": correlation,
+        "client_id": finding.client(session.api, client)["id"] if client else None,
         "outputs": "true" if outputs else None,
     }
+    if said is not None and (follow or export is not None):
+        raise BadValueError("--said narrows a list, and neither --follow nor --export.")
     window: Row = {
         "since": point(since, now, past=True).isoformat() if since else None,
         "until": point(until, now, past=True).isoformat() if until else None,
@@ -151,7 +158,13 @@ def events(
             _line(session, event)
     else:
         found = session.api.items(
-            "/events", at_most=limit, **query, **window, after=after, backwards="true" if backwards else None
+            "/events",
+            at_most=limit,
+            **query,
+            **window,
+            after=after,
+            q=said,
+            backwards="true" if backwards else None,
         )
         session.out.rows(COLUMNS, found, empty="No events match.")
 

@@ -39,6 +39,8 @@ from projections.errors import InvalidCursorError, PositionTimeoutError
 from projections.timeline import describe
 
 PAGE = 1000
+MOST_PAGES = 5
+"""So many pages of the log are looked through for one page of what says something."""
 NDJSON = "application/x-ndjson"
 _VERSION = re.compile(r"[0-9]{1,9}")
 TAG = "Events"
@@ -61,6 +63,7 @@ class Filter(Query):
     type: list[EventType] = Field(default=[], description="May be repeated.", max_length=100)
     actor: str | None = Field(default=None, max_length=200, description="As `key:<id>`, `agent:<id>` or `scheduler`.")
     correlation_id: UUID | None = Field(default=None, description="One for the whole story of a request.")
+    client_id: UUID | None = Field(default=None, description="Only what concerns this client.")
     outputs: Outputs
 
 
@@ -77,6 +80,13 @@ class Window(Filter):
 
 class EventsQuery(Window, PageQuery):
     backwards: bool = Field(default=False, description="Newest first.")
+    q: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Words of its sentence or its type, whatever their case. A page looks through some thousands of "
+        "events, and may then be a short or an empty one though more follow.",
+    )
 
 
 class StoryQuery(PageQuery):
@@ -197,8 +207,13 @@ async def visible_to(call: Call) -> Selection:
 async def selection_of(call: Call) -> Selection:
     """What the query asks for, of what the caller may see."""
     query: Filter = call.query
+    visible = await visible_to(call)
+    clients = visible.client_ids
+    if query.client_id is not None:
+        clients = (query.client_id,) if clients is None or query.client_id in clients else ()
     return msgspec.structs.replace(
-        await visible_to(call),
+        visible,
+        client_ids=clients,
         agent_id=query.agent_id,
         stream_id=query.stream_id,
         types=tuple(query.type) or None,
@@ -209,14 +224,19 @@ async def selection_of(call: Call) -> Selection:
     )
 
 
+def position_of(cursor: str) -> int:
+    """The position that a page of the log ended with."""
+    if not cursor.isascii() or not cursor.isdecimal() or not 0 < int(cursor) <= MAX_POSITION:
+        raise InvalidCursorError
+    return int(cursor)
+
+
 async def event_page(
     call: Call, selection: Selection, *, after: int = 0, limit: int, cursor: str | None, backwards: bool
 ) -> Response:
     """One page of events; its cursor is the last position in it."""
     if cursor is not None:
-        if not cursor.isascii() or not cursor.isdecimal() or not 0 < int(cursor) <= MAX_POSITION:
-            raise InvalidCursorError
-        after = int(cursor)
+        after = position_of(cursor)
     found = await call.parts.log.read(
         selection, after=after, upto=call.at, limit=limit + 1, backwards=backwards, tolerant=True
     )
@@ -228,14 +248,42 @@ async def event_page(
 
 async def list_events(call: Call) -> Response:
     query: EventsQuery = call.query
+    selection = await selection_of(call)
+    if query.q is not None:
+        return await _said_page(call, selection, query, query.q.lower())
     return await event_page(
         call,
-        await selection_of(call),
+        selection,
         after=query.after or 0,
         limit=query.limit,
         cursor=query.cursor,
         backwards=query.backwards,
     )
+
+
+async def _said_page(call: Call, selection: Selection, query: EventsQuery, words: str) -> Response:
+    """The same of those that say something: sentences are made as they are read, so the log is looked through."""
+    after = query.after or 0
+    if query.cursor is not None:
+        after = position_of(query.cursor)
+    found: list[Recorded] = []
+    following = None
+    for _ in range(MOST_PAGES):
+        page = await call.parts.log.read(
+            selection, after=after, upto=call.at, limit=PAGE, backwards=query.backwards, tolerant=True
+        )
+        for one in page:
+            after = one.position
+            if words in one.topic.partition("/")[0].lower() or words in describe(one).lower():
+                found.append(one)
+                if len(found) == query.limit:
+                    break
+        more = len(page) == PAGE or (bool(page) and page[-1].position != after)
+        following = str(after) if more else None
+        if not more or len(found) == query.limit:
+            break
+    items = await event_documents(call, found, sought_by(selection))
+    return json_response({"items": items, "next": following})
 
 
 async def export(call: Call) -> Response:

@@ -5,7 +5,8 @@ import re
 from playwright.async_api import expect
 
 from tests.browser.harness import Tab
-from tests.rest.harness import Fleet
+from tests.rest.harness import Fleet, made
+from tests.rest.test_rollouts import settle
 
 
 async def test_what_happens_shows_as_it_happens_and_why_it_did(tab: Tab, fleet: Fleet) -> None:
@@ -27,7 +28,7 @@ async def test_what_happens_shows_as_it_happens_and_why_it_did(tab: Tab, fleet: 
     await story.first.get_by_role("button", name="The event itself").click()
     await page.get_by_role("link", name="Why it happened").click()
     await expect(page.get_by_text("Command queued: ping.")).to_be_visible()
-    await expect(page.get_by_text("was begun by")).to_be_visible()
+    await expect(page.get_by_text("Begun by")).to_be_visible()
     assert await tab.serious_faults() == []
     await page.get_by_role("link", name="All of this story").click()
     await expect(page).to_have_url(re.compile("story="))
@@ -38,3 +39,69 @@ async def test_what_happens_shows_as_it_happens_and_why_it_did(tab: Tab, fleet: 
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
     assert await story.count() == count
+
+
+async def test_the_log_is_narrowed_by_whom_when_and_what_was_said(tab: Tab, fleet: Fleet) -> None:
+    """Client, machine, time and words, all in the address; what happens meanwhile joins only where it fits."""
+    first, second = [await fleet.agent(name) for name in ("web-01", "web-02")]
+    other = await Fleet.make(fleet.api, fleet.http, "Globex")
+    elsewhere = await other.agent("db-01")
+    for agent_id, name in ((first, "front"), (second, "back"), (elsewhere, "store")):
+        await fleet.http.put(f"/agents/{agent_id}/name", json={"name": name})
+    await tab.logged_in(path="/activity?kind=machines")
+    page = tab.page
+    renamed = page.locator(".event", has_text="enamed")
+    await expect(renamed).to_have_count(3)
+    await page.get_by_text("By client, machine, time or text").click()
+    await page.get_by_label("Client", exact=True).select_option(label="Acme")
+    await expect(renamed).to_have_count(2)
+    await page.get_by_label("Machine", exact=True).fill("front")
+    await page.get_by_role("main").get_by_role("button", name="front", exact=True).click()
+    await expect(renamed).to_have_count(1)
+    assert await tab.serious_faults() == []
+    await page.reload()
+    await expect(renamed).to_have_count(1)
+    await page.get_by_role("button", name="Take out front").click()
+    await page.get_by_label("Client", exact=True).select_option(label="All clients")
+    await page.get_by_label("Says").fill("BACK")
+    await expect(page.locator(".event")).to_have_count(1)
+    await fleet.http.put(f"/agents/{first}/name", json={"name": "other"})
+    await fleet.http.put(f"/agents/{second}/name", json={"name": "back again"})
+    await expect(page.locator(".event")).to_have_count(2)
+    await page.get_by_label("Says").fill("")
+    await page.get_by_label("Until").fill("2020-01-01T00:00")
+    await expect(page.get_by_role("heading", name="Nothing of that kind has happened")).to_be_visible()
+    await page.get_by_label("Until").fill("")
+    await page.get_by_label("From", exact=True).fill("2020-01-01T00:00")
+    await expect(renamed).to_have_count(5)
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+
+
+async def test_what_led_to_an_event_and_what_followed_are_drawn_as_a_tree(tab: Tab, fleet: Fleet) -> None:
+    """From its own address: above it what it came of, below it what came of it, each a link; as it goes on."""
+    agent_id = await fleet.agent("web-01")
+    body = {"name": "Nightly", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}}
+    rollout = await made(fleet.http, "/rollouts", body)
+    await settle(fleet.api, fleet)
+    (member,) = (await fleet.http.get(f"/rollouts/{rollout['id']}/agents")).json()["items"]
+    story = (await fleet.http.get(f"/commands/{member['command_id']}/events")).json()["items"]
+    await tab.logged_in(path=f"/activity/{story[0]['position']}")
+    page = tab.page
+    tree = page.get_by_role("list", name="Causes and effects")
+    started = tree.locator("li").filter(has_text="Nightly").first
+    queued = started.locator("li").filter(has_text="queued").filter(has_text="this event").first
+    await expect(queued.get_by_text("this event")).to_be_visible()
+    await expect(page.get_by_text("Nothing has followed from it so far.")).to_be_visible()
+    await fleet.accept(agent_id, member["command_id"])
+    await fleet.finish(agent_id, member["command_id"])
+    below = queued.locator("ol.tree").first
+    await expect(below).to_contain_text("Command succeeded")
+    await expect(below.get_by_text("then ·").first).to_be_visible()
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    await started.get_by_role("link", name=re.compile("^event")).first.click()
+    await expect(tree.get_by_text("this event")).to_be_visible()
+    await expect(tree.locator("[aria-current]")).to_contain_text("Nightly")
+    await expect(tree).to_contain_text("Command succeeded")

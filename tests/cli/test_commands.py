@@ -135,6 +135,9 @@ async def test_timeline_and_events(terminal: Terminal, fleet: Fleet, tmp_path: P
     assert story[-1] == "CommandSucceeded"
     found = await terminal.json("events", "--type", "CommandQueued", "--agent", "web-07", "--since", "1h")
     assert [event["stream_id"] for event in found] == [command]
+    said = await terminal.json("events", "--said", "COMMAND QUEUED", "--client", "Acme")
+    assert {event["type"] for event in said} == {"CommandQueued"}
+    assert await terminal.json("events", "--said", "the moon was full") == []
     newest = await terminal.json("events", "--backwards", "--limit", "1")
     assert newest[0]["type"] == "CommandSucceeded"
     file = tmp_path / "log.ndjson"

@@ -9,8 +9,10 @@ import { useTitle } from "../app/title";
 import { Button } from "../ui/Button";
 import { Actor, EventLine } from "../ui/EventLine";
 import { Fault } from "../ui/Fault";
+import { instant } from "../ui/Moment";
 import { More } from "../ui/More";
 import { Causes } from "./Causes";
+import { Filters, type Narrowed } from "./Filters";
 import { type EventQuery, KINDS } from "./kinds";
 import "./activity.css";
 
@@ -30,12 +32,37 @@ export default function ActivityPage() {
   const actor = params.get("actor");
   const [fresh, setFresh] = useState<LogEvent[]>([]);
   const [held, setHeld] = useState(false);
+  const narrowed: Narrowed = {
+    client: params.get("client"),
+    agent: params.get("agent"),
+    since: params.get("since"),
+    until: params.get("until"),
+    q: params.get("q"),
+  };
+  const { client, agent, q } = narrowed;
+  const since = instant(narrowed.since ?? "");
+  const until = instant(narrowed.until ?? "");
+  const filter: EventQuery = {
+    ...(types ? { type: types } : {}),
+    ...(story ? { correlation_id: story } : {}),
+    ...(actor ? { actor } : {}),
+    ...(client ? { client_id: client } : {}),
+    ...(agent ? { agent_id: agent } : {}),
+    ...(since ? { since } : {}),
+    ...(until ? { until } : {}),
+  };
+  const words = q?.toLowerCase() ?? null;
   const fits = (event: LogEvent): boolean =>
+    (client === null || event.client_id === client) &&
+    (agent === null || event.agent_id === agent) &&
+    (since === null || event.recorded_at >= since) &&
+    (until === null || event.recorded_at <= until) &&
+    (words === null || event.text.toLowerCase().includes(words) || event.type.toLowerCase().includes(words)) &&
     (types === undefined || types.some((one) => one === event.type)) &&
     (story === null || event.correlation_id === story) &&
     (actor === null || event.actor === actor);
   const log = useInfiniteQuery({
-    queryKey: ["activity", kind, story, actor],
+    queryKey: ["activity", filter, q],
     staleTime: 0,
     initialPageParam: null as string | null,
     getNextPageParam: (page: Page) => page.next,
@@ -43,9 +70,8 @@ export default function ActivityPage() {
       const query: EventQuery = {
         backwards: true,
         limit: 50,
-        ...(types ? { type: types } : {}),
-        ...(story ? { correlation_id: story } : {}),
-        ...(actor ? { actor } : {}),
+        ...filter,
+        ...(q ? { q } : {}),
         ...(pageParam === null ? {} : { cursor: pageParam }),
       };
       return ask(api.GET("/api/v1/events", { params: { query } }));
@@ -54,10 +80,10 @@ export default function ActivityPage() {
   useEvents((event) => {
     if (!held && fits(event)) setFresh((now) => [event, ...now].slice(0, MOST_NEW));
   });
-  const show = (changes: Record<string, string | null>): void => {
+  const show = (changes: Partial<Record<string, string | null>>): void => {
     const next = new URLSearchParams(window.location.search);
     for (const [name, value] of Object.entries(changes)) {
-      if (value === null) next.delete(name);
+      if (value === null || value === undefined) next.delete(name);
       else next.set(name, value);
     }
     setFresh([]);
@@ -76,7 +102,7 @@ export default function ActivityPage() {
         <Link href="/changes" className="button">
           What changed
         </Link>
-        <a className="button" href={`/api/v1/events/export?${exported(types, story, actor)}`} download="events.ndjson">
+        <a className="button" href={`/api/v1/events/export?${exported(filter)}`} download="events.ndjson">
           Export
         </a>
         <Button aria-pressed={held} onClick={() => setHeld(!held)}>
@@ -106,10 +132,11 @@ export default function ActivityPage() {
           </button>
         )}
       </div>
+      <Filters narrowed={narrowed} onShow={show} />
       <Fault error={log.error} retry={() => log.refetch()} />
       {log.isSuccess && all.length === 0 ? (
         <div className="empty">
-          <h2>Nothing of that kind has happened</h2>
+          <h2>{log.hasNextPage ? "Nothing of that kind has happened lately" : "Nothing of that kind has happened"}</h2>
         </div>
       ) : (
         <ol className="story card">
@@ -120,7 +147,7 @@ export default function ActivityPage() {
               whose
               more={
                 <span className="row wrap small">
-                  <Link href={`/activity/${event.position}`}>Why it happened</Link>
+                  <Link href={`/activity/${event.position}`}>Why it happened, and what followed</Link>
                   <button type="button" className="link" onClick={() => show({ story: event.correlation_id })}>
                     All of this story
                   </button>
@@ -139,10 +166,9 @@ export default function ActivityPage() {
   );
 }
 
-/** What is shown, as the export takes it. */
-function exported(types: readonly string[] | undefined, story: string | null, actor: string | null): URLSearchParams {
-  const query = new URLSearchParams((types ?? []).map((type) => ["type", type]));
-  if (story !== null) query.set("correlation_id", story);
-  if (actor !== null) query.set("actor", actor);
+/** What is shown, as the export takes it: it has no use of words. */
+function exported({ type = [], ...filter }: EventQuery): URLSearchParams {
+  const query = new URLSearchParams(type.map((one) => ["type", one]));
+  for (const [name, value] of Object.entries(filter)) query.set(name, String(value));
   return query;
 }

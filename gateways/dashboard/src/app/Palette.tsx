@@ -1,5 +1,5 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
-import { type KeyboardEvent, useEffect, useId, useRef, useState } from "react";
+import { type KeyboardEvent, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import { useLocation } from "wouter";
 import { api, ask } from "../api/client";
 import { type Permission, useMay } from "../api/session";
@@ -44,7 +44,8 @@ export function Palette({ onClose }: { onClose: () => void }) {
     placeholderData: keepPreviousData,
     queryFn: ({ signal }) => ask(api.GET("/api/v1/agents", { params: { query: { q: wanted, limit: 8 } }, signal })),
   });
-  useEffect(() => {
+  // As for any dialog: closed before it goes, so that the focus returns.
+  useLayoutEffect(() => {
     const element = dialog.current;
     element?.showModal();
     return () => element?.close();
