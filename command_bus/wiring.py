@@ -130,6 +130,7 @@ def make_bus(
             agents.ResumeAgent: agent.resume,
             agents.RetireAgent: agent.retire,
             erasures.EraseAgent: erasure.erase_agent,
+            erasures.EraseEnrollment: erasure.erase_enrollment,
             erasures.EraseUser: erasure.erase_user,
             agents.SettleDuplicate: DuplicateHandlers(log).settle,
             scripts.CreateScript: script.create,

@@ -10,7 +10,14 @@ from typing import ClassVar
 from uuid import UUID
 
 from domain.agents import AgentEnrolled, Platform
-from domain.errors import EnrollmentDecidedError, EnrollmentExpiredError, EnrollmentRefusedError
+from domain.erasures import SubjectErased
+from domain.errors import (
+    EnrollmentDecidedError,
+    EnrollmentExpiredError,
+    EnrollmentOpenError,
+    EnrollmentRefusedError,
+    ErasedError,
+)
 from domain.event import Aggregate, Change, Event
 from domain.ids import AgentId, ClientId, SiteId, TokenId, derived_id
 from domain.personal import Personal, SubjectKind
@@ -75,6 +82,7 @@ def enrollment_stream(token_id: UUID, public_key: str) -> UUID:
 class WaitingEnrollment(Aggregate):
     requested: EnrollmentRequested
     state: EnrollmentState = EnrollmentState.WAITING
+    erased: bool = False
 
     def concerns(self) -> tuple[UUID | None, UUID | None]:
         return self.requested.agent_id, self.requested.client_id
@@ -106,6 +114,19 @@ class WaitingEnrollment(Aggregate):
             return []
         why = EnrollmentEnd.TIME if at >= self.requested.expires_at else EnrollmentEnd.TOKEN_REVOKED
         return [self.decide(EnrollmentExpired(why=why))]
+
+    def erase(self, reason: str) -> Change:
+        """Have erased what a machine said of itself that was never let in.
+
+        Raises:
+            EnrollmentOpenError: it waits, or is an agent.
+            ErasedError: that was done before.
+        """
+        if self.state not in (EnrollmentState.REFUSED, EnrollmentState.EXPIRED):
+            raise EnrollmentOpenError
+        if self.erased:
+            raise ErasedError
+        return self.decide(SubjectErased(kind=SubjectKind.AGENT, subject=self.requested.agent_id, reason=reason))
 
     def admitted(self, at: datetime) -> bool:
         """Whether its machine is an agent now; False while it waits.
@@ -150,5 +171,7 @@ class WaitingEnrollment(Aggregate):
                 self.state = EnrollmentState.REFUSED
             case EnrollmentExpired():
                 self.state = EnrollmentState.EXPIRED
+            case SubjectErased():
+                self.erased = True
             case _:
                 super().when(event)

@@ -300,6 +300,13 @@ class EnrollmentDecidedError(DomainError):
     status = 409
 
 
+class EnrollmentOpenError(DomainError):
+    """The machine still waits, or is an agent: refuse it, or retire and erase the agent."""
+
+    code = "enrollment_open"
+    status = 409
+
+
 class EnrollmentsFullError(DomainError):
     """As many machines wait for approval as may; approve or refuse some, and come again after Retry-After seconds."""
 

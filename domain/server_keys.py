@@ -77,6 +77,17 @@ class ServerKeys(Aggregate):
         keys.purpose = purpose
         return keys
 
+    @property
+    def last(self) -> int:
+        """The number of the newest key."""
+        return self.counting[-1].number if self.counting else 1
+
+    def state_of(self, number: int) -> str:
+        """Of one of the keys: ``used``, ``announced`` (counts beside the one that is used) or ``retired``."""
+        if number <= self.retired:
+            return "retired"
+        return "used" if number == self.retired + 1 else "announced"
+
     def announce(self, previous: Generation, public_key: str, signature: str) -> Change:
         """Let another key count beside the present one.
 

@@ -12,7 +12,8 @@ from gateways.settings import Settings
 
 # It is never archived, since it never ends; so the table has it.
 _LAST = """
-    SELECT topic, state, originator_version FROM fleetlog.events WHERE originator_id = %s
+    SELECT topic, state, originator_version FROM fleetlog.events
+    WHERE originator_id = %s AND notification_id <= coalesce(%s, notification_id)
     ORDER BY originator_version DESC LIMIT 1
 """
 
@@ -36,15 +37,18 @@ def as_set(settings: Settings) -> Retention:
     return Retention(settings.archive_after_days, settings.output_keep_days, settings.output_keep_bytes)
 
 
-async def retention_now(connection: psycopg.AsyncConnection[Any], otherwise: Retention) -> Retention:
-    """What holds now.
+async def retention_now(
+    connection: psycopg.AsyncConnection[Any], otherwise: Retention, at: int | None = None
+) -> Retention:
+    """What holds now, or held as of a position.
 
     Args:
         connection: to the database.
-        otherwise: holds where nothing is on record.
+        otherwise: holds where nothing is on record; what processes were set to earlier nobody knows.
+        at: that position.
     """
     async with connection.cursor(row_factory=tuple_row) as cursor:
-        row = await (await cursor.execute(_LAST, [RETENTION_STREAM])).fetchone()
+        row = await (await cursor.execute(_LAST, [RETENTION_STREAM, at])).fetchone()
     if row is None:
         return otherwise
     event = decode(row[0], bytes(row[1]))

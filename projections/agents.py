@@ -161,7 +161,8 @@ class Agents(Projection):
             case AgentDuplicateNoticed() | AgentDuplicateSettled():
                 self._fold_duplicate(agents, recorded)
             case SubjectErased(kind=kind):
-                if kind is SubjectKind.AGENT:
+                # Of a machine that was not let in it stands in its enrollment's stream, and there is no row.
+                if kind is SubjectKind.AGENT and recorded.originator_id == recorded.event.subject:
                     seen = {"version": recorded.originator_version, "position": recorded.position}
                     agents.update(recorded.originator_id, **_ERASED_CELLS, **seen)
             case AgentEnrolled() as enrolled:

@@ -10,9 +10,10 @@ from command_bus.event_log import EventLog
 from command_bus.handlers.grants import must_cover
 from command_bus.handlers.scope import match_version, visible
 from command_bus.handlers.user_names import claim_name
-from command_bus.intents.erasures import EraseAgent, EraseUser
+from command_bus.intents.erasures import EraseAgent, EraseEnrollment, EraseUser
 from command_bus.repository import load, load_existing
 from domain.agents import Agent
+from domain.enrollments import WaitingEnrollment
 from domain.fields import FieldValues, Holder, values_stream
 from domain.ids import AgentId
 from domain.logins import Login, login_stream
@@ -21,7 +22,7 @@ from domain.users import User
 
 
 class ErasureHandlers:
-    """Erase agents and users.
+    """Erase agents, machines that were not let in, and users.
 
     Args:
         log: the event log.
@@ -40,6 +41,12 @@ class ErasureHandlers:
         emptied = [filled.empty(Holder.AGENT, agent.stream_id)] if filled.exists else []
         left = await self._log.in_clear(SubjectKind.AGENT, agent.stream_id)
         return Decision(changes=[*emptied, erased], answer=_answer(agent.stream_id, left), subject=agent)
+
+    async def erase_enrollment(self, intent: EraseEnrollment, _caller: Caller, _stack: AsyncExitStack) -> Decision:
+        asked = await load_existing(self._log, WaitingEnrollment, intent.enrollment_id, "enrollment")
+        erased = asked.erase(intent.reason)
+        left = await self._log.in_clear(SubjectKind.AGENT, asked.requested.agent_id)
+        return Decision(changes=[erased], answer=_answer(asked.stream_id, left), subject=asked)
 
     async def erase_user(self, intent: EraseUser, caller: Caller, stack: AsyncExitStack) -> Decision:
         user = await load_existing(self._log, User, intent.user_id, "user")

@@ -22,6 +22,17 @@ class EraseAgent(Intent):
     reason: str = Reason
 
 
+class EraseEnrollment(Intent):
+    """Erase what a machine said of itself that was not let in: its host name and address. It cannot be undone."""
+
+    needs: ClassVar[Permission] = Permission.PERSONAL_ERASE
+    grave: ClassVar[bool] = True
+    fleet_wide: ClassVar[bool] = True
+
+    enrollment_id: UUID
+    reason: str = Reason
+
+
 class EraseUser(Intent):
     """Erase who a disabled user was: name, mail address, where they came from. It cannot be undone."""
 

@@ -69,11 +69,24 @@ class KeyChanges:
             if keys.exists:
                 await asyncio.to_thread(self._follow, keys)
 
-    async def standings(self) -> list[KeyStanding]:
-        """Every key there is, or was."""
+    async def standings(self, at: int | None = None) -> list[KeyStanding]:
+        """Every key there is, or was; or those of then, and how they stood.
+
+        Args:
+            at: as of this position.
+        """
         await self.settle()
         await asyncio.to_thread(load_keys, self._url)
-        return await asyncio.to_thread(self._standings)
+        now = await asyncio.to_thread(self._standings)
+        if at is None:
+            return now
+        then = {purpose: await self._load(purpose, at) for purpose in Purpose}
+        # The first of each purpose was there before any event.
+        return [
+            msgspec.structs.replace(one, state=then[one.purpose].state_of(one.number))
+            for one in now
+            if one.number <= then[one.purpose].last
+        ]
 
     async def rotate(self, purpose: Purpose) -> Generation:
         """Make another key and let it count beside the present one; asked for again after a crash, it is that one.
@@ -156,10 +169,12 @@ class KeyChanges:
         assert old is not None  # noqa: S101 -- for mypy: retire() raises where there is none
         return Step(keys=keys, change=change, key=old, unaware=unaware)
 
-    async def _load(self, purpose: Purpose) -> ServerKeys:
+    async def _load(self, purpose: Purpose, upto: int | None = None) -> ServerKeys:
         keys = ServerKeys.of(purpose)
         stream_id = server_keys_stream(purpose)
         for recorded in (await self._log.read_streams([stream_id])).get(stream_id, []):
+            if upto is not None and recorded.position > upto:
+                break
             keys.version += 1
             keys.when(recorded.event)
         return keys

@@ -37,9 +37,9 @@ class KeySteps:
         self._nats_urls = nats_urls
         self._authorities = authorities
 
-    async def standings(self) -> list[KeyStanding]:
-        """Every key there is, or was."""
-        return await self._changes.standings()
+    async def standings(self, at: int | None = None) -> list[KeyStanding]:
+        """Every key there is, or was, as of a position where one is named."""
+        return await self._changes.standings(at)
 
     async def rotation(self, purpose: Purpose) -> Step:
         return await self._changes.rotation(purpose)

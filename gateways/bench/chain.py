@@ -2,7 +2,8 @@
 
 The value is how fast a log that is there is chained, the limit how fast the server hands it out. Then as many events
 are appended while a process of its own chains them: whether it keeps up is how far it is behind when the last
-one is in, and what it costs is the rate of appending beside that without it.
+one is in, and how long until that is chained as well; what it costs is the rate of appending beside that without it.
+In the end events come one by one: how long each waits is what the follower's rest between two looks comes to.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ from schema.audit.verify import verify_database
 NAME = "chain"
 EVENTS = 200_000
 ROUNDS = 3
+SINGLES = 20
 LOOK_S = 0.02
 PATIENCE_S = 600.0
 
@@ -43,6 +45,7 @@ async def run(options: BenchOptions) -> BenchResult:
     chained: list[float] = []
     beside: list[float] = []
     behind: list[float] = []
+    caught_up: list[float] = []
     async with bench_database(options) as url:
         log = PostgresEventLog(url, name="bench")
         await log.start()
@@ -54,7 +57,8 @@ async def run(options: BenchOptions) -> BenchResult:
                 beside.append(await _append(log, count))
                 head = await log.head()
                 behind.append(head - _position(url))
-                await _until(url, head)
+                caught_up.append(await _until(url, head))
+            singles = [await _one(log, url, number) for number in range(SINGLES)]
         total = await log.head()
         await log.stop()
         value, limit = statistics.median(chained), total / await asyncio.to_thread(handed_out_s, url)
@@ -63,6 +67,10 @@ async def run(options: BenchOptions) -> BenchResult:
         "append_alone_per_s": statistics.median(alone),
         "append_beside_per_s": statistics.median(beside),
         "behind_at_the_end": statistics.median(behind),
+        "caught_up_s": statistics.median(caught_up),
+        "caught_up_longest_s": max(caught_up),
+        "single_chained_s": statistics.median(singles),
+        "single_chained_longest_s": max(singles),
         "verified": total,
         "verify_per_s": total / verified_s,
         "verify_s": verified_s,
@@ -131,11 +139,21 @@ def _position(url: str) -> int:
     return int(row[0])
 
 
-async def _until(url: str, position: int) -> None:
-    """Return when the chain has come to a position."""
+async def _until(url: str, position: int) -> float:
+    """Return when the chain has come to a position; how long that took."""
+    begun = time.perf_counter()
     async with asyncio.timeout(PATIENCE_S):
         while _position(url) < position:  # noqa: ASYNC110 - another process moves it
             await asyncio.sleep(LOOK_S)
+    return time.perf_counter() - begun
+
+
+async def _one(log: PostgresEventLog, url: str, number: int) -> float:
+    """How long one event waits that comes by itself, at any moment between two looks of the follower."""
+    await asyncio.sleep(number / SINGLES)
+    (change,) = queued_commands(1, AGENTS)
+    await log.append([change], bench_metadata())
+    return await _until(url, await log.head())
 
 
 def handed_out_s(url: str) -> float:

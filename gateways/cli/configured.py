@@ -1,5 +1,6 @@
 """The Fleetlog of this machine, or the one that is configured, for commands that go to it by themselves."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,3 +46,18 @@ def database_of(settings: "Settings") -> str:
     url = need(settings.postgres_url, "postgres_url")
     psycopg.connect(app_conninfo(url, name="fleetlog-cli")).close()
     return url
+
+
+def position_of(url: str, at: str) -> int:
+    """A position of the log, as it was typed or as of a time."""
+    import psycopg  # noqa: PLC0415
+
+    from command_bus.postgres import app_conninfo  # noqa: PLC0415
+    from gateways.cli.times import point  # noqa: PLC0415
+    from projections import times  # noqa: PLC0415
+
+    if at.isdecimal():
+        return int(at)
+    moment = point(at, datetime.now(UTC), past=True)
+    with psycopg.connect(app_conninfo(url, name="fleetlog-cli"), autocommit=True) as connection:
+        return times.answered(connection, times.position_at(moment))

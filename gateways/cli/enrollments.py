@@ -1,10 +1,11 @@
-"""``fleetlog agents waiting | approve | refuse``: machines that came by a token that asks for approval."""
+"""Machines that came by a token that asks for approval: ``fleetlog agents waiting``, and what is done with them."""
 
 from typing import Annotated
 
 import typer
 
 from gateways.cli import finding
+from gateways.cli.erasing import erased
 from gateways.cli.errors import BadValueError
 from gateways.cli.finding import Names
 from gateways.cli.output import Column, Row, moment
@@ -77,6 +78,17 @@ def refuse_machines(
     session.out.done(f"{_said(chosen)} {'is' if len(chosen) == 1 else 'are'} refused.", answer)
 
 
+def erase_machine(
+    session: Session,
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="Id, piece of it, key (sha256:...), or hostname.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the log, for ever.")] = "",
+) -> None:
+    """Erase what a machine said of itself that was refused, or came in vain. It cannot be undone."""
+    found = finding.enrollment(session.api, machine, state=None)
+    answer = session.api.post(f"/enrollments/{found['id']}/erase", {"reason": reason})
+    session.out.done(erased(f"What machine {found['id']} said of itself", answer), answer)
+
+
 def _chosen(
     session: Session, machines: list[str] | None, token: str | None, *, all_: bool, fingerprint: str | None
 ) -> list[Row]:
@@ -127,3 +139,4 @@ def register(agents: typer.Typer) -> None:
     command(agents, "waiting", past=True)(list_waiting)
     command(agents, "approve")(approve_machines)
     command(agents, "refuse")(refuse_machines)
+    command(agents, "erase-refused")(erase_machine)

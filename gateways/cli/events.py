@@ -38,6 +38,7 @@ BECAUSE = {
     "retry_of": "tried again after: ",
     "approved": "allowed by: ",
     "agent_retired": "since: ",
+    "rollout_aborted": "since: ",
     "token": "let in by: ",
 }
 """How the event above came of the one beside it."""

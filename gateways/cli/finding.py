@@ -136,11 +136,11 @@ def approval(api: Api, typed: str) -> Row:
     return _found(api, typed, one="/approvals", what="approval", names=(), all_of=lambda: api.items("/approvals"))
 
 
-def enrollment(api: Api, typed: str) -> Row:
-    """A machine that waits for approval, by id, a piece of it, its key's fingerprint, or hostname."""
+def enrollment(api: Api, typed: str, state: str | None = "waiting") -> Row:
+    """A machine that waits for approval, or did, by id, a piece of it, its key's fingerprint, or hostname."""
 
     def waiting() -> Iterable[Row]:
-        return api.items("/enrollments", state="waiting")
+        return api.items("/enrollments", state=state)
 
     names = ("hostname", "fingerprint")
     return _found(api, typed, one="/enrollments", what="machine waiting", names=names, all_of=waiting)

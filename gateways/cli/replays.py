@@ -1,15 +1,14 @@
 """`fleetlog replay`: read models as of an earlier time, for `--at` to ask. Goes to the database itself."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from gateways.cli.configured import conninfo_of
+from gateways.cli.configured import conninfo_of, position_of
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output, Row, moment
-from gateways.cli.times import point, span
+from gateways.cli.times import span
 
 
 class MakeByDefault(TyperGroup):
@@ -57,21 +56,14 @@ def replay_make(
     """Build all read models as of then, beside the live ones; nothing stops meanwhile."""
     import re  # noqa: PLC0415
 
-    import psycopg  # noqa: PLC0415
-
     from gateways.cli.errors import BadValueError  # noqa: PLC0415
-    from projections import replays, times  # noqa: PLC0415
+    from projections import replays  # noqa: PLC0415
 
     life = span(keep)
     if name is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,63}", name):
         raise BadValueError(f"{name!r}: a name begins with a letter; then letters, digits, '.', '_' and '-'.")
-    moment_ = None if at.isdecimal() else point(at, datetime.now(UTC), past=True)
     conninfo = conninfo_of(data_dir)
-    if moment_ is None:
-        position = int(at)
-    else:
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            position = times.answered(connection, times.position_at(moment_))
+    position = position_of(conninfo, at)
     out = Output(as_json=as_json)
     made = replays.make(conninfo, position, name or f"at-{position}", life=life, noted=_note_made)
     out.done(

@@ -18,7 +18,7 @@ WHAT = {
 }
 
 
-@command(app, "list")
+@command(app, "list", past=True)
 def list_retention(session: Session) -> None:
     """Show what holds, and whether it is set on record or by the settings of processes."""
     kept = session.api.get("/retention")

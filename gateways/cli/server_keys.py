@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from domain.server_keys import Purpose
-from gateways.cli.configured import database_of, settings_of
+from gateways.cli.configured import database_of, position_of, settings_of
 from gateways.cli.options import DataDir, Json
 from gateways.cli.output import Column, Output
 
@@ -20,14 +20,20 @@ T = TypeVar("T")
 Which = Annotated[Purpose, typer.Argument(metavar="KEY", help="delivery, issuer, gateway or system.")]
 
 
-def server_keys_list(as_json: Json = False, data_dir: DataDir = None) -> None:
+def server_keys_list(
+    at: Annotated[str, typer.Option("--at", metavar="WHEN", help="As of then: a position, a time, or 2h ago.")] = "",
+    as_json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
     """Show the keys that count or did, and how many agents know the delivery key that was announced."""
     import msgspec  # noqa: PLC0415
 
     settings = settings_of(data_dir)
-    rows = [msgspec.to_builtins(one) for one in _changing(settings, lambda changes: changes.standings())]
+    then = position_of(database_of(settings), at) if at else None
+    rows = [msgspec.to_builtins(one) for one in _changing(settings, lambda changes: changes.standings(then))]
     for row in rows:
-        unaware = _count(settings)(row["number"]) if row["purpose"] == Purpose.DELIVERY else None
+        now = row["purpose"] == Purpose.DELIVERY and then is None
+        unaware = _count(settings)(row["number"]) if now else None
         row["known_by"] = unaware.total - unaware.count if unaware is not None else None
         row["agents"] = unaware.total if unaware is not None else None
     columns = (

@@ -8,12 +8,24 @@ from starlette.responses import Response
 
 from command_bus.event_log import Selection
 from domain.agents import AgentRetired
+from domain.approvals import ApprovalExpired, ApprovalGranted, ApprovalRefused, ApprovalWithdrawn
 from domain.commands import CommandCancelled, CommandQueued
-from domain.enrollments import EnrollmentApproved
+from domain.enrollments import EnrollmentApproved, EnrollmentExpired, EnrollmentRefused
 from domain.errors import NotFoundError
 from domain.event import Recorded
 from domain.permissions import Permission
-from domain.rollout_events import RolloutStarted, RolloutTargeted
+from domain.rollout_events import (
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutCompleted,
+    RolloutGrown,
+    RolloutResumed,
+    RolloutRetried,
+    RolloutStarted,
+    RolloutTargeted,
+    RolloutWaveFinished,
+    RolloutWaveReleased,
+)
 from domain.tokens import EnrollmentTokenCreated, EnrollmentTokenRevoked, EnrollmentTokenUsed, GuardedTokenCreated
 from gateways.rest.commands import READS
 from gateways.rest.events import EventModel, event_document, visible_to
@@ -24,16 +36,37 @@ TAG = "Events"
 MOST = 50
 """A chain of retries may be longer; then it says that it goes on."""
 _COMMAND = "Command"
+_ASKED = tuple(one.__name__ for one in (RolloutStarted, RolloutResumed, RolloutRetried, RolloutWaveReleased))
+"""What has a rollout take steps of its own."""
 _OF_TOKENS = {
     one.__name__ for one in (EnrollmentTokenCreated, GuardedTokenCreated, EnrollmentTokenUsed, EnrollmentTokenRevoked)
 }
+
+
+DECIDED = (
+    ApprovalGranted,
+    ApprovalRefused,
+    ApprovalWithdrawn,
+    ApprovalExpired,
+    EnrollmentApproved,
+    EnrollmentRefused,
+    EnrollmentExpired,
+)
+"""What stands in the stream of a request, and came of that."""
+
+
+STEPS = (RolloutAdvanced, RolloutCompleted, RolloutGrown, RolloutWaveFinished)
+"""What a rollout does by itself."""
 
 
 class CauseModel(Model):
     """One link of the chain."""
 
     event: EventModel
-    because: Literal["asked", "follows", "queued_by", "retry_of", "approved", "agent_retired", "token"] | None = Field(
+    because: (
+        Literal["asked", "follows", "queued_by", "retry_of", "approved", "agent_retired", "rollout_aborted", "token"]
+        | None
+    ) = Field(
         description="How the event before this one in the list came of it; null for the first, which was asked about."
     )
 
@@ -99,7 +132,7 @@ def _seen(visible: Selection, one: Recorded) -> bool:
 
 async def _cause(call: Call, event: Recorded) -> tuple[str, Recorded] | None:
     """The event that one came of, and how; None where it is the first of its story."""
-    cause = await _cause_in_itself(call, event)
+    cause = await _cause_in_itself(call, event) or await _asked_for(call, event)
     if cause is not None:
         return cause
     step = event.topic.startswith(_COMMAND) and event.originator_version > 1
@@ -140,7 +173,32 @@ async def _cause_in_itself(call: Call, event: Recorded) -> tuple[str, Recorded] 
             cause = await _last(call, retired, event.position)
             if cause is not None:
                 return "agent_retired", cause
+            cause = await _abort(call, event)
+            if cause is not None:
+                return "rollout_aborted", cause
+        case _ if isinstance(event.event, DECIDED):
+            # Whoever decides begins no story: it is told of what somebody asked for.
+            (asked,) = await call.parts.log.read(Selection(stream_id=event.originator_id), limit=1, tolerant=True)
+            return "asked", asked
     return None
+
+
+async def _asked_for(call: Call, event: Recorded) -> tuple[str, Recorded] | None:
+    """What somebody asked a rollout for that takes a step in their name: it bears what that came of."""
+    if not isinstance(event.event, STEPS):
+        return None
+    asking = Selection(stream_id=event.originator_id, types=_ASKED, correlation_id=event.correlation_id)
+    asked = await _last(call, asking, event.position)
+    return ("asked", asked) if asked is not None else None
+
+
+async def _abort(call: Call, cancelled: Recorded) -> Recorded | None:
+    """The abort of the rollout that queued a command, where there was one before it was cancelled."""
+    (queued,) = await call.parts.log.read(Selection(stream_id=cancelled.originator_id), limit=1, tolerant=True)
+    if queued.causation_id is None:
+        return None
+    aborted = Selection(stream_id=queued.causation_id, types=(RolloutAborted.__name__,))
+    return await _last(call, aborted, cancelled.position)
 
 
 def _of_person(event: Recorded) -> bool:

@@ -7,17 +7,21 @@ from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from command_bus.intents.enrollments import ApproveEnrollments, RefuseEnrollments
+from command_bus.intents.erasures import EraseEnrollment
 from domain.agents import Platform
 from domain.enrollments import EnrollmentState
 from domain.errors import (
     EnrollmentDecidedError,
     EnrollmentExpiredError,
+    EnrollmentOpenError,
+    ErasedError,
     NotFoundError,
     TokenRevokedError,
     TokenUsedUpError,
     TooManyAgentsError,
 )
 from domain.permissions import Permission
+from gateways.rest.erasures import ErasedAnswer
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
 from gateways.rest.tokens import TAG
 from projections.enrollments import EnrollmentRow, get_enrollment
@@ -147,5 +151,13 @@ ROUTES: tuple[Route, ...] = (
         response=EnrollmentModel,
         reads=READS,
         etag=True,
+    ),
+    write(
+        "POST",
+        "/enrollments/{enrollment_id}/erase",
+        EraseEnrollment,
+        tag=TAG,
+        response=ErasedAnswer,
+        errors=(NotFoundError, EnrollmentOpenError, ErasedError),
     ),
 )

@@ -99,7 +99,7 @@ class Watching:
 class ServerKeys(Protocol):
     """The server's own keys."""
 
-    async def standings(self) -> Sequence[KeyStanding]:
+    async def standings(self, at: int | None = None) -> Sequence[KeyStanding]:
         """Every key there is, or was."""
 
 

@@ -10,7 +10,7 @@ from domain.errors import AgentsUnawareError, KeyNotTakenError, KeyOverlapError,
 from domain.permissions import Permission
 from domain.server_keys import Purpose
 from gateways.agents.key_changes import KeyStanding
-from gateways.rest.route import Answer, Call, Model, Query, Route, json_response, one, write
+from gateways.rest.route import Answer, Call, Model, OfLogQuery, Route, json_response, one, write
 from gateways.retention import retention_now
 from projections.agents import unaware_of_key
 
@@ -23,7 +23,9 @@ class KeptModel(Model):
     archive_after_days: int | None = Field(description="Commands and rollouts that ended then move to the archive.")
     output_keep_days: int | None = Field(description="Whole outputs that no result has named for so long go.")
     output_keep_bytes: int | None = Field(description="Beyond so much in all, those named longest ago go.")
-    version: int = Field(description="Of what is set on record; 0: nothing is, and the settings of processes hold.")
+    version: int = Field(
+        description="Of what is set on record; 0: nothing is, and the settings of processes hold, as they are now."
+    )
 
 
 class ServerKeyModel(Model):
@@ -33,7 +35,9 @@ class ServerKeyModel(Model):
     number: int
     public_key: str = Field(description="Ed25519, in hex.")
     state: str = Field(description="`used`, `announced` (counts beside the one that is used) or `retired`.")
-    known_by: int | None = Field(description="Of the delivery key: how many agents have said that they know it.")
+    known_by: int | None = Field(
+        description="Of the delivery key: how many agents have said that they know it; null as of then."
+    )
     agents: int | None = Field(description="Of so many that are not retired.")
 
 
@@ -54,23 +58,29 @@ class ServerKeyAnswer(Answer):
 
 async def show_retention(call: Call) -> Response:
     async with call.connection_now() as connection:
-        kept = await retention_now(connection, call.parts.retention)
+        kept = await retention_now(connection, call.parts.retention, call.at)
     return one(kept, kept.version)
 
 
 async def list_server_keys(call: Call) -> Response:
-    standings = await call.parts.server_keys.standings()
+    standings = await call.parts.server_keys.standings(call.at)
+    if call.at is not None:
+        return json_response({"items": [_shown(standing) for standing in standings]})
     async with call.connection_now() as connection:
         return json_response({"items": [await _document(connection, standing) for standing in standings]})
 
 
 async def _document(connection: Any, standing: KeyStanding) -> dict[str, Any]:
-    told: dict[str, Any] = {"known_by": None, "agents": None}
-    if standing.purpose is Purpose.DELIVERY:
-        unaware = await unaware_of_key(connection, standing.number)
-        told = {"known_by": unaware.total - unaware.count, "agents": unaware.total}
+    shown = _shown(standing)
+    if standing.purpose is not Purpose.DELIVERY:
+        return shown
+    unaware = await unaware_of_key(connection, standing.number)
+    return shown | {"known_by": unaware.total - unaware.count, "agents": unaware.total}
+
+
+def _shown(standing: KeyStanding) -> dict[str, Any]:
     shown = {"number": standing.number, "public_key": standing.public_key, "state": standing.state}
-    return {"key": standing.purpose, **shown, **told}
+    return {"key": standing.purpose, **shown, "known_by": None, "agents": None}
 
 
 ROUTES: tuple[Route, ...] = (
@@ -82,7 +92,8 @@ ROUTES: tuple[Route, ...] = (
         summary="How long is kept what need not be kept for ever.",
         tag=TAG,
         handler=show_retention,
-        query=Query,
+        query=OfLogQuery,
+        of_log=True,
         response=KeptModel,
         etag=True,
     ),
@@ -95,7 +106,8 @@ ROUTES: tuple[Route, ...] = (
         summary="The server's own keys: which count, and who knows them.",
         tag=TAG,
         handler=list_server_keys,
-        query=Query,
+        query=OfLogQuery,
+        of_log=True,
         response=ServerKeysModel,
     ),
     write(

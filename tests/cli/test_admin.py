@@ -147,6 +147,8 @@ async def test_machines_that_wait_are_approved_and_refused(terminal: Terminal, f
     assert "192.0.2.7" in said
     newest = listed[0]["fingerprint"]
     await terminal.ok("agents", "refuse", newest)
+    assert "is erased for good" in await terminal.ok("agents", "erase-refused", newest, "--reason", "asked for")
+    assert await terminal.refused("agents", "erase-refused", newest) == "erased"
     (agent,) = await terminal.json("agents")
     assert (agent["name"], agent["id"]) == ("db-02", second["agent_id"])
     answer = await terminal.json("agents", "approve", "--all", "--token", second["token_id"])

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
@@ -159,14 +160,20 @@ BEHIND = {
 """What is typed behind a command's name where nothing need be there."""
 
 
-def commands(app: typer.Typer, *above: str) -> Iterator[tuple[str, bool]]:
-    """Each command of the program, and whether it goes to the API alone."""
+def callbacks(app: typer.Typer, *above: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Each command of the program, and what it calls."""
     for one in app.registered_commands:
         assert one.callback is not None
-        yield " ".join((*above, str(one.name))), one.callback.__code__.co_filename == session.__file__
+        yield " ".join((*above, str(one.name))), one.callback
     for group in app.registered_groups:
         assert group.typer_instance is not None
-        yield from commands(group.typer_instance, *above, str(group.name or group.typer_instance.info.name))
+        yield from callbacks(group.typer_instance, *above, str(group.name or group.typer_instance.info.name))
+
+
+def commands(app: typer.Typer) -> Iterator[tuple[str, bool]]:
+    """Each command of the program, and whether it goes to the API alone."""
+    for name, function in callbacks(app):
+        yield name, function.__code__.co_filename == session.__file__
 
 
 def test_each_command_is_in_a_table() -> None:

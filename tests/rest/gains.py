@@ -289,6 +289,12 @@ async def machine(ground: Ground) -> Asked:
     return Asked({}, {"enrollments": [await ground.waiting_machine()]})
 
 
+async def refused_machine(ground: Ground) -> Asked:
+    enrollment_id = await ground.waiting_machine()
+    await made(ground.fleet.http, "/enrollments/refuse", {"enrollments": [enrollment_id]})
+    return Asked({"enrollment_id": enrollment_id})
+
+
 async def site(ground: Ground) -> Asked:
     return Asked(await ground.client(), {"name": "Annex"})
 
@@ -371,6 +377,7 @@ GAINS: dict[tuple[str, str], Row] = {
     ("POST", "/enrollment-tokens/{token_id}/revoke"): on("token", "EnrollmentTokenRevoked"),
     ("POST", "/enrollments/approve"): row(machine, "EnrollmentApproved EnrollmentTokenUsed AgentEnrolled"),
     ("POST", "/enrollments/refuse"): row(machine, "EnrollmentRefused"),
+    ("POST", "/enrollments/{enrollment_id}/erase"): row(refused_machine, "SubjectErased"),
     ("POST", "/users"): new("UserCreated NameClaimed", name="x"),
     ("PATCH", "/users/{user_id}"): on("user", "UserChanged NameClaimed NameReleased", name="y"),
     ("PUT", "/users/{user_id}/grants"): on("user", "UserGranted", grants=[ALL]),

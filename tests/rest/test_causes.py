@@ -5,11 +5,17 @@ from uuid import UUID
 
 import pytest
 
+from command_bus.event_log import Selection
+from command_bus.handlers.housekeeping import Housekeeping
 from command_bus.handlers.refused_orders import RefusedOrderReports
 from command_bus.ids import new_id, utc_now
 from domain.ids import AgentId, ClientId
+from projections.pending import QueueReader
 from schema.wire import RefusalReport
+from tests.rest.gains import ASKS, waits
 from tests.rest.harness import Api, Fleet, made
+from tests.rest.people import Person
+from tests.rest.test_approvals import TO_ALL, ask, everywhere
 from tests.rest.test_isolation import read_pages
 from tests.rest.test_rollouts import settle, start
 
@@ -65,6 +71,71 @@ async def test_a_rollouts_command_leads_back_to_who_started_the_rollout(api: Api
     assert "queued_by" in [because for _, because in links]
     assert answer["begun_by"] == (await fleet.http.get("/me")).json()["actor"]
     assert (answer["items"][-1]["event"]["stream_id"], answer["hidden"]) == (rollout, False)
+
+
+async def test_what_another_allowed_leads_back_to_both(api: Api, fleet: Fleet) -> None:
+    """From the command over the second person's approval to the click of whoever asked, who began it."""
+    ada, request_id = await ask(api, fleet)
+    bob = (await Person.ready(api, "Bob", everywhere("administrator"))).http
+    await made(bob, f"/approvals/{request_id}/approve", {})
+    await settle(api, fleet)
+    (rollout,) = (await fleet.http.get("/rollouts")).json()["items"]
+    listed = (await fleet.http.get(f"/rollouts/{rollout['id']}/agents")).json()["items"]
+    links, answer = await chain(fleet.http, f"/commands/{listed[0]['command_id']}/causes")
+    assert links[-3:] == [
+        ("RolloutStarted", links[-3][1]),
+        ("ApprovalGranted", "approved"),
+        ("ApprovalRequested", "asked"),
+    ]
+    assert links[0] == ("CommandQueued", None)
+    assert answer["begun_by"] == (await ada.get("/me")).json()["actor"]
+    refused = await ada.post("/rollouts", json=TO_ALL | {"name": "again"})
+    await made(bob, f"/approvals/{refused.json()['approval_id']}/refuse", {})
+    position = await api.log.head()
+    links, _ = await chain(bob, f"/events/{position}/causes")
+    assert links == [("ApprovalRefused", None), ("ApprovalRequested", "asked")]
+
+
+async def test_what_an_agents_end_took_along_leads_to_who_ended_it(api: Api, fleet: Fleet) -> None:
+    """What waited for a machine that was retired ends without anybody's word on it; why is the click on the machine."""
+    agent = await fleet.agent()
+    command = await fleet.command(agent)
+    bob = (await Person.ready(api, "Bob", everywhere("administrator"))).http
+    await made(bob, f"/agents/{agent}/retire", {})
+    keeper = Housekeeping(api.log, api.in_flight, QueueReader(api.pool.connection), new_id)
+    assert await keeper.abandon_retired(utc_now()) == 1
+    links, answer = await chain(bob, f"/commands/{command}/causes")
+    assert links == [("CommandCancelled", None), ("AgentRetired", "agent_retired")]
+    assert answer["begun_by"] == (await bob.get("/me")).json()["actor"]
+
+
+async def test_what_a_rollouts_abort_took_back_leads_to_who_aborted_it(api: Api, fleet: Fleet) -> None:
+    """And not to whoever had started it."""
+    await fleet.agent()
+    rollout = await start(fleet)
+    await settle(api, fleet)
+    bob = (await Person.ready(api, "Bob", everywhere("administrator"))).http
+    await made(bob, f"/rollouts/{rollout}/abort", {})
+    await settle(api, fleet)
+    (listed,) = (await fleet.http.get(f"/rollouts/{rollout}/agents")).json()["items"]
+    links, answer = await chain(bob, f"/commands/{listed['command_id']}/causes")
+    assert links == [("CommandCancelled", None), ("RolloutAborted", "rollout_aborted")]
+    assert answer["begun_by"] == (await bob.get("/me")).json()["actor"]
+
+
+async def test_a_machine_that_waited_leads_back_to_who_let_it_in_and_who_made_the_token(api: Api, fleet: Fleet) -> None:
+    """Over the approval to its own request, and over that to the token."""
+    token = await made(fleet.http, "/enrollment-tokens", {"site_id": fleet.site_id, **ASKS})
+    enrollment_id = await waits(api, token["token"], "newcomer")
+    await made(fleet.http, "/enrollments/approve", {"enrollments": [enrollment_id]})
+    (enrolled,) = await api.log.read(Selection(types=("AgentEnrolled",)), backwards=True, limit=1)
+    links, _ = await chain(fleet.http, f"/events/{enrolled.position}/causes")
+    assert links == [
+        ("AgentEnrolled", None),
+        ("EnrollmentApproved", "approved"),
+        ("EnrollmentRequested", "asked"),
+        ("GuardedTokenCreated", "token"),
+    ]
 
 
 async def test_what_lies_beyond_what_one_may_see_is_not_told(api: Api, fleet: Fleet) -> None:

@@ -134,7 +134,8 @@ async def test_it_is_known_and_nobody_until_it_is_approved(world: World) -> None
     story = (await http.get(f"/agents/{agent_id}/timeline")).json()["items"]
     position = next(event["position"] for event in story if event["type"] == "AgentEnrolled")
     causes = (await http.get(f"/events/{position}/causes")).json()
-    assert [link["event"]["type"] for link in causes["items"]] == ["AgentEnrolled", "EnrollmentApproved"]
+    story_of = ["AgentEnrolled", "EnrollmentApproved", "EnrollmentRequested", "GuardedTokenCreated"]
+    assert [link["event"]["type"] for link in causes["items"]] == story_of
     requested = next(event["position"] for event in story if event["type"] == "EnrollmentRequested")
     causes = (await http.get(f"/events/{requested}/causes")).json()
     assert [link["event"]["type"] for link in causes["items"]][-1] == "GuardedTokenCreated"

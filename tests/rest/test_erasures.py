@@ -1,14 +1,17 @@
 """A retired machine and a disabled user are erased: on record, once, for good, and the chain still holds."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from command_bus.credential_store import sweep_credentials
+from command_bus.handlers.enrollments import EnrollmentExpiry
+from command_bus.ids import new_id, utc_now
 from command_bus.keystore import CREDENTIALS, Keystore
 from command_bus.master_keys import NO_KEYS
 from command_bus.postgres import app_conninfo
@@ -16,10 +19,12 @@ from domain.names import Name
 from domain.personal import ERASED
 from gateways.rest import extracts
 from projections.catalog import names
+from projections.enrollments import due
 from projections.verify import verify
 from schema.audit.extracts import BadExtractError, verify_csv, verify_extract
 from tests.audit.chaining import connect, signed, verified
 from tests.projections.test_erasures import texts_of
+from tests.rest.gains import ASKS, waits
 from tests.rest.harness import Api, Fleet, made
 from tests.rest.people import Person
 
@@ -80,6 +85,43 @@ async def test_an_agent_is_erased(api: Api, fleet: Fleet, postgres_url: str, tmp
 def _verified(url: str) -> Any:
     with connect(url) as connection, connection.transaction():
         return verified(connection)
+
+
+async def test_a_machine_that_was_not_let_in_is_erased(api: Api, fleet: Fleet, postgres_url: str) -> None:
+    """By the id of its enrollment, once nobody can let it in any more; it is no agent, before and after."""
+    http = api.client()
+    token = await made(http, "/enrollment-tokens", {"site_id": fleet.site_id, "max_uses": 9} | ASKS)
+
+    async def erased(enrollment_id: str) -> tuple[int, str]:
+        answer = await http.post(f"/enrollments/{enrollment_id}/erase", json={"reason": "asked for"})
+        return answer.status_code, answer.json().get("code", "")
+
+    refused, let_in, late = [await waits(api, token["token"], name) for name in (NAME, "guest", f"{NAME}-late")]
+    assert await erased(refused) == (409, "enrollment_open")
+    await made(http, "/enrollments/refuse", {"enrollments": [refused]})
+    await made(http, "/enrollments/approve", {"enrollments": [let_in]})
+    await made(http, f"/enrollment-tokens/{token['id']}/revoke", {})
+
+    async def found(now: datetime, limit: int) -> list[UUID]:
+        async with api.pool.connection() as connection:
+            return await due(connection, now, limit)
+
+    await api.waiter.wait(await api.log.head(), ["enrollments", "tokens"], 10.0)
+    assert await EnrollmentExpiry(api.log, found, new_id).expire_due(utc_now()) == 1
+    assert await erased(let_in) == (409, "enrollment_open")
+    for one in (refused, late):
+        assert await erased(one) == (200, "")
+        assert await erased(one) == (409, "erased")
+        position = await api.log.head()
+        shown = (await http.get(f"/enrollments/{one}", params={"wait_position": position})).json()
+        assert (shown["hostname"], shown["address"]) == (ERASED, ERASED)
+        assert (await http.get(f"/agents/{shown['agent_id']}")).status_code == 404
+    assert [table for table, text in texts_of(postgres_url) if NAME in text] == []
+    for name in names():
+        held = await asyncio.to_thread(verify, app_conninfo(postgres_url), name)
+        assert held.ok, held.differences
+    await asyncio.to_thread(signed, postgres_url)
+    assert (await asyncio.to_thread(lambda: _verified(postgres_url))).finding is None
 
 
 async def test_a_table_tells_names_and_is_held_against_its_proofs(

@@ -15,12 +15,18 @@ from command_bus.intents.sessions import Own
 from domain.ids import AgentId, ClientId
 from domain.roles import Role
 from gateways.agents.software import SoftwareReports
+from gateways.rest.openapi import build_document
 from gateways.rest.route import Route
 from gateways.rest.routes import ROUTES
 from schema.software import Package, listed, pack
 from tests.audit.chaining import signed
+from tests.rest.foreign import MAKERS, belongings
 from tests.rest.gains import ASKS, waits
 from tests.rest.harness import Api, Fleet, made, sse
+from tests.rest.people import Person
+from tests.rest.sso import api, provider, running, terms
+
+__all__ = ["api", "provider", "running", "terms"]
 
 NOT_OF_TENANTS = (
     "/api-keys",
@@ -333,6 +339,37 @@ async def test_a_tenants_live_stream_is_its_own(api: Api) -> None:
             assert {event["client_id"] for event in seen} == {fleet.client_id}
 
 
+async def test_each_parameter_of_an_address_has_a_real_thing_of_anothers(api: Api) -> None:
+    """An address with a parameter that nobody makes a thing for would be tried with nothing at all."""
+    ids = (await furnish(api, "globex")).ids | dict.fromkeys(MAKERS, "")
+    named = {
+        parameter["name"]
+        for operations in build_document(ROUTES)["paths"].values()
+        for operation in operations.values()
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "path"
+    }
+    assert named - set(ids) == set()
+
+
+async def test_what_is_a_persons_own_is_nobody_elses(api: Api) -> None:
+    """Another person's session and passkey are not found, by somebody who may do everything; both stay."""
+    globex = await furnish(api, "globex")
+    owner = await belongings(api, "globex", globex.ids)
+    bob = (await Person.ready(api, "Bob", {"role": "administrator", "everything": True})).http
+    own = [route for route in ROUTES if route.path_names and route.intent is not None and issubclass(route.intent, Own)]
+    own = [route for route in own if set(route.path_names) <= {"session_id", "passkey_id"}]
+    assert len(own) == 3
+    for route in own:
+        answer = await bob.request(
+            route.method, route.path.format(**globex.ids), json={"name": "mine"} if "rename" in route.path else {}
+        )
+        assert answer.status_code == 404, (route.path, answer.text)
+    assert owner.person is not None
+    (kept,) = (await owner.person.http.get("/session/passkeys")).json()["items"]
+    assert (kept["id"], kept["name"]) == (globex.ids["passkey_id"], "laptop")
+
+
 async def test_a_tenants_key_changes_nothing_of_others(api: Api) -> None:
     """Every write route, at another client's address or another site's: not found or forbidden, and not recorded.
 
@@ -340,17 +377,18 @@ async def test_a_tenants_key_changes_nothing_of_others(api: Api) -> None:
     """
     acme, globex = await furnish(api, "acme"), await furnish(api, "globex")
     branch = await furnish(api, "branch", globex.ids["client_id"])
+    await belongings(api, "globex", globex.ids)
     for mine, other in ((acme, globex), (branch, globex)):
         client = api.client(await api.key_that_may(grants=[mine.grant]))
         before = await api.log.head()
         for route in WRITES:
-            path, body = write_to(route, other, mine)
+            path, body = write_to(route, other)
             response = await client.request(route.method, path, json=body)
             assert response.status_code in (403, 404), (route.method, route.path, response.text)
         assert await api.done_since(before) == []
 
 
-def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, Any]]:
+def write_to(route: Route, other: Tenant) -> tuple[str, dict[str, Any]]:
     """A request that would change what the other has."""
     include = {"agents": [other.ids["agent_id"]]}
     bodies: dict[str, dict[str, Any]] = {
@@ -400,11 +438,7 @@ def write_to(route: Route, other: Tenant, mine: Tenant) -> tuple[str, dict[str, 
         body = {**include, "add": ["mine"]}
     if route.method == "PATCH" and route.path.endswith("/fields"):
         body = {"values": {"seat": "mine"}}
-    ids = other.ids | dict.fromkeys(
-        ("key_id", "user_id", "identity_id", "role_id", "approval_id", "destination_id"), other.ids["agent_id"]
-    )
-    path = route.path.format(**ids, script_id=mine.ids["site_id"])
-    return path, body
+    return route.path.format(**other.ids), body
 
 
 async def test_no_role_over_one_tenant_reaches_another(api: Api, postgres_url: str) -> None:
@@ -413,8 +447,7 @@ async def test_no_role_over_one_tenant_reaches_another(api: Api, postgres_url: s
     Lists have nothing of it, and the log gains nothing.
     """
     acme, globex = await furnish(api, "acme"), await furnish(api, "globex")
-    (event,) = await api.log.read(Selection(agent_id=UUID(globex.ids["agent_id"])), limit=1)
-    globex.ids["position"] = str(event.position)
+    await belongings(api, "globex", globex.ids)
     await asyncio.to_thread(signed, postgres_url)
     keys = {role: await api.key_that_may(grants=[{**acme.grant, "role": role.value}]) for role in Role}
     head = await api.log.head()
@@ -424,22 +457,23 @@ async def test_no_role_over_one_tenant_reaches_another(api: Api, postgres_url: s
 
     async def walk(role: Role, route: Route) -> str:
         async with at_once:
-            wrong = await beyond(clients[role], route, globex, acme)
+            wrong = await beyond(clients[role], route, globex)
         return f"{role} {route.method} {route.path}: {wrong}" if wrong else ""
 
-    routes = [*(one for one in READS if not one.path.startswith(SHARED)), *WRITES]
+    at_places = [one for one in ROUTES if one.method == "GET" and one.path_names and one not in READS]
+    routes = [*(one for one in (*READS, *at_places) if not one.path.startswith(SHARED)), *WRITES]
     found = await asyncio.gather(*(walk(role, route) for role in Role for route in routes))
     assert [one for one in found if one] == []
     assert await api.done_since(head) == []
 
 
-async def beyond(client: Any, route: Route, other: Tenant, mine: Tenant) -> str:
+async def beyond(client: Any, route: Route, other: Tenant) -> str:
     """What is wrong with the answer about another's; empty where nothing is."""
     if route.intent is not None:
-        path, body = write_to(route, other, mine)
+        path, body = write_to(route, other)
         response = await client.request(route.method, path, json=body)
         return "" if response.status_code in (403, 404) else f"{response.status_code} {response.text}"
-    path = address(route, other, mine.ids["site_id"])
+    path = route.path.format(**other.ids)
     if route.path_names:
         response = await client.get(path)
         return "" if response.status_code in (403, 404) else f"{response.status_code} {response.text}"

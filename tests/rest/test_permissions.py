@@ -66,6 +66,7 @@ OPERATOR_DOES_NOT = {
     ("POST", "/enrollment-tokens/{token_id}/revoke"),
     ("POST", "/enrollments/approve"),
     ("POST", "/enrollments/refuse"),
+    ("POST", "/enrollments/{enrollment_id}/erase"),
     ("POST", "/secrets"),
     ("POST", "/secrets/rotate"),
     ("POST", "/secrets/{secret_id}/remove"),

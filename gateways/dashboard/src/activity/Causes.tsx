@@ -26,6 +26,7 @@ const WORDS: Record<string, string> = {
   retry_of: "tried again",
   approved: "let go on",
   agent_retired: "ended, as its machine was retired,",
+  rollout_aborted: "ended, as its rollout was aborted,",
   token: "let in",
 };
 
