@@ -42,7 +42,13 @@ NOT_OF_TENANTS = (
 READS = [
     route for route in ROUTES if route.method == "GET" and not route.everywhere and route.path not in NOT_OF_TENANTS
 ]
-WRITES = [route for route in ROUTES if route.intent is not None and not issubclass(route.intent, Own)]
+OF_ALL = ("/scripts/{script_id}/favourite",)
+"""Whoever runs scripts has favourites of their own among those that all may run."""
+WRITES = [
+    route
+    for route in ROUTES
+    if route.intent is not None and not issubclass(route.intent, Own) and route.path not in OF_ALL
+]
 SHARED = ("/scripts", "/audit/checkpoints", "/fields")
 """Scripts belong to no tenant: all may run them. Checkpoints vouch for all, and show nobody. What a field holds is said
 once for all."""
