@@ -10,10 +10,31 @@ from uuid import UUID
 
 import msgspec
 
-from domain.commands import Result
+from domain.commands import (
+    CommandCancelled,
+    CommandFailed,
+    CommandInterrupted,
+    CommandRequeued,
+    CommandSucceeded,
+    CommandTimedOut,
+    LateResultRecorded,
+    Result,
+)
 from domain.event import Aggregate, Change, Event
 from domain.ids import AgentId, ClientId, CommandId, derived_id
+from domain.strays import StrayResultRecorded
 
+RESULTS = (
+    CommandSucceeded,
+    CommandFailed,
+    CommandTimedOut,
+    CommandInterrupted,
+    CommandRequeued,
+    CommandCancelled,
+    LateResultRecorded,
+    StrayResultRecorded,
+)
+"""The events that may hold the end of an output."""
 NOT_SHOWN = "[not shown]"
 """What stands for the end of an output where nobody asked to see it."""
 
@@ -95,7 +116,7 @@ class OutputReads(Aggregate):
                 super().when(event)
 
 
-def _result_of(event: Event) -> Result | None:
+def result_of(event: Event) -> Result | None:
     """What an attempt came to, where an event tells of that."""
     result = getattr(event, "result", None)
     return result if isinstance(result, Result) else None
@@ -103,13 +124,13 @@ def _result_of(event: Event) -> Result | None:
 
 def shows_output(event: Event) -> bool:
     """Whether an event holds something of what a command printed."""
-    result = _result_of(event)
+    result = result_of(event)
     return result is not None and bool(result.stdout.tail or result.stderr.tail)
 
 
 def without_output(event: Event) -> Event:
     """An event as it is shown to who did not ask for outputs."""
-    result = _result_of(event)
+    result = result_of(event)
     if result is None or not shows_output(event):
         return event
     covered = {

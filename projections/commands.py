@@ -260,6 +260,12 @@ async def list_commands(
     )
 
 
+async def outputs_of_others(connection: Connection, agent_id: UUID, sha256: Sequence[str]) -> set[str]:
+    """Which of these hashes of outputs, in hex, other agents' commands came to as well."""
+    cursor = await connection.execute(_SQL["outputs_of_others"], {"agent_id": agent_id, "sha256": list(sha256)})
+    return {row[0] for row in await cursor.fetchall()}
+
+
 async def get_command(connection: Connection, command_id: UUID, *, client_ids: Tenants) -> CommandRow | None:
     """One command, or None if there is none that the caller sees."""
     query = Query(_SQL["select"])

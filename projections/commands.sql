@@ -51,3 +51,12 @@ SELECT command_id, agent_id, client_id, site_id, position, kind, script_id, scri
     requester, reason, retry_of, correlation_id, cancel_requested, ending, result, late_result, stdout_sha256,
     stderr_sha256, version
 FROM commands
+
+-- name: outputs_of_others
+-- Asked when an agent is erased, and then once for hundreds of its outputs: no index is kept for it.
+SELECT DISTINCT sha256
+FROM commands
+CROSS JOIN LATERAL unnest(ARRAY[
+    stdout_sha256, stderr_sha256, late_result #>> '{stdout,sha256}', late_result #>> '{stderr,sha256}'
+]) AS each (sha256)
+WHERE agent_id <> %(agent_id)s AND sha256 = ANY(%(sha256)s::text[])

@@ -327,6 +327,9 @@ _LINES |= {
     erasures.SubjectErased: lambda event: (
         f"All that is personal about this {event.kind} is erased{_because(event.reason)}."
     ),
+    erasures.OutputsErased: lambda event: (
+        f"{event.outputs} whole outputs of its commands, {event.bytes} bytes, are gone with what was erased."
+    ),
     scripts.ScriptCreated: lambda event: f"Script {shown(event.name)!r} created.",
     scripts.ScriptRenamed: lambda event: f"Script renamed to {shown(event.name)!r}.",
     scripts.ScriptFiled: lambda event: (

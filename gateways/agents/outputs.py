@@ -231,6 +231,8 @@ async def read_output(pool: AsyncConnectionPool, sha256: str) -> AsyncIterator[b
             raise OutputMissingError(f"There is no output {sha256}.")
         if row[2] == "secret":
             raise OutputRemovedError("This output was not kept: it held a secret in the clear.")
+        if row[2] == "erasure":
+            raise OutputRemovedError("This output was erased with what was personal about its machine.")
         if row[1] is not None:
             raise OutputRemovedError(
                 f"This output was removed by retention on {row[1]:%Y-%m-%d} (for its {row[2]}); its size, hash and end"

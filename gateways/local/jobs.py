@@ -22,6 +22,7 @@ from command_bus.postgres import AsyncPool, app_conninfo, open_pool
 from command_bus.postgres_log import PostgresEventLog
 from command_bus.session_rows import SessionRows
 from command_bus.worker import Job
+from gateways.agents.erased_outputs import erase_outputs
 from gateways.agents.outputs import purge_uploads, scrub_output, some_outputs
 from gateways.agents.retention import remove_beyond, remove_old
 from gateways.agents.secrets import handed_out
@@ -102,6 +103,14 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
             await log.stop()
         return {"ended": ended}
 
+    async def erase(pool: AsyncPool) -> Mapping[str, Any]:
+        log = PostgresEventLog(url, inline=INLINE, name="jobs")
+        await log.start()
+        try:
+            return {"removed": await erase_outputs(pool, log)}
+        finally:
+            await log.stop()
+
     def forget() -> Mapping[str, Any]:
         with psycopg.connect(app_conninfo(url, name="fleetlog-jobs"), autocommit=True) as connection:
             return {"removed": forget_lost(connection)}
@@ -115,6 +124,7 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         Job(name="sweep_secrets", period_s=60 * _MINUTE, run=lambda: _with_pool(url, sweep)),
         Job(name="end_sessions", period_s=10 * _MINUTE, run=lambda: _with_pool(url, end_sessions)),
         Job(name="forget_lost_processes", period_s=60 * _MINUTE, run=forget),
+        Job(name="erase_outputs", period_s=10 * _MINUTE, run=lambda: _with_pool(url, erase)),
         Job(name="drop_replays", period_s=10 * _MINUTE, run=drop_replays),
     ]
     if settings is not None:

@@ -18,23 +18,11 @@ from domain.commands import (
 )
 from domain.event import Recorded, Undecodable
 from domain.ids import AgentId, ClientId, CommandId
-from domain.output_reads import NOT_SHOWN, OutputRead, Sought, Way, shows_output
+from domain.output_reads import NOT_SHOWN, RESULTS, OutputRead, Sought, Way, shows_output
 from domain.permissions import Permission
-from domain.strays import StrayResultRecorded
 from gateways.rest.route import Call
 from projections.commands import CommandRow, get_command
 
-RESULTS = (
-    CommandSucceeded,
-    CommandFailed,
-    CommandTimedOut,
-    CommandInterrupted,
-    CommandRequeued,
-    CommandCancelled,
-    LateResultRecorded,
-    StrayResultRecorded,
-)
-"""The events that may hold the end of an output."""
 NEVER = frozenset(EVENTS) - {kind.__name__ for kind in RESULTS}
 """The types that hold none: of one that this program does not know, nobody can tell."""
 

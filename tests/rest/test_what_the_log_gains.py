@@ -37,6 +37,7 @@ ELSEWHERE = {
     "LoginLockedOut": "tests/rest/test_guesses.py",
     "LoginRefused": "tests/rest/test_sessions.py",
     "OutputRead": "tests/rest/test_reads_on_record.py",
+    "OutputsErased": "tests/gateway/test_erased_outputs.py",
     "OutputsRemoved": "tests/gateway/test_retention.py",
     "ProjectionRebuilt": "tests/cli/test_on_record.py",
     "ProjectionResumed": "tests/cli/test_on_record.py",

@@ -105,6 +105,7 @@ const KIND_OF: Record<EventType, KindName> = {
   NameReleased: "people",
   OrderRefused: "commands",
   OutputRead: "reads",
+  OutputsErased: "people",
   OutputsRemoved: "platform",
   PasskeyAdded: "logins",
   PasskeyRemoved: "logins",
