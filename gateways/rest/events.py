@@ -61,7 +61,9 @@ class Filter(Query):
     agent_id: UUID | None = None
     stream_id: UUID | None = Field(default=None, description="The thing that they are of: a command, an agent, ...")
     type: list[EventType] = Field(default=[], description="May be repeated.", max_length=100)
-    actor: str | None = Field(default=None, max_length=200, description="As `key:<id>`, `agent:<id>` or `scheduler`.")
+    actor: str | None = Field(
+        default=None, max_length=200, description="As `key:<id>`, `agent:<id>`, `scheduler` or `host:root`."
+    )
     correlation_id: UUID | None = Field(default=None, description="One for the whole story of a request.")
     client_id: UUID | None = Field(default=None, description="Only what concerns this client.")
     outputs: Outputs

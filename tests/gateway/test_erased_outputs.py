@@ -23,6 +23,7 @@ OWN, BOTH = b"its own words\n" * 9, b"what two machines say\n" * 9
 async def erased(api: Api, fleet: Fleet) -> str:
     """An agent that was erased, after two of its commands had printed something, one of which another's had as well."""
     one, other = await fleet.agent("one"), await fleet.agent("other")
+    await OutputStore(api.pool).put_inline([inline(OWN), inline(BOTH)])
     for agent_id, raw in ((one, OWN), (one, BOTH), (other, BOTH)):
         await fleet.finish(agent_id, await fleet.command(agent_id), stdout=inline(raw))
     await made(fleet.http, f"/agents/{one}/retire", {})
