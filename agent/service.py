@@ -167,6 +167,7 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set; what fails beyond repair is raised."""
+        PLATFORM.leave_no_core()
         await self._executor.recover()
         await self._sweep_spool()
         parts = [

@@ -6,6 +6,7 @@ import grp
 import hashlib
 import os
 import pwd
+import resource
 import select
 import shutil
 import signal
@@ -60,6 +61,9 @@ class Posix:
             return ZoneInfo(name).key
         except (ValueError, OSError, ZoneInfoNotFoundError):
             return None
+
+    def leave_no_core(self) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
     def make_private_dir(self, path: Path, *, passable: bool = False) -> None:
         path.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,9 @@ class Platform(Protocol):
     def scripts_dir(self, state_dir: Path) -> Path:
         """Where bodies of scripts lie while they run: in memory (tmpfs) where the system has such a place."""
 
+    def leave_no_core(self) -> None:
+        """Have a crash of this process, and of what it starts, leave no image of memory; a script may ask for one."""
+
     def make_private_dir(self, path: Path, *, passable: bool = False) -> None:
         """Create a directory for its owner alone; if ``passable``, others may reach a file in it by its name."""
 

@@ -44,6 +44,9 @@ class Windows:
     def scripts_dir(self, state_dir: Path) -> Path:
         return state_dir / "scripts"
 
+    def leave_no_core(self) -> None:
+        """It keeps none unless an administrator asks for them (Windows Error Reporting, LocalDumps)."""
+
     def make_private_dir(self, path: Path, *, passable: bool = False) -> None:
         """Windows has no search-only bit, and the agent runs nothing as somebody else: always for its owner alone."""
         _ = passable

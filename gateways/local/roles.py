@@ -24,6 +24,7 @@ from command_bus.login_rights import warning_about
 from command_bus.pooler import PoolerError, check_addresses
 from gateways.cancelling import end
 from gateways.local.addresses import Peers
+from gateways.local.cores import leave_no_core
 from gateways.local.garbage import look_rarely
 from gateways.local.patience import PatientHttp, allow_many_files
 from gateways.local.peers import ProxyAlone
@@ -401,6 +402,7 @@ def serve(roles: Sequence[Role], settings: Settings, builder: Builder = build) -
         0 after an orderly end, 1 when a role failed.
     """
     configure_logs(settings.log_level, settings.log_format, role="+".join(roles))
+    leave_no_core()
     look_rarely()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(roles, settings, builder))

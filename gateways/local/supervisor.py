@@ -28,6 +28,7 @@ from gateways.host import at_the_host
 from gateways.local import first_steps, platform_file
 from gateways.local.addresses import in_url, is_loopback, reachable
 from gateways.local.authority_notes import AuthorityNotes
+from gateways.local.cores import leave_no_core
 from gateways.local.encryption import Encryption, encryption
 from gateways.local.first_steps import FirstSteps
 from gateways.local.nats import EmbeddedNats
@@ -433,6 +434,7 @@ def up(settings: Settings, say: Callable[[str], None]) -> int:
     Raises:
         ServerError: it could not be started.
     """
+    leave_no_core()
     return asyncio.run(_up(settings, say))
 
 

@@ -28,6 +28,7 @@ from domain.errors import (
     ErasedError,
     NoDuplicateError,
     NotFoundError,
+    TooManyAgentsError,
     TooManyTagsError,
 )
 from domain.permissions import Permission
@@ -286,7 +287,7 @@ ROUTES: tuple[Route, ...] = (
         TagAgents,
         tag=TAG,
         response=TagAnswer,
-        errors=(NotFoundError, TooManyTagsError),
+        errors=(NotFoundError, TooManyTagsError, TooManyAgentsError),
         bulk=True,
     ),
     Route(
@@ -327,11 +328,17 @@ ROUTES: tuple[Route, ...] = (
     ),
     write("PUT", "/agents/{agent_id}/name", RenameAgent, tag=TAG, errors=_GONE),
     write("PUT", "/agents/{agent_id}/tags", TagAgent, tag=TAG, errors=_GONE),
-    write("PUT", "/agents/{agent_id}/site", MoveAgent, tag=TAG, errors=_GONE),
-    write("POST", "/agents/{agent_id}/suspend", SuspendAgent, tag=TAG, errors=(*_GONE, AgentSuspendedError)),
+    write("PUT", "/agents/{agent_id}/site", MoveAgent, tag=TAG, errors=(*_GONE, TooManyAgentsError)),
+    write(
+        "POST",
+        "/agents/{agent_id}/suspend",
+        SuspendAgent,
+        tag=TAG,
+        errors=(*_GONE, AgentSuspendedError, TooManyAgentsError),
+    ),
     write("POST", "/agents/{agent_id}/resume", ResumeAgent, tag=TAG, errors=(*_GONE, AgentNotSuspendedError)),
     write("POST", "/agents/{agent_id}/duplicate", SettleDuplicate, tag=TAG, errors=(NotFoundError, NoDuplicateError)),
-    write("POST", "/agents/{agent_id}/retire", RetireAgent, tag=TAG, errors=_GONE),
+    write("POST", "/agents/{agent_id}/retire", RetireAgent, tag=TAG, errors=(*_GONE, TooManyAgentsError)),
     write(
         "POST",
         "/agents/{agent_id}/erase",

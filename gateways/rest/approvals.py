@@ -8,7 +8,14 @@ from starlette.responses import Response
 
 from command_bus.intents.approvals import ApproveRequest, RefuseRequest, WithdrawRequest
 from domain.approvals import ApprovalState
-from domain.errors import ApprovalDecidedError, ApprovalExpiredError, NotFoundError, OwnApprovalError, PersonNeededError
+from domain.errors import (
+    ApprovalDecidedError,
+    ApprovalExpiredError,
+    NotFoundError,
+    OwnApprovalError,
+    PersonNeededError,
+    TooManyAgentsError,
+)
 from domain.permissions import Permission
 from gateways.rest.route import Answer, Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
 from projections.approvals import ApprovalRow, get_approval
@@ -128,7 +135,7 @@ ROUTES: tuple[Route, ...] = (
         ApproveRequest,
         tag=TAG,
         response=DecidedAnswer,
-        errors=(*_TOO_LATE, *_NOT_ANOTHER),
+        errors=(*_TOO_LATE, *_NOT_ANOTHER, TooManyAgentsError),
         bulk=True,
     ),
     write(

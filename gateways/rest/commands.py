@@ -22,6 +22,7 @@ from domain.commands import CommandState
 from domain.errors import (
     AgentRetiredError,
     AgentSuspendedError,
+    BadPlaceholderError,
     CommandEndedError,
     CommandNotEndedError,
     CommandUnderWayError,
@@ -30,9 +31,13 @@ from domain.errors import (
     ExpiryInPastError,
     InvalidValueError,
     NotFoundError,
+    PlaceholderInCodeError,
     QueueFullError,
     ScriptArchivedError,
+    SecretInArgumentError,
+    TooManyAgentsError,
     UnknownRevisionError,
+    UnresolvedPlaceholderError,
     WrongPlatformError,
 )
 from domain.output_reads import NOT_SHOWN, Way
@@ -72,6 +77,11 @@ _REFUSED = (
     ExpiryInPastError,
     FreshProofNeededError,
     QueueFullError,
+    TooManyAgentsError,
+    BadPlaceholderError,
+    PlaceholderInCodeError,
+    SecretInArgumentError,
+    UnresolvedPlaceholderError,
 )
 
 

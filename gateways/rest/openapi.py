@@ -114,11 +114,12 @@ match on its `code`, which never changes.
 
 def problem_types(routes: Sequence[Route]) -> dict[str, type[DomainError]]:
     """Every code that an answer may carry."""
-    found = {error.code: error for route in routes for error in _errors_of(route)}
+    found = {error.code: error for route in routes for error in errors_of(route)}
     return dict(sorted((found | {error.code: error for error in _EVERYWHERE}).items()))
 
 
-def _errors_of(route: Route) -> Iterator[type[DomainError]]:
+def errors_of(route: Route) -> Iterator[type[DomainError]]:
+    """What an answer of this route may be in place of what was asked for."""
     yield from _ANY
     if route.reads:
         yield from _READS
@@ -333,7 +334,7 @@ def _responses(route: Route, schemas: _Schemas) -> Responses:
         )
     }
     by_status: dict[int, list[type[DomainError]]] = {}
-    for error in _errors_of(route):
+    for error in errors_of(route):
         if error not in by_status.setdefault(error.status, []):
             by_status[error.status].append(error)
     for status, errors in sorted(by_status.items()):

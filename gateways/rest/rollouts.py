@@ -25,6 +25,7 @@ from command_bus.intents.rollouts import (
 )
 from domain.commands import CommandState
 from domain.errors import (
+    BadPlaceholderError,
     EmptyRolloutError,
     ExpiryBeforeStartError,
     ExpiryInPastError,
@@ -33,12 +34,16 @@ from domain.errors import (
     NotFoundError,
     NothingToRetryError,
     NoWaveLeftError,
+    PlaceholderInCodeError,
     RolloutEndedError,
     RolloutNotOpenError,
     RolloutNotPausedError,
     RolloutPausedError,
     ScriptArchivedError,
+    SecretInArgumentError,
+    TooManyAgentsError,
     UnknownRevisionError,
+    UnresolvedPlaceholderError,
 )
 from domain.ids import ClientId
 from domain.output_reads import NOT_SHOWN, OutputRead, Way
@@ -86,6 +91,11 @@ _REFUSED = (
     ExpiryBeforeStartError,
     ScriptArchivedError,
     UnknownRevisionError,
+    TooManyAgentsError,
+    BadPlaceholderError,
+    PlaceholderInCodeError,
+    SecretInArgumentError,
+    UnresolvedPlaceholderError,
 )
 MemberState = Literal[
     "waiting",
@@ -472,14 +482,14 @@ ROUTES: tuple[Route, ...] = (
         "/rollouts/{rollout_id}/resume",
         ResumeRollout,
         tag=TAG,
-        errors=(NotFoundError, RolloutEndedError, RolloutNotPausedError, FreshProofNeededError),
+        errors=(NotFoundError, RolloutEndedError, RolloutNotPausedError, FreshProofNeededError, TooManyAgentsError),
     ),
     write(
         "POST",
         "/rollouts/{rollout_id}/release",
         ReleaseRollout,
         tag=TAG,
-        errors=(NotFoundError, RolloutEndedError, NoWaveLeftError, FreshProofNeededError),
+        errors=(NotFoundError, RolloutEndedError, NoWaveLeftError, FreshProofNeededError, TooManyAgentsError),
     ),
     write(
         "POST",
@@ -494,7 +504,7 @@ ROUTES: tuple[Route, ...] = (
         "/rollouts/{rollout_id}/retry-failed",
         RetryRollout,
         tag=TAG,
-        errors=(NotFoundError, RolloutEndedError, NothingToRetryError),
+        errors=(NotFoundError, RolloutEndedError, NothingToRetryError, TooManyAgentsError),
         bulk=True,
     ),
 )

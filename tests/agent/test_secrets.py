@@ -1,6 +1,8 @@
 """A secret that is handed over shows nowhere on the machine: not in its processes, on its disk or in what it says."""
 
 import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -81,6 +83,27 @@ async def test_a_secret_shows_nowhere(
     assert VALUE.encode() not in said
     await agent.stop()
     assert on_disk(gateway.state_dir, agent.log.parent) == []
+
+
+@pytest.fixture
+def cores() -> Iterator[None]:
+    """Crashes leave cores, as far as this machine lets them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if hard == 0:
+        pytest.skip("no process of this machine may leave a core")
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@pytest.mark.usefixtures("cores")
+async def test_a_crash_leaves_no_core(gateway: ScriptedGateway, agent: AgentProcess) -> None:
+    """Neither the agent's, which would hold opened secrets, nor a script's, whose variables do."""
+    agent.start()
+    order = sealed(gateway, script("ulimit -Sc; echo $DB >/dev/null", env={"DB": VALUE}), [VALUE])
+    await gateway.deliver(order)
+    assert gateway.output((await gateway.result(order.command_id)).stdout) == b"0\n"
+    assert psutil.Process(agent.pid).rlimit(psutil.RLIMIT_CORE)[0] == 0
 
 
 async def test_a_secret_in_pieces_is_masked_in_a_large_output(gateway: ScriptedGateway, agent: AgentProcess) -> None:

@@ -1,6 +1,7 @@
 """One process with roles: its life from start to an orderly end."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -163,3 +164,25 @@ async def test_answers_under_way_are_finished() -> None:
         may_answer.set()
         assert (await request).text == "done"
     await stopping
+
+
+CRASHES = """
+import resource, sys
+hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+from gateways.local.roles import Role, serve
+from gateways.settings import Settings
+
+def build(role, settings):
+    print("core limit", resource.getrlimit(resource.RLIMIT_CORE)[0])
+    raise SystemExit(0)
+
+serve([Role.SCHEDULER], Settings(), build)
+"""
+
+
+async def test_a_role_leaves_no_core() -> None:
+    """It holds keys and secrets in the clear, and where it crashes, its memory is not written to a disk."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", CRASHES, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert b"core limit 0\n" in said

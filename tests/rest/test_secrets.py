@@ -1,11 +1,14 @@
 """Secrets and custom fields over the API: written, listed, removed; a value comes back in no answer, error or event."""
 
+import hashlib
 import json
 from typing import Any
 
 import psycopg
 import pytest
 
+from command_bus.intents.secrets import SetSecret
+from domain.idempotency import IntentAccepted
 from domain.roles import Role
 from tests.rest.harness import Api, Fleet, made
 
@@ -193,3 +196,62 @@ async def test_a_value_does_not_wait_for_another_person(api: Api, fleet: Fleet, 
     assert await api.done_since(head) == []
     with psycopg.connect(postgres_url) as connection:
         assert connection.execute("SELECT count(*) FROM fleetlog.secret_values").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "db", "value": [VALUE]},
+        {"name": "db", "value": {"text": VALUE}},
+        {"name": "d b", "value": VALUE},
+        {"name": "db", "value": VALUE + "\x00"},
+        {"name": "db", "value": VALUE * 2_000},
+        {"name": "db", "value": VALUE, "scope": {"kind": "agent"}},
+        {"name": "db", "value": VALUE, "scope": VALUE},
+        {"name": "db", "value": VALUE, "note": 7},
+    ],
+)
+async def test_what_is_refused_is_not_said_again(fleet: Fleet, body: dict[str, Any]) -> None:
+    """Whatever is wrong with a request that holds a value, the answer does not repeat the value."""
+    refused = await fleet.http.post("/secrets", json=body)
+    assert refused.status_code == 422
+    assert VALUE not in refused.text
+    cut = json.dumps(body)[:-3].encode()
+    for said in (cut, cut + b"\xff"):
+        refused = await fleet.http.post("/secrets", content=said, headers={"Content-Type": "application/json"})
+        assert refused.status_code == 400
+        assert VALUE not in refused.text
+
+
+async def test_no_hash_of_a_value_is_on_record(api: Api, fleet: Fleet) -> None:
+    """A short one is found from its hash: so what tells one request from another with the same key knows none of it."""
+    head = await api.log.head()
+    for value in (VALUE, VALUE + "2"):
+        told = await fleet.http.post("/secrets", json={"name": "db", "value": value}, headers={"Idempotency-Key": "k"})
+        assert told.json()["number"] == 1
+    (accepted,) = [one.event for one in await api.log.read(after=head) if isinstance(one.event, IntentAccepted)]
+    like_it = SetSecret.model_validate({"name": "db", "value": "another value altogether"})
+    assert accepted.request_sha256 == hashlib.sha256(like_it.model_dump_json().encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({"shell": "sh", "line": "echo {{secret.none}}"}, "unresolved_placeholder"),
+        ({"shell": "sh", "line": "echo {{secret.a b}}"}, "bad_placeholder"),
+        ({"shell": "cmd", "line": "echo {{agent.name}}"}, "placeholder_in_code"),
+        ({"shell": "sh", "line": "echo {{field.none}}"}, "unresolved_placeholder"),
+    ],
+)
+async def test_a_placeholder_that_cannot_be_is_refused_in_words_that_are_documented(
+    fleet: Fleet, spec: dict[str, Any], code: str
+) -> None:
+    """Of one command; and of a rollout, which leaves out agents for which it stands for nothing."""
+    agent_id = await fleet.agent()
+    wanted = {"kind": "run_shell"} | spec
+    refused = await fleet.http.post("/commands", json={"agent_id": agent_id, "spec": wanted})
+    assert (refused.status_code, refused.json()["code"]) == (422, code)
+    target = {"include": {"agents": [agent_id]}}
+    refused = await fleet.http.post("/rollouts/plan", json={"name": "r", "target": target, "spec": wanted})
+    if code != "unresolved_placeholder":
+        assert (refused.status_code, refused.json()["code"]) == (422, code)
