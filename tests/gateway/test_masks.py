@@ -118,6 +118,14 @@ def test_an_attempt_begins_anew_and_what_is_no_stream_is_nobodys() -> None:
 class Leaking(SimulatedAgent):
     """One that masks nothing."""
 
+    watched = 0
+    """So often it was told that somebody watches."""
+
+    def take(self, data: bytes) -> bytes:
+        if isinstance(wire.decode_downlink(data), wire.OutputWatch):
+            self.watched += 1
+        return super().take(data)
+
     async def prints(self, command_id: UUID, offset: int, data: bytes, attempt: int = 1) -> None:
         piece = wire.OutputLive(command_id=command_id, attempt=attempt, stream="stdout", offset=offset, data=data)
         await self.client.publish(wire.live_subject(self.agent_id, command_id), wire.encode(piece))
@@ -129,9 +137,6 @@ async def watching(fleet: Fleet, command_id: UUID) -> AsyncIterator[AsyncIterato
     await live.start()
     try:
         async with asyncio.timeout(PATIENCE_S), live.follow(command_id) as pieces:
-            # The server knows of the subscription before it answers.
-            assert live._connecting is not None
-            await (await live._connecting).flush()
             yield pieces
     finally:
         await live.stop()
@@ -185,6 +190,7 @@ async def test_a_command_without_secrets_costs_no_look(fleet: Fleet, monkeypatch
     command_id = await run(fleet, agent, "true")
     await fleet.until_delivered(command_id)
     async with watching(fleet, command_id) as pieces:
+        await agent.until(lambda: agent.watched > 0)
         await agent.prints(command_id, 0, OLD.encode())
         assert await until_shown(pieces, OLD.encode()) == OLD.encode()
 
@@ -222,6 +228,7 @@ async def test_what_was_replaced_or_removed_while_it_ran_is_masked(fleet: Fleet,
     await fleet.gateway("gateway-2")
     said = f"a {OLD} b\n".encode()
     async with watching(fleet, command_id) as pieces:
+        await agent.until(lambda: agent.watched > 0)
         await agent.prints(command_id, 0, said)
         assert await until_shown(pieces, b"\n") == b"a ******** b\n"
     assert await agent.ask(report(command_id, said)) == wire.Acknowledged()
