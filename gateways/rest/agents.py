@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
+from command_bus.errors import FreshProofNeededError
 from command_bus.event_log import Selection
 from command_bus.intents.agents import (
     MoveAgent,
@@ -50,6 +51,8 @@ TAG = "Agents"
 READS = ("agents", "clients")
 OF_ONE = "As of an earlier time it needs no replay: where none stands there, this agent's own events are folded."
 _GONE = (NotFoundError, AgentRetiredError)
+_COUNTED = (TooManyAgentsError, FreshProofNeededError)
+"""Of what counts against how many machines somebody may touch, or touches without showing that it is they."""
 
 
 class AgentsFilter(ReadQuery, Matching):
@@ -287,7 +290,7 @@ ROUTES: tuple[Route, ...] = (
         TagAgents,
         tag=TAG,
         response=TagAnswer,
-        errors=(NotFoundError, TooManyTagsError, TooManyAgentsError),
+        errors=(NotFoundError, TooManyTagsError, *_COUNTED),
         bulk=True,
     ),
     Route(
@@ -328,17 +331,17 @@ ROUTES: tuple[Route, ...] = (
     ),
     write("PUT", "/agents/{agent_id}/name", RenameAgent, tag=TAG, errors=_GONE),
     write("PUT", "/agents/{agent_id}/tags", TagAgent, tag=TAG, errors=_GONE),
-    write("PUT", "/agents/{agent_id}/site", MoveAgent, tag=TAG, errors=(*_GONE, TooManyAgentsError)),
+    write("PUT", "/agents/{agent_id}/site", MoveAgent, tag=TAG, errors=(*_GONE, *_COUNTED)),
     write(
         "POST",
         "/agents/{agent_id}/suspend",
         SuspendAgent,
         tag=TAG,
-        errors=(*_GONE, AgentSuspendedError, TooManyAgentsError),
+        errors=(*_GONE, AgentSuspendedError, *_COUNTED),
     ),
     write("POST", "/agents/{agent_id}/resume", ResumeAgent, tag=TAG, errors=(*_GONE, AgentNotSuspendedError)),
     write("POST", "/agents/{agent_id}/duplicate", SettleDuplicate, tag=TAG, errors=(NotFoundError, NoDuplicateError)),
-    write("POST", "/agents/{agent_id}/retire", RetireAgent, tag=TAG, errors=(*_GONE, TooManyAgentsError)),
+    write("POST", "/agents/{agent_id}/retire", RetireAgent, tag=TAG, errors=(*_GONE, *_COUNTED)),
     write(
         "POST",
         "/agents/{agent_id}/erase",
