@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
+import zlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 from playwright.async_api import expect
@@ -12,6 +14,7 @@ from command_bus.handlers.duplicates import DuplicateNotices
 from command_bus.ids import new_id
 from domain.duplicates import Sighting
 from domain.ids import AgentId, ClientId
+from gateways.agents.outputs import OutputStore
 from gateways.agents.telemetry import Telemetry
 from schema.wire import OutputLive, Sample, StreamReport
 from tests.browser.harness import Tab
@@ -297,3 +300,52 @@ async def test_a_machine_is_seen_as_it_was(tab: Tab, fleet: Fleet) -> None:
     await expect(page).to_have_url(re.compile(r"[?&]at=\d+"))
     await page.keyboard.press("End")
     await expect(look).to_contain_text("Now.")
+
+
+async def test_a_long_output_is_followed_searched_and_downloaded(tab: Tab, fleet: Fleet, tmp_path: Path) -> None:
+    """It follows what is new until somebody scrolls up; what is looked for is found; all of it is a file."""
+    agent_id = await fleet.agent("web-01")
+    command_id = await fleet.command(agent_id)
+    await fleet.accept(agent_id, command_id)
+    await fleet.start(agent_id, command_id)
+    await tab.logged_in(path=f"/agents/{agent_id}?tab=queue")
+    page = tab.page
+    await page.get_by_role("button", name="ping").click()
+    dialog = page.get_by_role("dialog", name="Command")
+    log = dialog.get_by_role("log")
+    await expect(dialog).to_contain_text("Nothing printed yet.")
+    out = b"".join(b"line %d%s\n" % (number, b" needle" if number % 100 == 7 else b"") for number in range(300))
+    half = len(out) // 2
+
+    def say(begin: int, end: int) -> None:
+        fleet.api.live.say(
+            OutputLive(command_id=UUID(command_id), attempt=1, stream="stdout", offset=begin, data=out[begin:end])
+        )
+
+    say(0, half)
+    follow = dialog.get_by_role("button", name="Following")
+    await expect(follow).to_have_attribute("aria-pressed", "true")
+    await expect(log.get_by_text("line 150", exact=True)).to_be_in_viewport()
+    await log.evaluate("one => { one.scrollTop = 0 }")
+    follow = dialog.get_by_role("button", name="Follow", exact=True)
+    await expect(follow).to_have_attribute("aria-pressed", "false")
+    say(half, len(out))
+    await expect(dialog).to_contain_text("300 lines")
+    await expect(log.get_by_text("line 0", exact=True)).to_be_in_viewport()
+    await follow.click()
+    await expect(log.get_by_text("line 299", exact=True)).to_be_in_viewport()
+    find = dialog.get_by_label("Find in output")
+    await find.fill("NEEDLE")
+    await expect(dialog).to_contain_text("1 of 3 lines")
+    await find.press("Enter")
+    await expect(dialog).to_contain_text("2 of 3 lines")
+    await expect(log.get_by_text("line 107 needle")).to_be_in_viewport()
+    await find.fill("haystack")
+    await expect(dialog).to_contain_text("not found")
+    told = StreamReport(size=len(out), sha256=hashlib.sha256(out).hexdigest(), inline=zlib.compress(out))
+    await OutputStore(fleet.api.pool).put_inline([told])
+    await fleet.finish(agent_id, command_id, stdout=told)
+    async with page.expect_download() as found:
+        await dialog.get_by_role("link", name=re.compile("Download stdout")).click()
+    await (await found.value).save_as(tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == out

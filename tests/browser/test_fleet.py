@@ -7,7 +7,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser.harness import Tab
 from tests.browser.machines import come, go, tell
-from tests.rest.harness import Fleet
+from tests.rest.harness import Api, Fleet
 from tests.rest.people import SECOND
 
 
@@ -264,3 +264,41 @@ async def test_all_that_match_are_tagged_but_for_one(tab: Tab, fleet: Fleet) -> 
     await box.fill("db")
     await expect(names(page)).to_have_text(["db-01"])
     await expect(page.get_by_text("2 selected")).to_have_count(0)
+
+
+async def test_columns_are_chosen_and_kept(tab: Tab, fleet: Fleet) -> None:
+    """One that is chosen is there at once, and when one comes back; one that is taken out is not."""
+    await fleet.agent("web-01")
+    await tab.logged_in()
+    page = tab.page
+    head = page.get_by_role("columnheader", name="Enrolled")
+    await expect(page.get_by_role("row", name="web-01")).to_be_visible()
+    await expect(head).to_have_count(0)
+    await page.get_by_text("Columns", exact=True).first.click()
+    await page.get_by_label("Enrolled").check()
+    await page.get_by_label("Pending").uncheck()
+    await expect(head).to_be_visible()
+    assert await tab.serious_faults() == []
+    await page.reload()
+    await expect(head).to_be_visible()
+    await expect(page.get_by_role("columnheader", name="Pending")).to_have_count(0)
+
+
+async def test_two_people_see_each_others_changes(browser: Browser, api: Api, fleet: Fleet) -> None:
+    """What one renames is called so in the other's list, both ways, without a reload."""
+    agent_id = await fleet.agent("web-01")
+    tabs = [await Tab.open(browser, api) for _ in range(2)]
+    for tab, name in zip(tabs, ("Ada", "Bob"), strict=True):
+        await tab.logged_in(name=name)
+        await expect(names(tab.page)).to_have_text(["web-01"])
+    for (one, other), called in zip((tabs, tabs[::-1]), ("front", "back"), strict=True):
+        await one.page.goto(f"/agents/{agent_id}")
+        await one.page.get_by_text("Change", exact=True).click()
+        await one.page.get_by_role("button", name="Rename").click()
+        dialog = one.page.get_by_role("dialog")
+        await dialog.get_by_label("Name").fill(called)
+        await dialog.locator("button[type=submit]").click()
+        await expect(names(other.page)).to_have_text([called])
+        await one.page.goto("/")
+        await expect(names(one.page)).to_have_text([called])
+    assert [tab.complaints for tab in tabs] == [[], []]

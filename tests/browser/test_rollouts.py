@@ -231,3 +231,21 @@ async def test_the_exact_moment_is_there_for_the_keyboard(tab: Tab, fleet: Fleet
     await expect(time).to_have_text(exact or "none")
     await page.keyboard.press("Tab")
     await expect(time).not_to_have_text(exact or "none")
+
+
+async def test_how_fast_it_goes_and_when_it_will_be_done_is_said(tab: Tab, fleet: Fleet) -> None:
+    """Once some have ended there is a rate, and an estimate from it."""
+    agents = [await fleet.agent(f"web-{number}") for number in range(4)]
+    body = {"name": "Nightly", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}}
+    rollout = await made(fleet.http, "/rollouts", body)
+    await settle(fleet.api, fleet)
+    members = (await fleet.http.get(f"/rollouts/{rollout['id']}/agents")).json()["items"]
+    commands = {one["agent_id"]: one["command_id"] for one in members}
+    await tab.logged_in(path=f"/rollouts/{rollout['id']}")
+    progress = tab.page.get_by_role("region", name="Progress")
+    await expect(progress).to_contain_text("4 machines")
+    await expect(progress.get_by_text("a minute")).to_have_count(0)
+    for agent_id in agents[:2]:
+        await fleet.finish(agent_id, commands[agent_id])
+    await expect(progress).to_contain_text("a minute")
+    await expect(progress).to_contain_text("if it goes on like that")

@@ -169,3 +169,34 @@ async def test_favourites_and_folders_narrow_the_list(tab: Tab, fleet: Fleet) ->
     assert await tab.serious_faults() == []
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
+
+
+async def test_any_two_revisions_are_compared(tab: Tab, fleet: Fleet) -> None:
+    """One with the one before it, or with any other; what only the two in between had is not shown."""
+    script = await made(fleet.http, "/scripts", {"name": "backup", "content": {"shell": "sh", "body": "first"}})
+    for body in ("second", "third", "fourth"):
+        await made(fleet.http, f"/scripts/{script['id']}/revisions", {"content": {"shell": "sh", "body": body}})
+    await tab.logged_in(path=f"/scripts/{script['id']}")
+    page = tab.page
+    await page.get_by_role("button", name="4", exact=True).click()
+    await expect(page.get_by_label("Before")).to_contain_text("third")
+    await page.get_by_label("Revision 4, compared with").select_option(label="revision 1")
+    await expect(page.get_by_label("Before")).to_contain_text("first")
+    await expect(page.get_by_label("After")).to_contain_text("fourth")
+    assert await tab.serious_faults() == []
+
+
+async def test_a_batch_file_is_read_in_colours(tab: Tab, fleet: Fleet) -> None:
+    """Its comments, labels, variables, strings and words are told apart."""
+    body = 'rem clean up\n:again\nif exist "%TEMP%" del /q x\nset n=3\n'
+    script = await made(fleet.http, "/scripts", {"name": "clean", "content": {"shell": "cmd", "body": body}})
+    await tab.logged_in(path=f"/scripts/{script['id']}")
+    code = tab.page.get_by_label("Code")
+    plain = await code.locator(".cm-line").nth(3).evaluate("one => getComputedStyle(one).color")
+    looks = {}
+    for text in ("rem clean up", ":again", '"%TEMP%"', "set", "3"):
+        span = code.locator("span", has_text=text).last
+        await expect(span).to_have_text(text)
+        looks[text] = await span.evaluate("one => getComputedStyle(one).color")
+    assert plain not in looks.values()
+    assert len(set(looks.values())) == len(looks)

@@ -9,6 +9,7 @@ import { useAfterEvents } from "../app/events";
 import { useTitle } from "../app/title";
 import { variableLines, variables } from "../run/how";
 import { Button } from "../ui/Button";
+import { Choice } from "../ui/Choice";
 import { Crumbs } from "../ui/Crumbs";
 import { Fault } from "../ui/Fault";
 import { Time } from "../ui/Time";
@@ -35,6 +36,7 @@ export default function ScriptPage() {
   const [trying, setTrying] = useState(false);
   const [base, setBase] = useState<number | null>(null);
   const [read, setRead] = useState<number | null>(null);
+  const [against, setAgainst] = useState("");
   const script = useQuery({
     queryKey: ["scripts", id],
     queryFn: () => ask(api.GET("/api/v1/scripts/{script_id}", { params: { path } })),
@@ -87,7 +89,8 @@ export default function ScriptPage() {
   const one = all.find((revision) => revision.revision === read);
   const kept: Kept | undefined = shown &&
     newest && { name: shown.name, description: shown.description, folder: shown.folder, content: contentOf(newest) };
-  const before = one && all.find((revision) => revision.revision === one.revision - 1);
+  const other = against === "" ? (one?.revision ?? 0) - 1 : Number(against);
+  const before = one && all.find((revision) => revision.revision === other);
   return (
     <div className="page">
       <header>
@@ -168,7 +171,20 @@ export default function ScriptPage() {
                   Earlier
                 </Button>
               )}
-              <p className="muted small">Choose one to see what it changed.</p>
+              {one === undefined ? (
+                <p className="muted small">Choose one to see what it changed.</p>
+              ) : (
+                <Choice label={`Revision ${one.revision}, compared with`} value={against} onChoose={setAgainst}>
+                  <option value="">the one before it</option>
+                  {all
+                    .filter(({ revision }) => revision !== one.revision)
+                    .map(({ revision }) => (
+                      <option key={revision} value={revision}>
+                        revision {revision}
+                      </option>
+                    ))}
+                </Choice>
+              )}
             </section>
             <UsedBy scriptId={id} />
           </div>

@@ -8,11 +8,13 @@ import { EditorView } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { basicSetup } from "codemirror";
 import { useEffect, useRef } from "react";
+import { batch } from "./batch";
 
 const LANGUAGES: Record<string, Extension> = {
   sh: StreamLanguage.define(shell),
   bash: StreamLanguage.define(shell),
   python: python(),
+  cmd: StreamLanguage.define(batch),
   powershell: StreamLanguage.define(powerShell),
 };
 
