@@ -1,5 +1,6 @@
 """What is installed on a machine, and machines by what is installed on them."""
 
+import re
 from uuid import UUID
 
 from playwright.async_api import expect
@@ -39,6 +40,10 @@ async def test_software_is_listed_narrowed_and_found_by(tab: Tab, fleet: Fleet) 
     await expect(rows).to_have_count(3)
     await page.get_by_label("Part of a name").fill("ngi")
     await expect(rows).to_have_count(2)
+    await page.get_by_role("button", name="Install updates…").click()
+    dialog = page.get_by_role("dialog", name="Run on web-01")
+    await expect(dialog.get_by_label("Line")).to_have_value(re.compile("^apt-get update && .* upgrade$"))
+    await page.keyboard.press("Escape")
     await page.get_by_label("Part of a name").fill("no such thing")
     await expect(page.get_by_role("heading", name="Nothing fits")).to_be_visible()
     assert await tab.serious_faults() == []

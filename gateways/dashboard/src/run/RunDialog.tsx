@@ -32,11 +32,13 @@ interface Props {
   /** Of the machine, where it is one. */
   name: string | undefined;
   script?: string;
+  /** A shell line to begin with. */
+  begin?: { shell: Shell; line: string };
   onClose: () => void;
 }
 
 /** Choose what to run on one machine or many; of one, see at once what it prints. */
-export default function RunDialog({ on, name, script, onClose }: Props) {
+export default function RunDialog({ on, name, script, begin, onClose }: Props) {
   const may = useMay();
   const [, go] = useLocation();
   const [command, setCommand] = useState<string | null>(null);
@@ -46,8 +48,8 @@ export default function RunDialog({ on, name, script, onClose }: Props) {
   const [scriptId, setScriptId] = useState(script ?? "");
   const [revision, setRevision] = useState("");
   const [args, setArgs] = useState("");
-  const [shell, setShell] = useState<Shell>("sh");
-  const [line, setLine] = useState("");
+  const [shell, setShell] = useState<Shell>(begin?.shell ?? "sh");
+  const [line, setLine] = useState(begin?.line ?? "");
   const [timeout, setTimeout] = useState("");
   const [runAs, setRunAs] = useState("");
   const [reason, setReason] = useState("");
