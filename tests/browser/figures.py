@@ -36,6 +36,7 @@ ASKED = 200
 LOADS = 15
 TYPED = ("web-0001", "db-00", "desk-000")
 UPDATES_PER_S = 1_000 / 60
+RENAMED = 20
 WATCHED_S = float(os.environ.get("FIGURES_WATCHED_S", "60"))
 SETTLE_S = 900.0
 FIRST_PAGE = "/api/v1/agents?limit=100&sort=name&retired=false"
@@ -79,6 +80,24 @@ WATCH = """
   };
   requestAnimationFrame(look);
 """
+
+
+# When one person's click goes, and when a name is in the other's list; both by the machine's one clock.
+CLICKED = """
+  window.clicked = null;
+  addEventListener("click", () => { window.clicked = performance.timeOrigin + performance.now(); }, true);
+"""
+SEEN = """(name) => {
+  window.seen = null;
+  const look = () => {
+    const rows = [...document.querySelectorAll('.grid-room [role="row"]')];
+    const there = rows.some((row) => row.textContent.includes(name));
+    if (there) window.seen = performance.timeOrigin + performance.now();
+    return there;
+  };
+  const watch = new MutationObserver(() => { if (look()) watch.disconnect(); });
+  watch.observe(document.body, { subtree: true, childList: true, characterData: true });
+}"""
 
 
 def percentile(values: list[float], percent: int) -> float:
@@ -130,6 +149,29 @@ async def keystrokes(page: Page) -> list[float]:
             took.append(float(await told(page, f"window.figures.keys[{known}] ?? null")))
     await box.fill("")
     return took
+
+
+async def seen_by_another(browser: Browser, url: str, state: Any, agent_id: str) -> list[float]:
+    """From one person's click on *Rename* to the new name in another's list, which is as large as the fleet."""
+    took: list[float] = []
+    async with shown(browser, url, state) as theirs, shown(browser, url, state) as ours:
+        await expect(theirs.locator(".grid-room [role=row]").first).to_be_visible(timeout=WAIT_MS)
+        await ours.goto(f"/agents/{agent_id}")
+        for number in range(RENAMED + 1):
+            # Before all others, so that its row is among those that are drawn.
+            name = f"000-{number:03}"
+            await ours.get_by_text("Change", exact=True).click()
+            await ours.get_by_role("button", name="Rename").click()
+            dialog = ours.get_by_role("dialog")
+            await dialog.get_by_label("Name").fill(name)
+            await theirs.evaluate(SEEN, name)
+            await ours.evaluate(CLICKED)
+            await dialog.locator("button[type=submit]").click()
+            seen = float(await told(theirs, "window.seen"))
+            took.append(seen - float(await told(ours, "window.clicked")))
+            await expect(dialog).to_have_count(0)
+    # The first one moves its row to the top.
+    return took[1:]
 
 
 async def busy(context: BrowserContext, page: Page, running: Running, machines: list[Machine]) -> dict[str, float]:
@@ -221,6 +263,7 @@ async def measured(running: Running, backlogged: list[Machine], machines: list[M
             "items"
         ]
         found |= both("machine_as_of_then", await served(http, f"{agent}?at={last['position']}", ASKED // 4))
+        first_agent = (await http.json("GET", DRAWN))["items"][0]["id"]
     login = await asyncio.to_thread(lambda: make_login(Api(Profile(url, running.key))))
     async with chromium() as browser:
         context = await browser.new_context(base_url=url)
@@ -232,6 +275,7 @@ async def measured(running: Running, backlogged: list[Machine], machines: list[M
             await expect(page.locator(".grid-room [role=row]").first).to_be_visible(timeout=WAIT_MS)
             found |= await loaded(page)
             found |= both("key_to_rows", await keystrokes(page))
+            found |= both("click_to_anothers_row", await seen_by_another(browser, url, state, first_agent))
             found |= await busy(page.context, page, running, machines)
     return found
 
