@@ -206,7 +206,7 @@ async def test_a_bar_and_a_line_of_the_log_say_their_state_without_colour(tab: T
         state = row.locator(".status", has=page.locator(f'[data-shape="{shape}"]'), has_text=said)
         await expect(state).to_be_visible()
     grounds = await row.locator(".bar-part").evaluate_all(
-        "parts => parts.map(one => { const look = getComputedStyle(one); return look.backgroundImage + look.border })"
+        "parts => parts.map(one => getComputedStyle(one)).map(look => look.backgroundImage + look.borderTopWidth)"
     )
     assert len(set(grounds)) == len(grounds) == 3
     await page.goto("/activity?kind=commands")
