@@ -161,7 +161,10 @@ class Uplink:
         """Look what is installed, and report it if it differs from what the server has."""
         found = await in_thread(self._gather_software)
         await self._tell(
-            "software", _SOFTWARE_NOTE, software.digest(found), wire.SoftwareReport(packed=software.pack(found))
+            "software",
+            _SOFTWARE_NOTE,
+            software.digest(found),
+            wire.SoftwareReport(packed=software.fitted(found, wire.MAX_SOFTWARE_BYTES)),
         )
 
     async def gather_facts(self) -> dict[str, Any]:

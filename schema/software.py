@@ -3,6 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -31,7 +32,7 @@ class Package(msgspec.Struct, frozen=True, array_like=True, order=True):
 class SoftwareList(msgspec.Struct, frozen=True):
     """All of it, in order."""
 
-    packages: list[Package]
+    packages: Annotated[list[Package], msgspec.Meta(max_length=MAX_PACKAGES)]
     updates_known: bool
     """Whether the machine could say what could be updated: where it could not, no ``update`` does not mean that there
     is none."""
@@ -61,6 +62,15 @@ def pack(software: SoftwareList) -> bytes:
     return zlib.compress(_encode(software), 6)
 
 
+def fitted(software: SoftwareList, most_bytes: int) -> bytes:
+    """As `pack`; of a list that would be larger, the first by name that fit."""
+    packed = pack(software)
+    while len(packed) > most_bytes and software.packages:
+        software = SoftwareList(software.packages[: len(software.packages) * 9 // 10], software.updates_known)
+        packed = pack(software)
+    return packed
+
+
 def digest(software: SoftwareList) -> str:
     """SHA-256 of its msgpack, in hex: of two lists, the same is the same."""
     return hashlib.sha256(_encode(software)).hexdigest()
@@ -86,6 +96,11 @@ def unpack(data: bytes) -> SoftwareList:
             f"and of {MAX_TEXT} characters at the most."
         )
     return software
+
+
+def read(packed: bytes) -> SoftwareList:
+    """A list that `pack` made and nobody had in hand since."""
+    return _decode(zlib.decompress(packed))
 
 
 def versions(software: SoftwareList) -> dict[str, str]:

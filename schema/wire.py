@@ -25,6 +25,8 @@ LET_IN_S = 12
 """An agent waits at most so long for NATS to let it in; a gateway speaks for nobody who waited longer."""
 MAX_MESSAGE_BYTES = 1024 * 1024
 """NATS refuses more (its max_payload)."""
+MAX_SOFTWARE_BYTES = 768 * 1024
+"""Of a `SoftwareReport`'s list, packed: it is to fit into a message."""
 CHUNK_BYTES = 512 * 1024
 """Raw bytes of output in one `OutputChunk` before compression."""
 INLINE_OUTPUT_BYTES = 64 * 1024

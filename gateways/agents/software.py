@@ -8,6 +8,8 @@ import asyncio
 from datetime import timedelta
 from typing import LiteralString
 
+import msgspec
+
 from command_bus.context import Clock, NewId
 from command_bus.event_log import ConflictError, EventLog
 from command_bus.postgres import AsyncPool
@@ -15,12 +17,15 @@ from domain.errors import DomainError, InvalidValueError
 from domain.event import Change, Metadata, Recorded
 from domain.ids import AgentId, ClientId
 from domain.software import AgentSoftwareReported, reported, software_stream
+from projections.catalog import list_status
 from projections.pages import Connection
-from schema.software import BadSoftwareError, SoftwareList, digest, pack, unpack, versions
+from schema.software import BadSoftwareError, SoftwareList, digest, pack, read, unpack, versions
 
 REST = timedelta(seconds=60)
 """An agent's list counts at most so often: whatever installs something does a few things one after the other."""
 MAX_TRIES = 5
+MOST_BEHIND = 10_000
+"""Events. What was named since is kept for its age, a day at the least."""
 
 # What was the present list until now is named for the last time, too: it is kept for a while from then on.
 _KEEP: LiteralString = """
@@ -87,27 +92,26 @@ class SoftwareReports:
             SoftwareBusyError: it is to be said again.
         """
         try:
-            # Some milliseconds for a long one.
-            told = await asyncio.to_thread(unpack, packed)
+            told = await asyncio.to_thread(_understood, packed)
         except BadSoftwareError as error:
             raise InvalidValueError(str(error)) from error
-        sha256 = digest(told)
         stream_id = software_stream(agent_id)
         for _ in range(MAX_TRIES):
             head = (await self._log.read_heads([stream_id], tolerant=True)).get(stream_id)
             last = head.event if head is not None and isinstance(head.event, AgentSoftwareReported) else None
-            if last is not None and last.sha256 == sha256:
-                return False
-            if head is not None and self._clock() - head.recorded_at < REST:
+            same = last is not None and last.sha256 == told.sha256
+            if not same and head is not None and self._clock() - head.recorded_at < REST:
                 raise SoftwareTooSoonError
-            before = await self._keep(sha256, told, last)
-            offered = [one for one in told.packages if one.update] if told.updates_known else None
+            # One that is on record may have been lost; here it is again.
+            before = await self._keep(told, last)
+            if same:
+                return False
             event = reported(
-                sha256,
-                versions(told),
-                versions(before) if before is not None else None,
-                len(offered) if offered is not None else None,
-                sum(one.security for one in offered) if offered is not None else None,
+                told.sha256,
+                told.versions,
+                await asyncio.to_thread(_versions, before) if before is not None else None,
+                told.updates,
+                told.security_updates,
             )
             metadata = Metadata(actor=f"agent:{agent_id}", correlation_id=self._new_id())
             try:
@@ -117,15 +121,43 @@ class SoftwareReports:
             return True
         raise SoftwareBusyError
 
-    async def _keep(self, sha256: str, told: SoftwareList, last: AgentSoftwareReported | None) -> SoftwareList | None:
-        """Store a list; returns the one before, if it is kept."""
-        names = sorted({one.name.casefold() for one in told.packages if one.version or not one.update})
+    async def _keep(self, told: "_Understood", last: AgentSoftwareReported | None) -> bytes | None:
+        """Store a list; returns the one before, packed, if it is kept."""
         async with self._pool.connection() as connection:
-            await connection.execute(_KEEP, (sha256, pack(told), names))
+            await connection.execute(_KEEP, (told.sha256, told.packed, told.names))
             if last is None:
                 return None
             await connection.execute(_STILL, (last.sha256,))
             return await _read(connection, last.sha256)
+
+
+class _Understood(msgspec.Struct, frozen=True):
+    """All that is to be known of a list; a long one takes half a second, so nobody's loop is to wait for it."""
+
+    sha256: str
+    packed: bytes
+    names: list[str]
+    """Of what is installed, casefolded."""
+    versions: dict[str, str]
+    updates: int | None
+    security_updates: int | None
+
+
+def _understood(packed: bytes) -> _Understood:
+    told = unpack(packed)
+    offered = [one for one in told.packages if one.update]
+    return _Understood(
+        sha256=digest(told),
+        packed=pack(told),
+        names=sorted({one.name.casefold() for one in told.packages if one.version or not one.update}),
+        versions=versions(told),
+        updates=len(offered) if told.updates_known else None,
+        security_updates=sum(one.security for one in offered) if told.updates_known else None,
+    )
+
+
+def _versions(packed: bytes) -> dict[str, str]:
+    return versions(read(packed))
 
 
 async def read_software(connection: Connection, sha256: str) -> SoftwareList:
@@ -137,18 +169,24 @@ async def read_software(connection: Connection, sha256: str) -> SoftwareList:
     found = await _read(connection, sha256)
     if found is None:
         raise SoftwareNotKeptError
-    return found
+    return await asyncio.to_thread(read, found)
 
 
 async def purge_software(pool: AsyncPool, age: timedelta) -> int:
-    """Delete lists that no machine has any more and none had for so long; returns how many."""
+    """Delete lists that no machine has any more and none had for so long; returns how many.
+
+    Which machine has which is told by the read model: while that stands still, or catches up, nothing is deleted.
+    """
     async with pool.connection() as connection:
+        (agents,) = [one for one in await list_status(connection) if one.name == "agents"]
+        if agents.status != "running" or agents.lag > MOST_BEHIND:
+            return 0
         return (await connection.execute(_PURGE, (age,))).rowcount
 
 
-async def _read(connection: Connection, sha256: str) -> SoftwareList | None:
+async def _read(connection: Connection, sha256: str) -> bytes | None:
     row = await (await connection.execute(_READ, (sha256,))).fetchone()
-    return None if row is None else unpack(bytes(row[0]))
+    return None if row is None else bytes(row[0])
 
 
 def _change(agent_id: AgentId, client_id: ClientId, head: Recorded | None, event: AgentSoftwareReported) -> Change:

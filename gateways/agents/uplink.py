@@ -46,6 +46,8 @@ RETRY_S = 2.0
 UNREADABLE_RETRY_S = 60.0
 """What this server cannot read a newer one may; that takes a while."""
 HELLO_INTERVAL_S = 60.0
+SOFTWARE_PER_S, SOFTWARE_BURST = 0.05, 6
+"""Lists of one agent that are looked at at all: it has something new to say once an hour."""
 REFUSALS_PER_S, REFUSALS_BURST = 0.5, 60
 """Reports of what one agent refused that are put on record: more than an agent makes that means well."""
 MAX_FACTS_BYTES = 256 * 1024
@@ -148,6 +150,7 @@ class Uplink:
         self._presence = presence
         self._software = software
         self._refusals = refusals
+        self._software_allowed = Rates(SOFTWARE_PER_S, SOFTWARE_BURST, time.monotonic)
         self._refusals_allowed = Rates(REFUSALS_PER_S, REFUSALS_BURST, time.monotonic)
         self._gateway = gateway
         self._clock = clock
@@ -221,6 +224,9 @@ class Uplink:
                 facts = check_facts(message.facts)
                 await self._presence.facts(entry.agent_id, entry.client_id, facts)
             case wire.SoftwareReport():
+                wait_s = self._software_allowed.spend(str(entry.agent_id))
+                if wait_s > 0:
+                    return wire.Refused(code="too_many_messages", permanent=False, retry_after_s=wait_s)
                 await self._software.reported(entry.agent_id, entry.client_id, message.packed)
             case wire.KeyOffer():
                 await self._key_offer(entry, message)

@@ -1,5 +1,6 @@
 """What is installed: as each package manager says it, and as a list that may be sent."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -134,6 +135,8 @@ def test_what_was_not_made_so_is_not_taken() -> None:
         software.pack(SoftwareList([Package("a\nb", "1")], updates_known=True)),
         software.pack(SoftwareList([Package("\x1b[31mred", "1")], updates_known=True)),
         software.pack(SoftwareList([Package("a" * (MAX_TEXT + 1), "1")], updates_known=True)),
+        zlib.compress(msgspec.msgpack.encode([[["a", "1"]] * 160_000, True]), 9),
+        zlib.compress(msgspec.msgpack.encode({"packages": [["a", "1"]] * 160_000, "updates_known": True}), 9),
         software.pack(SoftwareList([Package(f"{number:06}", "1") for number in range(MAX_PACKAGES + 1)], True)),
     ]
     for data in bad:
@@ -160,3 +163,15 @@ def test_names_are_told_apart_where_they_have_to_be() -> None:
         "libc6 (amd64, dpkg)": "2.36",
         "libc6 (i386, dpkg)": "2.35",
     }
+
+
+def test_a_list_that_is_too_long_for_a_message_is_cut() -> None:
+    """What fits is sent, and is a list."""
+    found = listed(
+        [Package(f"{number:06}-{hashlib.sha256(number.to_bytes(4)).hexdigest()}", "1") for number in range(5_000)],
+        updates_known=True,
+    )
+    assert software.fitted(found, 1_000_000) == software.pack(found)
+    cut = software.unpack(software.fitted(found, 20_000))
+    assert cut.packages == found.packages[: len(cut.packages)]
+    assert 100 < len(cut.packages) < 5_000

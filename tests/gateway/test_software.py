@@ -30,3 +30,7 @@ async def test_a_list_is_taken_once_and_a_second_at_once_waits(fleet: Fleet) -> 
         assert isinstance(refused, wire.Refused)
         assert (refused.code, refused.permanent) == ("invalid_value", True)
     assert await fleet.log.head() == head
+    # Six were looked at; what comes beyond is not even unpacked.
+    refused = await agent.ask(wire.SoftwareReport(packed=b""))
+    assert isinstance(refused, wire.Refused)
+    assert (refused.code, refused.permanent) == ("too_many_messages", False)

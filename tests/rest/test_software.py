@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from command_bus.context import Caller
@@ -175,6 +176,31 @@ async def test_a_list_stays_while_a_machine_has_it_and_a_while_after(api: Api, f
     # What is told after that begins anew.
     assert await teller.tell(agent_id, BEFORE)
     assert (await fleet.http.get(path)).json()["packages"] == 3
+
+
+async def test_a_list_that_was_lost_comes_again(api: Api, fleet: Fleet) -> None:
+    """An agent that tells what is on record already, as after a restore, brings what is not there."""
+    agent_id, teller = await fleet.agent("web-01"), Teller(fleet)
+    await teller.tell(agent_id, BEFORE)
+    async with api.pool.connection() as connection:
+        await connection.execute("DELETE FROM fleetlog.software_lists")
+    assert (await fleet.http.get(f"/agents/{agent_id}/software")).status_code == 410
+    assert not await teller.tell(agent_id, BEFORE)
+    assert (await fleet.http.get(f"/agents/{agent_id}/software")).json()["packages"] == 3
+    assert len(await events(api, agent_id)) == 1
+
+
+async def test_nothing_is_forgotten_while_nobody_knows_who_has_what(api: Api, fleet: Fleet, postgres_url: str) -> None:
+    """A read model that stands still says of no list that no machine has it."""
+    agent_id, teller = await fleet.agent("web-01"), Teller(fleet)
+    await teller.tell(agent_id, BEFORE)
+    await teller.tell(agent_id, AFTER)
+    await fleet.http.get("/agents")
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("UPDATE read.tracking SET status = 'stopped' WHERE projection = 'agents'")
+        assert await purge_software(api.pool, timedelta(0)) == 0
+        admin.execute("UPDATE read.tracking SET status = 'running' WHERE projection = 'agents'")
+    assert await purge_software(api.pool, timedelta(0)) == 1
 
 
 async def test_erased_it_is_gone(api: Api, fleet: Fleet) -> None:
