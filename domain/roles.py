@@ -159,11 +159,13 @@ _COVERED = {
     "agents.edit": ("agents.edit", "notes.write"),
     "commands.see": ("commands.see", "commands.output"),
     "events.see": ("events.see", "commands.output"),
+    "forwarding.manage": ("forwarding.manage", "commands.output"),
     "rollouts.see": ("rollouts.see", "commands.output"),
     "people.see": ("people.see", "roles.see", "keys.see"),
     "platform.manage": ("retention.manage", "server_keys.manage"),
 }
-"""What a permission covered until 3. Outputs are read where one sees what shows them, so no role reads more by this."""
+"""What a permission covered until 3. Outputs are read where one sees what shows them, so no role reads more by this; who
+forwards events sent them along."""
 
 
 def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:

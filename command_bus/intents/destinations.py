@@ -131,8 +131,8 @@ class _Wanted(Intent):
     only: Only = Field(default=Only(), description="All events, if left out.")
 
     def required(self) -> tuple[Permission, ...]:
-        """Nobody has more sent away than they may read."""
-        return (Permission.FORWARDING_MANAGE, Permission.EVENTS_SEE)
+        """Nobody has more sent away than they may read: events, and the outputs' ends that some of them hold."""
+        return (Permission.FORWARDING_MANAGE, Permission.EVENTS_SEE, Permission.COMMANDS_OUTPUT)
 
     def _waits(self, secrets: Secrets | None) -> Intent:
         if isinstance(self.to, ToWebhook) or secrets is not None:
@@ -186,21 +186,30 @@ class PauseDestination(_Steer):
     """Forward nothing there for now; it keeps its place."""
 
 
-class ResumeDestination(_Steer):
-    """Forward on from where it was: what was recorded meanwhile is sent, too."""
-
-
-class SkipEvent(Intent):
-    """Never send one event there: its receiver will not take it, and all later ones wait behind it.
-
-    The destination says which event it is stuck on. That it was passed over, by whom and why, is an event itself.
-    """
-
+class _SetGoing(Intent):
     needs: ClassVar[Permission] = Permission.FORWARDING_MANAGE
     grave: ClassVar[bool] = True
     fleet_wide: ClassVar[bool] = True
 
     destination_id: UUID
+
+    def required(self) -> tuple[Permission, ...]:
+        """What leaves because of it holds outputs' ends. Which events leave was for whoever chose them."""
+        return (Permission.FORWARDING_MANAGE, Permission.COMMANDS_OUTPUT)
+
+
+class ResumeDestination(_SetGoing):
+    """Forward on from where it was: what was recorded meanwhile is sent, too."""
+
+    reason: Reason = ""
+
+
+class SkipEvent(_SetGoing):
+    """Never send one event there: its receiver will not take it, and all later ones wait behind it.
+
+    The destination says which event it is stuck on. That it was passed over, by whom and why, is an event itself.
+    """
+
     position: int = Field(ge=1, le=MAX_POSITION, description="Of the event: `stuck_on` of the destination.")
     reason: Annotated[str, Field(min_length=1, max_length=2000, description="Why it may be missing there.")]
 

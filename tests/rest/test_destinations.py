@@ -134,7 +134,8 @@ async def test_who_forwards_may_read_all_of_it(api: Api, fleet: Fleet) -> None:
     await made(fleet.http, "/roles", {"name": "blind", "permissions": ["forwarding.manage"]})
     blind = api.client(await api.key_that_may(grants=[{"role": "blind", "everything": True}]))
     assert (await blind.post("/destinations", json=body)).status_code == 403
-    careful = {"permissions": ["forwarding.manage", "events.see"], "limits": {"approval_for": ["forwarding.manage"]}}
+    reads = ["forwarding.manage", "events.see", "commands.output"]
+    careful = {"permissions": reads, "limits": {"approval_for": ["forwarding.manage"]}}
     await made(fleet.http, "/roles", {"name": "careful", **careful})
     ada = api.client(await api.key_that_may(grants=[{"role": "careful", "everything": True}]))
     assert (await ada.post("/destinations", json=body)).json()["code"] == "secret_cannot_wait"
@@ -145,6 +146,33 @@ async def test_who_forwards_may_read_all_of_it(api: Api, fleet: Fleet) -> None:
     assert done.is_success, done.text
     fleet.http.headers["Fleetlog-Wait-Position"] = done.headers["Fleetlog-Position"]
     assert [one["name"] for one in (await fleet.http.get("/destinations")).json()["items"]] == ["x"]
+
+
+async def test_outputs_leave_by_nobody_who_may_not_read_them(api: Api, fleet: Fleet) -> None:
+    """To add, change, resume or skip sends outputs' ends away: without `commands.output` one may halt it, no more."""
+    to = {"kind": "syslog", "host": "log.example.com"}
+    there = f"/destinations/{(await made(fleet.http, '/destinations', {'name': 'x', 'to': to}))['id']}"
+    one_by_one = [
+        ("POST", "/destinations", {"name": "y", "to": to}),
+        ("PUT", there, {"name": "z", "to": to}),
+        ("POST", f"{there}/skip", {"position": 1, "reason": "r"}),
+        ("POST", f"{there}/resume", {}),
+    ]
+    for name, more in (("deaf", []), ("hears", ["commands.output"])):
+        permissions = ["forwarding.manage", "events.see", *more]
+        await made(fleet.http, "/roles", {"name": name, "permissions": permissions})
+        http = api.client(await api.key_that_may(grants=[{"role": name, "everything": True}]))
+        assert (await http.post(f"{there}/pause", json={})).is_success
+        head = await api.log.head()
+        answers = [await http.request(method, path, json=body) for method, path, body in one_by_one]
+        if more:
+            assert [one.is_success for one in answers[:2] + answers[3:]] == [True] * 3
+            assert answers[2].status_code != 403
+        else:
+            assert [(one.status_code, one.json()["code"]) for one in answers] == [(403, "forbidden")] * 4
+            assert all("commands.output" in one.json()["detail"] for one in answers)
+            assert await api.done_since(head) == []
+            assert (await fleet.http.post(f"{there}/resume", json={})).is_success
 
 
 async def test_a_new_master_key_seals_them_anew(fleet: Fleet, postgres_url: str) -> None:

@@ -121,6 +121,10 @@ async def asked(client: httpx2.AsyncClient, route: Route) -> httpx2.Response:
         return response
 
 
+NEEDS_MORE = {"/destinations/{destination_id}/resume"}
+"""Without a word in its body it needs more than what it declares: `tests/rest/test_destinations.py`."""
+
+
 async def test_every_route_asks_for_its_permission(api: Api) -> None:
     """Each route, with each built-in role, and with roles that allow all but its permission, or nothing but that."""
     keys = {role: api.client(await api.key(role), check=False) for role in Role}
@@ -151,7 +155,7 @@ async def test_every_route_asks_for_its_permission(api: Api) -> None:
         await made_put(http, f"/roles/{roles['only one']}", {"permissions": [permission]})
         for route in routes:
             assert await is_forbidden(nearly, route), (route.method, route.path)
-            assert not await is_forbidden(only, route), (route.method, route.path)
+            assert await is_forbidden(only, route) is (route.path in NEEDS_MORE), (route.method, route.path)
 
 
 async def made_put(http: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> None:
