@@ -161,11 +161,12 @@ _COVERED = {
     "events.see": ("events.see", "commands.output"),
     "forwarding.manage": ("forwarding.manage", "commands.output"),
     "rollouts.see": ("rollouts.see", "commands.output"),
+    "platform.browse": ("platform.browse", "commands.output"),
     "people.see": ("people.see", "roles.see", "keys.see"),
     "platform.manage": ("retention.manage", "server_keys.manage"),
 }
-"""What a permission covered until 3. Outputs are read where one sees what shows them, so no role reads more by this; who
-forwards events sent them along."""
+"""What a permission covered until 3. Outputs are read where one sees what shows them, so no role reads more by this;
+what is forwarded, and the rows of read models, showed them to whoever could have those."""
 
 
 def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:

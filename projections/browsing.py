@@ -1,14 +1,15 @@
 """The rows of read models as they are kept, for whoever has to see why a list shows what it does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import psycopg
 from psycopg.rows import tuple_row
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from domain.errors import InvalidValueError, NotFoundError
+from domain.output_reads import NOT_SHOWN
 from projections.catalog import ALL_PROJECTIONS
 from projections.pages import Connection, Page, decode_cursor, encode_cursor
 from projections.projection import Projection, Table
@@ -62,7 +63,13 @@ async def list_tables(connection: Connection) -> list[TableInfo]:
 
 
 async def list_rows(
-    connection: Connection, name: str, *, wanted: Mapping[str, str], cursor: str | None, limit: int
+    connection: Connection,
+    name: str,
+    *,
+    wanted: Mapping[str, str],
+    hidden: Collection[str] = (),
+    cursor: str | None,
+    limit: int,
 ) -> Page[dict[str, Any]]:
     """The rows of a table, by its key.
 
@@ -70,6 +77,7 @@ async def list_rows(
         connection: to the database.
         name: of the table.
         wanted: only rows whose columns hold these values, as Postgres writes them; an empty one stands for null.
+        hidden: columns that whoever asks may not read: they show that there is something, and take no filter.
         cursor: of the page before.
         limit: at most so many.
 
@@ -79,7 +87,7 @@ async def list_rows(
             filter, and finding them takes too long.
     """
     _, table = find_table(name)
-    conditions, arguments = _conditions(table, wanted)
+    conditions, arguments = _conditions(table, wanted, hidden)
     if cursor is not None:
         after = decode_cursor(f"browse.{name}", cursor, [str] * len(table.key))
         keys = SQL(", ").join(Identifier(one) for one in table.key)
@@ -87,7 +95,7 @@ async def list_rows(
         conditions.append(SQL("({}) > ({})").format(keys, values))
         arguments += after
     statement = SQL("SELECT {} FROM {} {} ORDER BY {} LIMIT %s").format(
-        SQL(", ").join(_shown(column, kind) for column, kind in table.columns.items()),
+        SQL(", ").join(_shown(column, kind, hidden) for column, kind in table.columns.items()),
         Identifier(table.name),
         SQL("WHERE {}").format(SQL(" AND ").join(conditions)) if conditions else SQL(""),
         SQL(", ").join(Identifier(one) for one in table.key),
@@ -106,12 +114,12 @@ async def list_rows(
     return Page(items, encode_cursor(f"browse.{name}", [items[-1][one] for one in table.key]) if more else None)
 
 
-def _conditions(table: Table, wanted: Mapping[str, str]) -> tuple[list[Composed], list[Any]]:
+def _conditions(table: Table, wanted: Mapping[str, str], hidden: Collection[str]) -> tuple[list[Composed], list[Any]]:
     conditions: list[Composed] = []
     arguments: list[Any] = []
     for column, value in wanted.items():
         kind = table.columns.get(column)
-        if kind is None or column in WITHHELD:
+        if kind is None or column in WITHHELD or column in hidden:
             raise InvalidValueError(f"{table.name} has no column {column!r}: it has {', '.join(table.names)}.")
         if value == "":
             conditions.append(SQL("{} IS NULL").format(Identifier(column)))
@@ -126,9 +134,11 @@ def _plain(kind: str) -> Any:
     return kind
 
 
-def _shown(column: str, kind: str) -> Composed:
+def _shown(column: str, kind: str, hidden: Collection[str]) -> Composed:
     """A cell as text."""
     name = Identifier(column)
+    if column in hidden:
+        return SQL("CASE WHEN {} IS NULL THEN NULL ELSE {} END").format(name, Literal(NOT_SHOWN))
     if column in WITHHELD:
         return SQL("CASE WHEN {} IS NULL THEN NULL ELSE '(not shown)' END").format(name)
     text = SQL("convert_from({}, 'UTF8')").format(name) if kind == "bytea" else SQL("{}::text").format(name)

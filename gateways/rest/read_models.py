@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from starlette.responses import Response
 
+from command_bus.errors import ForbiddenError
 from domain.errors import InvalidValueError, NotFoundError
 from domain.output_reads import OutputRead, Way
 from domain.permissions import Permission
@@ -12,7 +13,7 @@ from gateways.rest.route import Call, Model, PageQuery, Query, Route, json_respo
 from projections.browsing import by_words, list_rows, list_tables
 
 TAG = "Platform"
-WITH_OUTPUT = ("result", "late_result")
+WITH_OUTPUT = frozenset({"result", "late_result"})
 """Columns that hold ends of outputs."""
 
 
@@ -37,7 +38,7 @@ class RowsModel(Model):
 
     items: list[dict[str, str | None]] = Field(
         description="Each column as Postgres writes it, at most 2,000 characters; what says something of a credential "
-        "is not shown."
+        "is not shown, nor, without `commands.output` over everything, what holds an output's end."
     )
     next: str | None = Field(description="`cursor` of the next page; null if this is the last.")
 
@@ -61,11 +62,16 @@ async def tables(call: Call) -> Response:
 
 async def rows(call: Call) -> Response:
     query: RowsQuery = call.query
+    wanted = by_words(query.filter)
+    reads = call.caller.access.scope(Permission.COMMANDS_OUTPUT).everything
+    hidden = frozenset() if reads else WITH_OUTPUT
+    if hidden & wanted.keys():  # whether a guess is right tells as much as the column
+        raise ForbiddenError(f"A filter by this needs the permission `{Permission.COMMANDS_OUTPUT}` over everything.")
     async with call.connection_now() as connection:
         page = await list_rows(
-            connection, query.table, wanted=by_words(query.filter), cursor=query.cursor, limit=query.limit
+            connection, query.table, wanted=wanted, hidden=hidden, cursor=query.cursor, limit=query.limit
         )
-    if any(row.get(column) for row in page.items for column in WITH_OUTPUT):
+    if reads and any(row.get(column) for row in page.items for column in WITH_OUTPUT):
         await call.outputs.read(OutputRead(way=Way.ROWS, table=query.table), call.caller)
     return json_response({"items": page.items, "next": page.next})
 
