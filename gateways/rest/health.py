@@ -9,11 +9,11 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from command_bus.errors import ForbiddenError, LoginIncompleteError
-from command_bus.event_log import EventLogError
 from command_bus.refusals import RefusalRecords
 from domain.errors import DomainError
 from domain.permissions import Permission
 from gateways.local.peers import comes_from_here
+from gateways.rest import problems
 from gateways.rest.auth import Gate, address_of
 from gateways.rest.feed import LogFeed
 from gateways.rest.parts import ApiParts, Readiness
@@ -93,7 +93,10 @@ class Health:
             return False
         try:
             await self._must_see(request)
-        except (DomainError, EventLogError):  # one that cannot be checked now, while the database is away, sees nothing
+        except (
+            DomainError,
+            *problems.OUTAGES,
+        ):  # one that cannot be checked now sees nothing
             return False
         return True
 

@@ -4,11 +4,15 @@ import asyncio
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
+from psycopg_pool import PoolClosed, PoolTimeout
 
 from command_bus.event_log import LogUnavailableError, OutcomeUnknownError
+from command_bus.session_rows import SessionRows
 from gateways.rest.parts import Readiness
 from tests.rest.harness import Api, composed
+from tests.rest.people import Person
 
 
 async def get(api: Api, path: str) -> httpx2.Response:
@@ -77,6 +81,24 @@ async def test_a_log_that_is_away_is_not_an_error_of_ours(
     response = await api.client().post("/clients", json={"name": "x"})
     assert (response.status_code, response.json()["code"]) == (503, code)
     assert "retry-after" in response.headers
+
+
+@pytest.mark.parametrize("error", [psycopg.OperationalError("away"), PoolTimeout("none free"), PoolClosed("shut")])
+async def test_a_session_while_the_database_is_away_is_told_as_little_as_a_stranger(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whether it is ready is answered all the same: sessions are rows, which no event log reads."""
+    ada = await Person.ready(api, "Ada", {"role": "administrator", "everything": True})
+    elsewhere = {"Authorization": f"Bearer {ada.token}", "X-Forwarded-For": "203.0.113.9"}
+
+    async def fails(*_: Any) -> None:
+        raise error
+
+    async with httpx2.AsyncClient(base_url=api.url, trust_env=False) as client:
+        assert "checks" in (await client.get("/readyz", headers=elsewhere)).json()
+        monkeypatch.setattr(SessionRows, "get", fails)
+        answer = await client.get("/readyz", headers=elsewhere)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
 async def test_what_nobody_foresaw_is_a_problem_document_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
