@@ -49,6 +49,9 @@ class ApiKeyHandlers:
             # Whoever makes a key is shown it: so it must not do more than they may, whoever it speaks for.
             owner, account = await self._owner(intent.owner_id), []
             access = await access_of(self._log, owner.grants)
+            if grants is None and caller.user_id != owner.stream_id:
+                # Else it would come to do more than its maker may, as soon as its owner does.
+                grants = owner.grants
             must_include(caller, access if grants is None else access & await access_of(self._log, grants))
         created = ApiKeyCreated(
             name=intent.name,
@@ -85,7 +88,7 @@ class ApiKeyHandlers:
         return account, [created, *claim]
 
     async def _grants(self, intent: CreateApiKey) -> tuple[Grant, ...] | None:
-        """What it may do; None is all that its owner may."""
+        """What it may do, as it was asked for; None is all that its owner may."""
         if intent.grants is not None:
             if intent.role is not None or intent.client_ids is not None:
                 raise InvalidValueError("grants stands instead of role and client_ids: give one or the other.")

@@ -32,7 +32,8 @@ class CreateApiKey(Intent):
     )
     role: RoleName | None = Field(
         default=None,
-        description="Short for one grant. Without it and `grants`, all that the owner may; without one, `operator`.",
+        description="Short for one grant. Without it and `grants`, all that the owner may at any time, where they make "
+        "it themselves, and what they were granted until then where somebody else does; without an owner, `operator`.",
     )
     client_ids: list[UUID] | None = Field(
         default=None, description="With `role`: over these clients; null is over everything.", max_length=1000

@@ -5,6 +5,7 @@ from command_bus.ids import new_id, utc_now
 from domain.access import Grant
 from domain.api_keys import ApiKey, ApiKeyCreated
 from domain.event import Metadata
+from domain.permissions import Permission
 from domain.roles import Role
 from tests.rest.harness import Api, made
 from tests.rest.people import Person
@@ -56,6 +57,33 @@ async def test_an_old_key_without_an_owner_goes_on(api: Api) -> None:
     listed = {one["id"]: one for one in (await http.get("/api-keys")).json()["items"]}
     assert listed[str(key.stream_id)]["owner_id"] is None
     assert listed[made_by_it["id"]]["owner"] == "new"
+
+
+async def test_a_key_made_for_somebody_else_does_not_grow_with_them(api: Api) -> None:
+    """It keeps to what its owner had when it was made, in whose name it speaks; their own grows with them."""
+    http = api.client()
+    for name, permissions in (("keys", ["keys.manage", "agents.see"]), ("sees", ["agents.see"])):
+        await made(http, "/roles", {"name": name, "permissions": permissions})
+    ada = await Person.ready(api, "Ada", {"role": "keys", "everything": True})
+    bob = await made(http, "/users", {"name": "Bob", "grants": [{"role": "sees", "everything": True}]})
+    ada.http.headers["Fleetlog-Wait-Position"] = str(await api.log.head())
+    of_bob = await made(ada.http, "/api-keys", {"name": "for Bob", "owner_id": bob["id"]})
+    of_ada = await made(ada.http, "/api-keys", {"name": "own", "owner_id": ada.user_id})
+    for one in (bob["id"], ada.user_id):
+        changed = await http.put(f"/users/{one}/grants", json={"grants": [ALL]})
+        assert changed.is_success
+    wait = {"Fleetlog-Wait-Position": changed.headers["Fleetlog-Position"]}
+    may = {}
+    for name, key in (("bob", of_bob), ("ada", of_ada)):
+        me = (await api.client(key["key"], **wait).get("/me")).json()
+        may[name] = {one["permission"] for one in me["may"]}
+    assert may["bob"] == {"agents.see"}
+    assert len(may["ada"]) == len(Permission)
+    listed = {one["name"]: one for one in (await http.get("/api-keys")).json()["items"]}
+    assert [grant["role"] for grant in listed["for Bob"]["grants"]] == ["sees"]
+    assert listed["own"]["grants"] is None
+    await made(http, f"/users/{bob['id']}/disable", {})
+    assert (await api.client(of_bob["key"]).get("/me")).status_code == 401
 
 
 async def test_nobody_makes_more_than_they_have_this_way(api: Api) -> None:

@@ -170,7 +170,11 @@ async def test_permissions_hold_as_of_now(api: Api, postgres_url: str) -> None:
     http = api.client()
     await made(http, "/users", {"name": "Ada", "grants": [acme.grant]})
     ada = (await http.get("/users")).json()["items"][0]["id"]
-    key = (await made(http, "/api-keys", {"name": "k", "owner_id": ada}))["key"]
+    key = (
+        await made(
+            http, "/api-keys", {"name": "k", "owner_id": ada, "grants": [{"role": "administrator", "everything": True}]}
+        )
+    )["key"]
     await caught_up(api)
     position = await replay(api, postgres_url)
     changed = await http.put(f"/users/{ada}/grants", json={"grants": [globex.grant]})
