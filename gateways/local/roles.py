@@ -341,6 +341,7 @@ class RoleProcess:
             f"{'http' if pair is None else 'https'}://{self._settings.status_host}:{port}",
             lambda role: (self._states[Role(role)], self._note(Role(role))),
         )
+        await watchers.start()
         await status.start()
         await roster.start()
         try:

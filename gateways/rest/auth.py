@@ -18,7 +18,7 @@ from domain.login_attempts import LoginAttempt, WrongKeysHeldBack
 from domain.refusals import Door
 from gateways.rest.cookies import must_be_ours, session_token
 from gateways.rest.errors import TooManyFailuresError
-from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, Guesses
+from gateways.rest.guesses import KEY_HOLDS, KEYS_PREFIX, Guesses, place_of
 from gateways.rest.observe import correlation_id
 from gateways.rest.parts import ApiParts, Identity
 from gateways.rest.rates import FailureLimit
@@ -85,10 +85,10 @@ class Gate:
             # A session that is over was no guess: a page that is left open goes on asking for a while.
             if not (text.startswith(f"{SESSION_PREFIX}_") and digest in self._known):
                 self._known.pop(digest, None)
-                self._limit.failed(address)
+                self._limit.failed(place_of(address))
                 if key_id is not None:
                     await self._guesses.attempt(key_id, address)
-                await self._note(address, scope, self._limit.wait_s(address))
+                await self._note(address, scope, self._limit.wait_s(place_of(address)))
                 key = UUID(key_id) if key_id is not None else None
                 await note_wrong_key(self._refusals, self._parts.log, scope, text, key, address, error)
             raise
@@ -98,7 +98,7 @@ class Gate:
         return identity
 
     async def _must_not_wait(self, key_id: str | None, address: str, scope: Scope) -> None:
-        wait_s = self._limit.wait_s(address)
+        wait_s = self._limit.wait_s(place_of(address))
         if wait_s <= 0 and key_id is not None and (wait := await self._guesses.wait(key_id, address)) is not None:
             wait_s = wait.seconds
             await self._note(address, scope, wait_s)

@@ -1,6 +1,7 @@
 """Whom a plain-text listener hears, and who sees how a role's process fares."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx2
@@ -13,11 +14,15 @@ from starlette.routing import Route
 from command_bus.context import Caller
 from command_bus.ids import new_id
 from command_bus.intents.api_keys import CreateApiKey
+from command_bus.refusals import EACH_MINUTE
+from domain.refusals import RefusalsCounted, RequestRefused
 from domain.roles import Role as BuiltIn
 from gateways.local.addresses import Peers
 from gateways.local.peers import ProxyAlone
 from gateways.local.roles import HttpService, listening_socket, status_app
-from gateways.local.watchers import Watchers
+from gateways.local.watchers import WRONG_KEY_EVERY_S, WRONG_KEYS, Watchers
+from gateways.rest.guesses import place_of
+from gateways.rest.rates import FAILED, FailureLimit, SharedRates
 from gateways.settings import Settings, SettingsError, Tls
 from gateways.tls import proxies_alone
 from tests.rest.conftest import administered
@@ -111,6 +116,48 @@ async def test_a_roles_metrics_ask_who_comes_from_elsewhere(postgres_url: str) -
                 assert (await client.get("/readyz", headers=bearer(key))).json()["roles"] == {"gateway": "running"}
         finally:
             await watchers.stop()
+
+
+async def test_wrong_keys_at_a_role_count_with_those_at_others_and_are_on_record(
+    postgres_url: str, valkey_url: str
+) -> None:
+    """By the network where it is IPv6, at whichever process; each is on record as at the API, with whose key it is."""
+    async with administered(postgres_url) as api:
+        wanted = CreateApiKey(name="prometheus", role=BuiltIn.READ_ONLY)
+        answer = (await api.bus.dispatch(wanted, Caller(actor="system", correlation_id=new_id()))).answer
+        head = await api.log.head()
+        wrong = f"{str(answer['key'])[:-4]}AAAA"
+        settings = Settings(postgres_url=postgres_url, redis_url=valkey_url)
+        watchers, elsewhere = Watchers(settings), FailureLimit(WRONG_KEYS, WRONG_KEY_EVERY_S, time.monotonic)
+        network = f"2001:db8:{new_id().hex[-4:]}:{new_id().hex[-4:]}"
+        other = SharedRates(elsewhere, valkey_url, FAILED)
+        assert watchers.shared is not None
+        try:
+            elsewhere.failed(place_of(f"{network}::1"))
+            await other.share()
+            for number in range(WRONG_KEYS):
+                transport = httpx2.ASGITransport(
+                    app=status_app(dict, watchers), client=(f"{network}::{number + 1:x}", 40_000)
+                )
+                async with httpx2.AsyncClient(transport=transport, base_url="http://fleetlog.example") as client:
+                    assert (await client.get("/metrics", headers=bearer(wrong))).status_code == 401
+                    right = await client.get("/metrics", headers=bearer(str(answer["key"])))
+            assert right.status_code == 401  # the network waits, though no address of it came twice
+            await watchers.shared.share()
+            elsewhere.failed(place_of(f"{network}::1"))
+            await other.share()
+            assert elsewhere.wait_s(place_of(f"{network}::1")) > 0
+        finally:
+            await watchers.stop()
+            await other.stop()
+        gained = [one.event for one in await api.log.read(after=head)]
+    refused = [one for one in gained if isinstance(one, RequestRefused)]
+    assert EACH_MINUTE <= len(refused) < WRONG_KEYS
+    assert {(str(one.key_id), str(one.user_id), one.code) for one in refused} == {
+        (str(answer["id"]), str(answer["owner_id"]), "unauthenticated")
+    }
+    counts = [count for one in gained if isinstance(one, RefusalsCounted) for count in one.counts]
+    assert {one.code for one in counts} == {"unauthenticated", "too_many_failures"}
 
 
 async def test_behind_a_proxy_this_machine_is_asked_too() -> None:
