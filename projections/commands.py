@@ -260,9 +260,10 @@ async def list_commands(
     )
 
 
-async def outputs_of_others(connection: Connection, agent_id: UUID, sha256: Sequence[str]) -> set[str]:
-    """Which of these hashes of outputs, in hex, other agents' commands came to as well."""
-    cursor = await connection.execute(_SQL["outputs_of_others"], {"agent_id": agent_id, "sha256": list(sha256)})
+async def outputs_of_others(connection: Connection, agent_ids: Sequence[UUID], sha256: Sequence[str]) -> set[str]:
+    """Which of these hashes of outputs, in hex, commands of others than these agents came to."""
+    asked = {"agent_ids": list(agent_ids), "sha256": list(sha256)}
+    cursor = await connection.execute(_SQL["outputs_of_others"], asked)
     return {row[0] for row in await cursor.fetchall()}
 
 

@@ -53,10 +53,10 @@ SELECT command_id, agent_id, client_id, site_id, position, kind, script_id, scri
 FROM commands
 
 -- name: outputs_of_others
--- Asked when an agent is erased, and then once for hundreds of its outputs: no index is kept for it.
+-- Asked while erased agents have outputs left, and then once for all of these: no index is kept for it.
 SELECT DISTINCT sha256
 FROM commands
 CROSS JOIN LATERAL unnest(ARRAY[
     stdout_sha256, stderr_sha256, late_result #>> '{stdout,sha256}', late_result #>> '{stderr,sha256}'
 ]) AS each (sha256)
-WHERE agent_id <> %(agent_id)s AND sha256 = ANY(%(sha256)s::text[])
+WHERE agent_id <> ALL(%(agent_ids)s::uuid[]) AND sha256 = ANY(%(sha256)s::text[])

@@ -4,6 +4,8 @@ ARCHIVE = ("archive_segments", "archive_blocks", "archive_streams")
 """What has moved out of the log's table; a backup that an earlier Fleetlog made has none of it."""
 SWEEPS = ("output_sweeps",)
 """What retention has removed and the log does not say yet; the same holds of it."""
+ERASING = ("erasing_outputs", "output_erasures")
+"""Which outputs of erased agents are yet to go, and which went and the log does not say yet; the same holds of it."""
 CHAIN = ("chain_pages", "chain_checkpoints", "chain_signatures", "chain_exports", "chain_key")
 """What makes changes of the log evident, and the key that signs it; as above."""
 SECRETS = ("secret_values",)
@@ -16,7 +18,7 @@ PERSONAL = ("personal_keys",)
 """What personal data in the log are sealed with, and who was erased; the same holds of it."""
 SOFTWARE = ("software_lists",)
 """What is installed on machines, which events name; the same holds of it."""
-LATER = (ARCHIVE, SWEEPS, CHAIN, SECRETS, CREDENTIALS, FORWARDING, PERSONAL, SOFTWARE)
+LATER = (ARCHIVE, SWEEPS, ERASING, CHAIN, SECRETS, CREDENTIALS, FORWARDING, PERSONAL, SOFTWARE)
 
 KEPT = (
     "events",
@@ -25,6 +27,7 @@ KEPT = (
     "outputs",
     "output_chunks",
     *SWEEPS,
+    *ERASING,
     *SOFTWARE,
     "server_keys",
     "leases",
