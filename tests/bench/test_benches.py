@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateways.bench import rebuild
+from gateways.bench import chain, rebuild
 from gateways.bench.result import BenchOptions
 from gateways.cli.platform import BENCHES
 
@@ -54,7 +54,7 @@ async def test_a_bench_says_what_it_measured(postgres_url: str, name: str) -> No
         assert set(found["extra"]) == set(asked)
         assert found["value"] == max(found["extra"][f"{what}_p95_ms"] for what in ("agents", "queue", "timeline"))
     if name == "chain":
-        assert found["extra"]["verified"] == 6 * EVENTS[name]
+        assert found["extra"]["verified"] == 6 * EVENTS[name] + chain.SINGLES
     if name == "forward":
         kinds = ("webhook", "syslog", "nats")
         assert set(found["extra"]) == {f"{one}{what}_per_s" for one in kinds for what in ("", "_limit")}
