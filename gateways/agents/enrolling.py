@@ -24,6 +24,7 @@ from gateways.agents.uplink import HELLO_INTERVAL_S, MalformedError
 from gateways.rest.admission import BodyBudget, retry_after
 from gateways.rest.bodies import receive_body
 from gateways.rest.errors import TooManyRequestsError
+from gateways.rest.guesses import place_of
 from gateways.rest.observe import correlation_id
 from gateways.rest.problems import problem_response
 from gateways.rest.rates import FailureLimit, Rates
@@ -98,7 +99,7 @@ class Enrolling:
             raise _told(waits, asked.public_key, address) from None
         except DomainError as error:
             if not isinstance(error, _NO_FAULT):
-                self._failures.failed(address)
+                self._failures.failed(place_of(address))
             elif "retry_after_s" in error.extra:
                 error.extra["retry_after_s"] = retry_after(error.extra["retry_after_s"])["Retry-After"]
             _log.warning("enrollment_refused", code=error.code, address=address)

@@ -51,6 +51,7 @@ from gateways.cancelling import end
 from gateways.rest.admission import BodyBudget, retry_after
 from gateways.rest.bodies import receive_body
 from gateways.rest.errors import ApiError, OverloadedError, StartingError, TooManyFailuresError, TooManyRequestsError
+from gateways.rest.guesses import place_of
 from gateways.rest.problems import problem_response
 from gateways.rest.rates import FailureLimit, Rates
 from projections.enrollments import CatchUp, counting
@@ -272,7 +273,7 @@ class AgentHttp:
             TooManyFailuresError: it must wait.
         """
         address = _address(request)
-        wait_s = self._failures.wait_s(address)
+        wait_s = self._failures.wait_s(place_of(address))
         if wait_s > 0:
             error = TooManyFailuresError(
                 "Too many refused attempts came from this address; wait before the next.",
@@ -322,7 +323,7 @@ class AgentHttp:
             await self._runs.admit(entry, asked.who, address)
         except DomainError as error:
             if isinstance(error, BadProofError | UnknownAgentError):
-                self._failures.failed(address)
+                self._failures.failed(place_of(address))
             await self._refusals.refused(Door.CHECK_IN, error, desk.directory, asked.agent_id, address)
             raise
         if self._under_way[entry.agent_id] >= MAX_CHECK_INS_OF_ONE:

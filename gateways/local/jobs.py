@@ -104,7 +104,7 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         return {"ended": ended}
 
     async def erase(pool: AsyncPool) -> Mapping[str, Any]:
-        log = PostgresEventLog(url, inline=INLINE, name="jobs")
+        log = PostgresEventLog(str(url), inline=INLINE, name="jobs")
         await log.start()
         try:
             return {"removed": await erase_outputs(pool, log)}
@@ -124,7 +124,8 @@ def all_jobs(url: str, settings: Settings | None = None) -> list[Job]:
         Job(name="sweep_secrets", period_s=60 * _MINUTE, run=lambda: _with_pool(url, sweep)),
         Job(name="end_sessions", period_s=10 * _MINUTE, run=lambda: _with_pool(url, end_sessions)),
         Job(name="forget_lost_processes", period_s=60 * _MINUTE, run=forget),
-        Job(name="erase_outputs", period_s=10 * _MINUTE, run=lambda: _with_pool(url, erase)),
+        # Its lock outlives transactions, which a pooler's connections do not: it talks to the server itself.
+        Job(name="erase_outputs", period_s=10 * _MINUTE, run=lambda: _with_pool(str(url), erase)),
         Job(name="drop_replays", period_s=10 * _MINUTE, run=drop_replays),
     ]
     if settings is not None:

@@ -1,11 +1,17 @@
 """How often one agent, one machine that waits and one token may come over HTTP, at all processes together."""
 
+from typing import Any
 from uuid import UUID
 
+import httpx2
 import msgspec
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from command_bus.ids import new_id, utc_now
-from gateways.agents.http import Bounds
+from domain.errors import DomainError
+from gateways.agents.http import FAILURE_BURST, Bounds
 from gateways.rest.rates import AGENTS_SPENT, SharedRates, per_minute
 from schema import wire
 from tests.rest.conftest import administered
@@ -51,6 +57,31 @@ async def test_each_is_held_to_its_own_pace(postgres_url: str) -> None:
         wrong = Machine().asks(guarded["token"][:-2])
         assert (await http.post("/enroll", json=wrong)).json()["code"] == "unknown_token"
         assert (await http.post("/enroll", json=Machine().asks(guarded["token"]))).status_code == 409
+
+
+async def test_a_network_of_ipv6_is_one_address(postgres_url: str) -> None:
+    """Whoever has one of its addresses has them all: wrong tokens from each in turn count together."""
+    async with administered(postgres_url, agents=True) as api:
+        assert api.agents is not None
+        routed, body = (
+            Starlette(routes=[Mount("/api/v1", routes=api.agents.routes())]),
+            Machine().asks("flt_wrong.token"),
+        )
+
+        async def named(scope: Any, receive: Any, send: Any) -> None:
+            await routed({**scope, "fleetlog.correlation_id": new_id()}, receive, send)
+
+        async def asked(address: str) -> int:
+            transport = httpx2.ASGITransport(app=named, client=(address, 40_000))
+            async with httpx2.AsyncClient(transport=transport, base_url="http://fleetlog.example") as client:
+                with pytest.raises(DomainError) as refused:
+                    await client.post("/api/v1/enroll", json=body)
+                return refused.value.status
+
+        answers = [await asked(f"2001:db8:0:7::{number:x}") for number in range(1, FAILURE_BURST + 3)]
+        assert answers[FAILURE_BURST - 1] != 429
+        assert answers[-1] == 429
+        assert await asked("2001:db8:0:8::1") == answers[0]
 
 
 async def test_processes_count_together_and_alone_without_valkey(valkey_url: str) -> None:

@@ -22,7 +22,8 @@ export type Destination = components["schemas"]["DestinationModel"];
 
 /** Where what happens is told as well: a webhook, a syslog server, a NATS subject. */
 export default function ForwardingTab() {
-  const manage = useMayEverywhere()("forwarding.manage");
+  const may = useMayEverywhere();
+  const manage = may("forwarding.manage") && may("events.see") && may("commands.output");
   const [target, setTarget] = useState<Destination | "new" | null>(null);
   const [skipping, setSkipping] = useState<Destination | null>(null);
   const [kept, setKept] = useState<Kept | null>(null);
