@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from playwright.async_api import Browser, ConsoleMessage, Page, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Response, expect
 
 import gateways.dashboard
 from gateways.rest.cookies import PLAIN_NAME
@@ -14,6 +14,9 @@ from tests.rest.harness import Api
 from tests.rest.people import SECOND, Person
 
 WAIT_MS = 15_000
+LOOK_S = 0.05
+CALM_S = 0.3
+STREAM = "text/event-stream"
 AXE = Path(gateways.dashboard.__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
 ADMINISTRATOR: dict[str, Any] = {"role": "admin", "everything": True}
 EXPECTED = ("Failed to load resource",)
@@ -27,6 +30,7 @@ class Tab(msgspec.Struct):
     page: Page
     api: Api
     complaints: list[str] = []
+    unanswered: set[Request] = set()
 
     @classmethod
     async def open(cls, browser: Browser, api: Api, **context: Any) -> "Tab":
@@ -36,14 +40,39 @@ class Tab(msgspec.Struct):
         tab.page.set_default_timeout(WAIT_MS)
         tab.page.on("console", lambda message: tab.heard(message))  # noqa: PLW0108 - it marks who owns a method
         tab.page.on("pageerror", lambda error: tab.complaints.append(f"uncaught: {error}"))
+        # Playwright marks who owns a method, which a Struct does not let it.
+        tab.page.on("request", lambda request: tab.asks(request))  # noqa: PLW0108
+        tab.page.on("response", lambda response: tab.hears_of(response))  # noqa: PLW0108
+        tab.page.on("requestfinished", lambda request: tab.was_answered(request))  # noqa: PLW0108
+        tab.page.on("requestfailed", lambda request: tab.was_answered(request))  # noqa: PLW0108
         return tab
 
     def heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not message.text.startswith(EXPECTED):
             self.complaints.append(f"{message.type}: {message.text}")
 
+    def asks(self, request: Request) -> None:
+        self.unanswered.add(request)
+
+    def hears_of(self, response: Response) -> None:
+        """A stream is answered as soon as it begins: it has no end."""
+        if response.headers.get("content-type", "").startswith(STREAM):
+            self.unanswered.discard(response.request)
+
+    def was_answered(self, request: Request) -> None:
+        self.unanswered.discard(request)
+
     async def close(self) -> None:
         await self.page.context.close()
+
+    async def settled(self) -> None:
+        """Until the page has its heading, and has had no question open for a while."""
+        await expect(self.page.get_by_role("heading", level=1)).to_be_visible()
+        quiet = 0.0
+        async with asyncio.timeout(WAIT_MS / 1000):
+            while quiet < CALM_S:
+                await asyncio.sleep(LOOK_S)
+                quiet = 0.0 if self.unanswered else quiet + LOOK_S
 
     async def logged_in(self, *grants: dict[str, Any], name: str = "Ada", path: str = "/") -> Person:
         """Show a page to a person whose login is in order; an administrator, unless it is said what they may."""

@@ -30,6 +30,7 @@ PAGES = (
     *(f"/admin/{name}" for name in ADMIN),
 )
 MOST_STOPS = 400
+MOST_ROUNDS = 3
 # Where the focus is, whether it can be seen, and a number for each control that was met.
 STOP = """() => {
   const known = window.stops ??= new Map();
@@ -62,12 +63,6 @@ async def paths(fleet: Fleet) -> AsyncIterator[dict[str, str]]:
     yield {"agent": agent, "script": script, "rollout": rollout}
 
 
-async def settled(page: Page) -> None:
-    """Until the page has its heading and what it asked for."""
-    await expect(page.get_by_role("heading", level=1)).to_be_visible()
-    await expect(page.get_by_text("Loading…")).to_have_count(0)
-
-
 async def test_every_page_can_be_read_in_the_dark_and_on_a_telephone(
     browser: Browser, api: Api, paths: dict[str, str]
 ) -> None:
@@ -78,7 +73,7 @@ async def test_every_page_can_be_read_in_the_dark_and_on_a_telephone(
     for path in PAGES:
         await tab.page.set_viewport_size({"width": 1280, "height": 800})
         await tab.page.goto(path.format(**paths))
-        await settled(tab.page)
+        await tab.settled()
         wrong += [f"{path}: {fault}" for fault in await tab.serious_faults()]
         await tab.page.set_viewport_size({"width": 360, "height": 740})
         if wide := await tab.sideways():
@@ -91,8 +86,18 @@ async def test_every_page_can_be_read_in_the_dark_and_on_a_telephone(
 async def test_the_keyboard_reaches_all_of_a_page(tab: Tab, paths: dict[str, str], path: str) -> None:
     """Tab comes to every control and round again, and the one that has the focus can be seen."""
     await tab.logged_in(path=path.format(**paths))
-    page = tab.page
-    await settled(page)
+    await tab.settled()
+    for _ in range(MOST_ROUNDS):
+        await round_by_tab(tab.page)
+        left = await tab.page.evaluate(CONTROLS)
+        if not left:
+            break
+    # What came while a round was under way is met in the next.
+    assert left == []
+
+
+async def round_by_tab(page: Page) -> None:
+    """Press Tab until it comes to a control for the second time."""
     met: set[int] = set()
     last = None
     for _ in range(MOST_STOPS):
@@ -104,12 +109,10 @@ async def test_the_keyboard_reaches_all_of_a_page(tab: Tab, paths: dict[str, str
         assert stop["shown"], f"it cannot be seen that this has the focus: {stop['what']}"
         # A day and a time are several stops of one control.
         if stop["number"] in met and stop["number"] != last:
-            break
+            return
         last = stop["number"]
         met.add(stop["number"])
-    else:
-        pytest.fail("Tab does not come round")
-    assert await page.evaluate(CONTROLS) == []
+    pytest.fail("Tab does not come round")
 
 
 async def test_on_a_telephone_one_logs_in_finds_and_runs(browser: Browser, api: Api, fleet: Fleet) -> None:
