@@ -24,7 +24,7 @@ export function UserDialog({ user, onChanged, onClose }: Props) {
   return (
     <Dialog title={user.name} onClose={onClose} footer={<Button onClick={onClose}>Close</Button>}>
       <div className="stack">
-        {!user.erased && <NameAndMail user={user} onChanged={onChanged} />}
+        {!user.erased && <NameAndMail key={`${user.name} ${user.email}`} user={user} onChanged={onChanged} />}
         <Roles user={user} onChanged={onChanged} />
         {user.kind === "person" && <Login user={user} />}
         {user.kind === "person" && <Identities user={user} />}

@@ -41,6 +41,8 @@ export function Actions({ agent }: { agent: Agent }) {
               className="link"
               onClick={() => {
                 if (menu.current !== null) menu.current.open = false;
+                // What gets the focus back once the window is closed: the entry is out of sight by then.
+                menu.current?.querySelector("summary")?.focus();
                 setAction(name);
               }}
             >

@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { type FormEvent, useEffect, useRef, useState } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
@@ -48,6 +48,7 @@ interface Props {
 export function CustomFields({ on, id, fill }: Props) {
   const client = useQueryClient();
   const [editing, setEditing] = useState(false);
+  const again = useRef<HTMLElement>(null);
   const key = ["filled", id];
   const { fields, error } = useFields(on);
   const filled = useQuery({ queryKey: key, enabled: fields.length > 0, queryFn: () => READ[on](id) });
@@ -58,7 +59,8 @@ export function CustomFields({ on, id, fill }: Props) {
   if (fields.length === 0 || filled.data === undefined) return <Fault error={error ?? filled.error} />;
   const { values, missing } = filled.data;
   return (
-    <section className="card">
+    // Where the form was, the focus stays.
+    <section className="card" tabIndex={-1} ref={again} aria-label="Custom fields">
       <header>
         <h2>Custom fields</h2>
         <div className="grow" />
@@ -75,6 +77,7 @@ export function CustomFields({ on, id, fill }: Props) {
           fields={fields}
           values={values}
           onDone={() => {
+            again.current?.focus();
             setEditing(false);
             void client.invalidateQueries({ queryKey: key });
           }}
@@ -114,6 +117,8 @@ interface FormProps {
 
 function Form({ on, id, fields, values, onDone }: FormProps) {
   const [given, setGiven] = useState<Record<string, string | string[]>>({});
+  const form = useRef<HTMLFormElement>(null);
+  useEffect(() => form.current?.querySelector<HTMLElement>("input, select")?.focus(), []);
   const save = useChange(() => {
     const changed: Values = {};
     for (const field of fields) {
@@ -127,7 +132,7 @@ function Form({ on, id, fields, values, onDone }: FormProps) {
     save.mutate();
   };
   return (
-    <form className="stack" onSubmit={submit}>
+    <form className="stack" ref={form} onSubmit={submit}>
       {fields.map((field) => {
         const name = field.name.toLowerCase();
         return (

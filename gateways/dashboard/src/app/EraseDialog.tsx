@@ -51,7 +51,12 @@ export default function EraseDialog({ kind, id, name, onDone, onClose }: Props) 
   );
   if (erase.isSuccess && erase.data.withheld > 0) {
     return (
-      <Dialog title={`${name} is erased`} onClose={onClose} footer={<Button onClick={onClose}>Done</Button>}>
+      <Dialog
+        key="erased"
+        title={`${name} is erased`}
+        onClose={onClose}
+        footer={<Button onClick={onClose}>Done</Button>}
+      >
         <p>
           But for {erase.data.withheld.toLocaleString()} {erase.data.withheld === 1 ? "event" : "events"} from before
           there was sealing: they are shown as erased, and the database, backups and exports of the log still hold what

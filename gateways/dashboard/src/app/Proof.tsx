@@ -69,6 +69,7 @@ function ProofDialog() {
   return (
     <Dialog
       title="Is it you?"
+      brief
       onClose={() => settle(false)}
       footer={
         <>

@@ -13,7 +13,10 @@ export function keysNow(): readonly Key[] {
   return [...shown.values()].flat();
 }
 
-/** Keys of a page: a letter by itself, as long as nobody is typing and no dialog is open. */
+/** Keys of a page: a letter by itself, as long as nobody is typing and no dialog is open.
+ *
+ * Enter is for the link or button that has the focus, where one has it.
+ */
 export function useKeys(keys: readonly Key[]): void {
   const latest = useRef(keys);
   latest.current = keys;
@@ -23,6 +26,7 @@ export function useKeys(keys: readonly Key[]): void {
       if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
       const target = event.target as HTMLElement;
       if (target.closest("input, textarea, select, [contenteditable], dialog") !== null) return;
+      if (event.key === "Enter" && target.closest("a, button, summary") !== null) return;
       const found = latest.current.find((one) => one.key === event.key);
       if (found !== undefined) {
         event.preventDefault();

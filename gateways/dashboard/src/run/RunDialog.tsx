@@ -107,6 +107,7 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
   if (command !== null) {
     return (
       <Dialog
+        key="runs"
         wide
         title={title}
         onClose={onClose}

@@ -16,7 +16,7 @@ export function Section({ title, heads, children }: { title: string; heads: read
 
 export function Table({ title, heads, children }: { title: string; heads: readonly string[]; children: ReactNode }) {
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls sideways has to be reachable by keyboard
+    // What scrolls sideways has to be reachable by keyboard.
     <div className="scroll-x" tabIndex={0} role="group" aria-label={`${title}, as a table`}>
       <table className="table">
         <thead>
