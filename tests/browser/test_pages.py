@@ -49,6 +49,62 @@ CONTROLS = """() => [...document.querySelectorAll(
   .filter(one => one.tabIndex >= 0 && one.checkVisibility({ visibilityProperty: true }))
   .filter(one => one.closest("[inert]") === null)
   .filter(one => !(window.stops ?? new Map()).has(one)).map(one => one.outerHTML.slice(0, 120))"""
+# Text that something cuts off, but for what ends in dots; and lines of a table that run into each other.
+CUT = """() => {
+  const cut = [];
+  const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (words.nextNode()) {
+    const text = words.currentNode, owner = text.parentElement;
+    if (text.data.trim() === "" || !owner.checkVisibility({ visibilityProperty: true })) continue;
+    if (owner.closest(".hidden-text, .skip, option, .cm-editor, .u-legend, title, dialog")) continue;
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    const box = range.getBoundingClientRect();
+    for (let at = owner; at !== document.body && at !== null; at = at.parentElement) {
+      const look = getComputedStyle(at), room = at.getBoundingClientRect();
+      const line = at.getAttribute("role") === "row";
+      const down = (look.overflowY === "hidden" || look.overflowY === "clip" || line)
+        && (box.bottom > room.bottom + 2 || box.top < room.top - 2);
+      const across = (look.overflowX === "hidden" || look.overflowX === "clip") && look.textOverflow !== "ellipsis"
+        && (box.right > room.right + 2 || box.left < room.left - 2);
+      if (down || across) { cut.push(`${text.data.trim().slice(0, 40)} in ${at.outerHTML.slice(0, 90)}`); break; }
+      if (look.overflowX === "auto" || look.overflowX === "scroll" || look.textOverflow === "ellipsis") break;
+    }
+  }
+  return cut;
+}"""
+# Of choices beside each other, those of which the chosen one looks like another.
+ALIKE = """() => {
+  const look = one => {
+    const { backgroundColor, borderTopColor, borderBottomColor, outlineStyle, color } = getComputedStyle(one);
+    return [backgroundColor, borderTopColor, borderBottomColor, outlineStyle, color].join();
+  };
+  const alike = [];
+  for (const chosen of document.querySelectorAll("[aria-pressed=true], [aria-selected=true], a[aria-current]")) {
+    const row = chosen.closest("ul, [role=tablist], [role=group], nav, .tabs, .row, .chips") ?? chosen.parentElement;
+    const other = [...row.querySelectorAll("[aria-pressed=false], [aria-selected=false], a:not([aria-current])")]
+      .find(one => one.tagName === chosen.tagName && one.className.split(" ")[0] === chosen.className.split(" ")[0]);
+    if (other !== undefined && look(other) === look(chosen)) alike.push(chosen.outerHTML.slice(0, 90));
+  }
+  const bare = [...document.querySelectorAll(".bar-part")].filter(one => {
+    const { backgroundColor, backgroundImage } = getComputedStyle(one);
+    const room = getComputedStyle(one.parentElement).backgroundColor;
+    return backgroundImage === "none" && backgroundColor === room;
+  });
+  return [...alike, ...bare.map(one => one.outerHTML.slice(0, 90))];
+}"""
+# How a busy button turns is told of a spare one, since none stays busy for a test.
+MOVING = """() => {
+  const spare = document.body.appendChild(document.createElement("span"));
+  spare.className = "spinner";
+  const moves = document.getAnimations().map(one => one.effect?.target?.outerHTML.slice(0, 90));
+  for (const one of document.querySelectorAll("*")) {
+    const look = getComputedStyle(one);
+    if (look.transitionDuration !== "0s" || look.scrollBehavior !== "auto") moves.push(one.outerHTML.slice(0, 90));
+  }
+  spare.remove();
+  return moves;
+}"""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -78,6 +134,42 @@ async def test_every_page_can_be_read_in_the_dark_and_on_a_telephone(
         await tab.page.set_viewport_size({"width": 360, "height": 740})
         if wide := await tab.sideways():
             wrong.append(f"{path}: {wide} pixels too wide")
+    assert wrong == []
+    assert tab.complaints == []
+
+
+async def test_twice_as_large_nothing_is_cut_off(browser: Browser, api: Api, paths: dict[str, str]) -> None:
+    """At 200 percent, of the page and of the text alone, every page shows all of its words without going sideways."""
+    wrong = []
+    for how, size in (("page", {"width": 640, "height": 400}), ("text", {"width": 1280, "height": 800})):
+        tab = await Tab.open(browser, api, viewport=size)
+        if how == "text":
+            devtools = await tab.page.context.new_cdp_session(tab.page)
+            await devtools.send("Page.setFontSizes", {"fontSizes": {"standard": 32, "fixed": 26}})
+        await tab.logged_in(name=f"Ada {how}")
+        for path in PAGES:
+            await tab.page.goto(path.format(**paths))
+            await tab.settled()
+            if how == "text":
+                told = await tab.page.evaluate("getComputedStyle(document.querySelector('h1')).fontSize")
+                assert float(told.removesuffix("px")) > 40, "the page goes by what the browser is set to"
+            wrong += [f"{how} {path}: {words}" for words in await tab.page.evaluate(CUT)]
+            if wide := await tab.sideways():
+                wrong.append(f"{how} {path}: {wide} pixels too wide")
+        assert tab.complaints == []
+    assert wrong == []
+
+
+async def test_in_the_systems_colours_and_without_motion(browser: Browser, api: Api, paths: dict[str, str]) -> None:
+    """With forced colours what is chosen still looks it, and what is not done says so; nothing moves where none may."""
+    tab = await Tab.open(browser, api, forced_colors="active", reduced_motion="reduce")
+    await tab.logged_in()
+    wrong = []
+    for path in PAGES:
+        await tab.page.goto(path.format(**paths))
+        await tab.settled()
+        wrong += [f"{path}: chosen, and looks like another: {one}" for one in await tab.page.evaluate(ALIKE)]
+        wrong += [f"{path}: moves: {one}" for one in await tab.page.evaluate(MOVING)]
     assert wrong == []
     assert tab.complaints == []
 

@@ -1,11 +1,12 @@
 import { flexRender, getCoreRowModel, type Row, useReactTable, type VisibilityState } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { memo, useEffect, useMemo, useRef } from "react";
+import { TEXT } from "../ui/rem";
 import type { Agent } from "./agents";
 import { COLUMNS, useNarrow } from "./columns";
 import { holds, type Selection } from "./selection";
 
-const ROW = 34;
+const ROW = 34 * TEXT;
 const HEAD = ROW + 1;
 
 /** What there is room for on a telephone. */
@@ -74,7 +75,7 @@ export function Table(props: Props) {
     if (cursor >= 0 && cursor < rows.length) virtual.scrollToIndex(cursor, { align: "auto" });
   }, [cursor, rows.length, virtual]);
   const headers = table.getFlatHeaders();
-  const template = ["34px", ...headers.map((one) => one.column.columnDef.meta?.width ?? "1fr")].join(" ");
+  const template = ["2.125rem", ...headers.map((one) => one.column.columnDef.meta?.width ?? "1fr")].join(" ");
   return (
     <div className="grid" ref={place} tabIndex={0}>
       <div

@@ -24,13 +24,13 @@ export const COLUMNS = [
   column.display({
     id: "status",
     header: "Status",
-    meta: { width: "108px", sort: "online" },
+    meta: { width: "6.75rem", sort: "online" },
     cell: ({ row }) => <AgentStatus agent={row.original} />,
   }),
   column.display({
     id: "name",
     header: "Name",
-    meta: { width: "minmax(140px, 2fr)", sort: "name" },
+    meta: { width: "minmax(8.75rem, 2fr)", sort: "name" },
     cell: ({ row: { original: agent } }) => (
       <span className="row">
         <Link href={`/agents/${agent.id}`} className="clip strong" title={agent.name}>
@@ -47,7 +47,7 @@ export const COLUMNS = [
   column.display({
     id: "place",
     header: "Client / site",
-    meta: { width: "minmax(120px, 1.6fr)", sort: "client" },
+    meta: { width: "minmax(7.5rem, 1.6fr)", sort: "client" },
     cell: ({ row: { original: agent } }) => {
       const text = [agent.client_name, agent.site_name].filter(Boolean).join(" / ");
       return <span title={text}>{text}</span>;
@@ -56,13 +56,13 @@ export const COLUMNS = [
   column.display({
     id: "os",
     header: "System",
-    meta: { width: "minmax(110px, 1.5fr)", sort: "platform" },
+    meta: { width: "minmax(6.875rem, 1.5fr)", sort: "platform" },
     cell: ({ row: { original: agent } }) => <span title={agent.os}>{agent.os || PLATFORM[agent.platform]}</span>,
   }),
   column.display({
     id: "tags",
     header: "Tags",
-    meta: { width: "minmax(104px, 1fr)" },
+    meta: { width: "minmax(6.5rem, 1fr)" },
     cell: ({ row: { original: agent } }) => (
       <span className="row" title={agent.tags.join(", ")}>
         {agent.tags.slice(0, 1).map((tag) => (
@@ -77,14 +77,14 @@ export const COLUMNS = [
   column.display({
     id: "pending",
     header: "Pending",
-    meta: { width: "78px", align: "end", sort: "pending", first: "-pending" },
+    meta: { width: "4.875rem", align: "end", sort: "pending", first: "-pending" },
     cell: ({ row: { original: agent } }) =>
       agent.pending > 0 ? <strong>{agent.pending}</strong> : <span className="muted">0</span>,
   }),
   column.display({
     id: "updates",
     header: "Updates",
-    meta: { width: "78px", align: "end" },
+    meta: { width: "4.875rem", align: "end" },
     cell: ({ row: { original: agent } }) =>
       agent.updates === null ? (
         <span className="muted" title="The machine has not said, or cannot">
@@ -99,7 +99,7 @@ export const COLUMNS = [
   column.display({
     id: "seen",
     header: "Last seen",
-    meta: { width: "104px", sort: "seen", first: "-seen" },
+    meta: { width: "6.5rem", sort: "seen", first: "-seen" },
     cell: ({ row: { original: agent } }) => (
       <Time at={agent.last_seen_at ?? agent.disconnected_at} over={!agent.online} />
     ),
@@ -107,25 +107,25 @@ export const COLUMNS = [
   column.display({
     id: "user",
     header: "User",
-    meta: { width: "minmax(70px, 0.8fr)" },
+    meta: { width: "minmax(4.375rem, 0.8fr)" },
     cell: ({ row }) => row.original.logged_in_user,
   }),
   column.display({
     id: "address",
     header: "Address",
-    meta: { width: "120px" },
+    meta: { width: "7.5rem" },
     cell: ({ row }) => row.original.address,
   }),
   column.display({
     id: "version",
     header: "Agent",
-    meta: { width: "76px" },
+    meta: { width: "4.75rem" },
     cell: ({ row }) => row.original.agent_version,
   }),
   column.display({
     id: "enrolled",
     header: "Enrolled",
-    meta: { width: "104px", sort: "id" },
+    meta: { width: "6.5rem", sort: "id" },
     cell: ({ row }) => <Time at={row.original.enrolled_at} />,
   }),
 ];
@@ -162,7 +162,7 @@ export function columnNames(shown: VisibilityState): string[] {
   return COLUMNS.map((one) => String(one.id)).filter((id) => shown[id] !== false);
 }
 
-const NARROW = window.matchMedia("(max-width: 760px)");
+const NARROW = window.matchMedia("(max-width: 47.5rem)");
 
 /** Whether there is room for little more than names. */
 export function useNarrow(): boolean {

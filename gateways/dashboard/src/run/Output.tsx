@@ -1,10 +1,11 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { Button } from "../ui/Button";
+import { TEXT } from "../ui/rem";
 import { type AnsiReader, type Line, plain } from "./ansi";
 import "./output.css";
 
-const LINE = 18;
+const LINE = 18 * TEXT;
 
 interface Props {
   reader: AnsiReader;
