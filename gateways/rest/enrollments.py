@@ -21,6 +21,7 @@ from domain.errors import (
     TooManyAgentsError,
 )
 from domain.permissions import Permission
+from domain.personal import ERASED
 from gateways.rest.erasures import ErasedAnswer
 from gateways.rest.route import Call, Model, PageOf, PageQuery, ReadQuery, Route, found, one, page_of, write
 from gateways.rest.tokens import TAG
@@ -53,6 +54,7 @@ class EnrollmentModel(Model):
     expires_at: AwareDatetime
     decided_at: AwareDatetime | None
     actor: str = Field(description="Who decided; empty while it waits.")
+    erased: bool = Field(description="What it said of itself is erased for good.")
     reason: str = Field(description="Why it was decided so, where that was said; `time` or `token_revoked` if expired.")
     version: int
 
@@ -91,6 +93,7 @@ def enrollment_document(row: EnrollmentRow) -> dict[str, Any]:
         "expires_at": row.expires_at,
         "decided_at": row.decided_at,
         "actor": row.decided_by,
+        "erased": row.address == ERASED,
         "reason": row.reason,
         "version": row.version,
     }

@@ -7,6 +7,7 @@ from playwright.async_api import Page, expect
 
 from domain.personal import ERASED
 from tests.browser.harness import ADMINISTRATOR, Tab
+from tests.rest.gains import waits
 from tests.rest.harness import Api, Fleet, made
 from tests.rest.people import SECOND, Person
 
@@ -99,6 +100,31 @@ async def test_a_suspended_user_is_erased(tab: Tab, api: Api, fleet: Fleet) -> N
     fleet.http.headers["Fleetlog-Wait-Position"] = str(await api.log.head())
     shown = (await fleet.http.get(f"/users/{person.user_id}")).json()
     assert (shown["erased"], shown["name"]) == (True, ERASED)
+
+
+async def test_a_machine_that_was_refused_is_erased(tab: Tab, api: Api, fleet: Fleet) -> None:
+    """Among the past ones, with the key that it showed; the same window says what goes, and asks who it is."""
+    body = {"site_id": fleet.site_id, "max_uses": 9, "approval": "required"}
+    token = (await made(fleet.http, "/enrollment-tokens", body))["token"]
+    enrollment_id = await waits(api, token, NAME)
+    await fleet.http.post("/enrollments/refuse", json={"enrollments": [enrollment_id], "reason": "not ours"})
+    await tab.logged_in(path="/admin/tokens")
+    page = tab.page
+    await page.get_by_role("button", name="past ones too").click()
+    refused = page.get_by_role("region", name="Refused machines")
+    await refused.get_by_role("button", name=f"Erase {NAME}").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("the address that it came from")
+    assert await tab.serious_faults() == []
+    api.clock.ahead += timedelta(minutes=11)
+    await erase(page, NAME)
+    await expect(refused.get_by_role("row", name=ERASED)).to_contain_text("erased")
+    await expect(refused.get_by_role("button")).to_have_count(0)
+    assert await tab.serious_faults() == []
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await tab.sideways() == 0
+    fleet.http.headers["Fleetlog-Wait-Position"] = str(await api.log.head())
+    (shown,) = (await fleet.http.get("/enrollments", params={"state": "refused"})).json()["items"]
+    assert (shown["erased"], shown["hostname"], shown["address"]) == (True, ERASED, ERASED)
 
 
 async def test_who_may_not_erase_is_not_offered_it(tab: Tab, api: Api, fleet: Fleet) -> None:

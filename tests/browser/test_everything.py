@@ -29,7 +29,6 @@ ELSEWHERE = {
     "GET /api/v1/timeline": "the log, narrowed to one thing",
     "GET /api/v1/users/{user_id}": IN_ITS_LIST,
     "GET /api/v1/views/{view_id}": IN_ITS_LIST,
-    "POST /api/v1/enrollments/{enrollment_id}/erase": "it lists those that wait; the command line those that are over",
     "POST /api/v1/session/proof/sso": BY_PROVIDER,
     "POST /api/v1/session/sso": BY_PROVIDER,
     "POST /api/v1/session/sso/answer": BY_PROVIDER,

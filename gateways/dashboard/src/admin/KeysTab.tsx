@@ -176,6 +176,7 @@ function NewKey({ onClose }: { onClose: () => void }) {
       }),
     ),
   );
+  const own = owner === me?.user_id;
   const waits = waitingSecret(make.error);
   const key = make.data?.key ?? waits;
   if (key != null) {
@@ -213,7 +214,13 @@ function NewKey({ onClose }: { onClose: () => void }) {
         {owner === "" && <option value="">Choose one</option>}
         {!everyone && me?.user_id != null && <option value={me.user_id}>{me.name ?? "yourself"}</option>}
       </Pick>
-      <GrantFields role={role} over={over} none="all that its owner may" onRole={setRole} onOver={setOver} />
+      <GrantFields
+        role={role}
+        over={over}
+        none={own ? "all that you may, as it changes" : "all that its owner is granted now, and no more later"}
+        onRole={setRole}
+        onOver={setOver}
+      />
       <Choice label="Expires" value={days} onChoose={setDays}>
         <option value="1">in a day</option>
         <option value="30">in 30 days</option>

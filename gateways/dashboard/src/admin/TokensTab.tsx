@@ -19,6 +19,7 @@ import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { toast, toastError } from "../ui/Toasts";
 import { inDays, usePlaceChoice, usePlaces } from "./choices";
+import { TurnedAway } from "./TurnedAway";
 import { WaitingMachines } from "./WaitingMachines";
 
 type Token = components["schemas"]["TokenModel"];
@@ -63,6 +64,7 @@ export default function TokensTab() {
         </div>
       )}
       <More of={pages} />
+      {past && <TurnedAway />}
       {making && (
         <NewToken
           onClose={() => {

@@ -8,7 +8,7 @@ import { toast } from "../ui/Toasts";
 import { useChange } from "./change";
 
 interface Props {
-  kind: "agent" | "user";
+  kind: "agent" | "enrollment" | "user";
   id: string;
   name: string;
   onDone: () => unknown;
@@ -21,6 +21,7 @@ const GONE: Record<Props["kind"], readonly string[]> = {
     "all of its facts: who was logged in, addresses, serial numbers, software",
     "the addresses that it came from, its custom fields, and the notes on it",
   ],
+  enrollment: ["its host name", "the address that it came from"],
   user: [
     "name and mail address, what their passkeys are called, and what a provider calls them",
     "the addresses and programs that they logged in from",
@@ -33,15 +34,24 @@ function asShown(text: string): string {
   return text.trim().replace(/\s+/g, " ");
 }
 
-/** Erases what is personal about a retired machine or a suspended user; says first what that destroys. */
+/** Erases what is personal about a retired machine, one that was not let in, or a suspended user; says first what that destroys. */
 export default function EraseDialog({ kind, id, name, onDone, onClose }: Props) {
   const [typed, setTyped] = useState("");
   const [reason, setReason] = useState("");
   const erase = useChange(
-    () =>
-      kind === "agent"
-        ? ask(api.POST("/api/v1/agents/{agent_id}/erase", { params: { path: { agent_id: id } }, body: { reason } }))
-        : ask(api.POST("/api/v1/users/{user_id}/erase", { params: { path: { user_id: id } }, body: { reason } })),
+    () => {
+      const body = { reason };
+      switch (kind) {
+        case "agent":
+          return ask(api.POST("/api/v1/agents/{agent_id}/erase", { params: { path: { agent_id: id } }, body }));
+        case "enrollment": {
+          const params = { path: { enrollment_id: id } };
+          return ask(api.POST("/api/v1/enrollments/{enrollment_id}/erase", { params, body }));
+        }
+        case "user":
+          return ask(api.POST("/api/v1/users/{user_id}/erase", { params: { path: { user_id: id } }, body }));
+      }
+    },
     ({ withheld }) => {
       void onDone();
       if (withheld > 0) return;
