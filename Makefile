@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two at least: tests wait for servers more than they compute.
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 2 ] && echo $$n || echo 2)
+# Four at least: tests wait for servers more than they compute.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 4); [ $$n -gt 4 ] && echo $$n || echo 4)
 BENCHES := append append-one chain extract forward project rebuild roundtrip drain checkin shutout query fanout life fanout-offline growth fairness volume soak storm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -38,7 +38,7 @@ screenshots: install $(VENV)/installed-dev ## the pictures in docs/images, of th
 reference: $(VENV)/installed ## the generated pages of docs/reference, from the code
 	$(BIN)/python -m docs.generate
 
-# With COVERAGE=1, what the parallel part reaches is shown; it takes half as long again, so it is for CI and for those who ask.
+# With COVERAGE=1, what the parallel part reaches is shown; it takes half as long again, so it is for those who ask.
 test: $(VENV)/installed-dev $(BUNDLED) ## every test, against real Postgres, NATS and Valkey
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=15 --durations-min=5 \
@@ -49,7 +49,7 @@ test: $(VENV)/installed-dev $(BUNDLED) ## every test, against real Postgres, NAT
 export SEED SEEDS FIRST_SEED
 test-faults: $(VENV)/installed-dev ## kill, stop, cut and confuse every part, and hold what is left against the invariants
 	@rm -rf .faults
-	$(BIN)/python -m pytest -n $(WORKERS) -v -m "faults and not serial" tests/faults$(if $(SEED),/test_seeds.py)
+	$(BIN)/python -m pytest -n 2 -v -m "faults and not serial" tests/faults$(if $(SEED),/test_seeds.py)
 	$(if $(SEED),,$(BIN)/python -m pytest -v -m "faults and serial" tests/faults || [ $$? -eq 5 ])
 
 # What talks to no server is the same there; the markers say what else is left out, and why.

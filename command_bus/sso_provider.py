@@ -7,6 +7,7 @@ keys are asked for anew when a token names one that is not among them, since key
 
 import asyncio
 import base64
+import functools
 import hashlib
 import json
 import ssl
@@ -353,10 +354,9 @@ class Provider:
         Raises:
             ProviderUnavailableError: none came in time, or it is too large, or no JSON object.
         """
-        trust: ssl.SSLContext | bool = True
         try:
-            if self.terms.ca_file is not None:
-                trust = ssl.create_default_context(cafile=str(self.terms.ca_file))
+            own = self.terms.ca_file
+            trust = _public_trust() if own is None else ssl.create_default_context(cafile=str(own))
             async with (
                 self._places,
                 asyncio.timeout(TIMEOUT_S),
@@ -377,6 +377,12 @@ class Provider:
         if not isinstance(answer, dict):
             raise ProviderUnavailableError(f"{url} answered {response.status_code}, and no JSON object.")
         return response.status_code, answer
+
+
+@functools.cache
+def _public_trust() -> ssl.SSLContext:
+    """Whom this machine trusts; to read its some hundred certificates takes as long as all else that a login asks."""
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 def _checked(name: str, url: str, *, loopback: bool) -> None:

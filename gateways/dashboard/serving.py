@@ -4,8 +4,11 @@ The page knows nothing and may do nothing: what it shows it asks of the REST API
 served to whoever asks.
 """
 
+import functools
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -104,8 +107,9 @@ def _takes_gzip(request: Request) -> bool:
     return any(part.partition(";")[0] == "gzip" and not part.replace(" ", "").endswith(";q=0") for part in wanted)
 
 
-def _read(folder: Path) -> dict[str, File]:
-    """Each file by its path below the folder; those that begin with a dot are for us alone."""
+@functools.cache
+def _read(folder: Path) -> Mapping[str, File]:
+    """Each file by its path below the folder, read once; those that begin with a dot are for us alone."""
     found: dict[str, File] = {}
     for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
         name = file.relative_to(folder).as_posix()
@@ -120,4 +124,4 @@ def _read(folder: Path) -> dict[str, File]:
             f'"{hashlib.sha256(content).hexdigest()[:32]}"',
             _IMMUTABLE if name.startswith("assets/") else _ASKED_EACH_TIME,
         )
-    return found
+    return MappingProxyType(found)
