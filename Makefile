@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Four at least: tests wait for servers more than they compute.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 4); [ $$n -gt 4 ] && echo $$n || echo 4)
+# Tests and benches start hundreds of processes, which would compile all of their sources each time.
+unexport PYTHONDONTWRITEBYTECODE
 BENCHES := append append-one chain extract forward project rebuild roundtrip drain checkin shutout query fanout life fanout-offline growth fairness volume soak storm
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
