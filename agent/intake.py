@@ -17,6 +17,7 @@ from agent.refusals import Refusals
 from agent.steps import Steps
 from agent.threads import OneThread
 from schema import wire
+from schema.checks import ChecksChanged
 
 log = logging.getLogger("fleetlog.agent.intake")
 
@@ -41,6 +42,7 @@ class Intake:
         on_ended: told of an attempt that the server takes to be open although it has ended: its result is wanted.
         on_cancel: told to end what runs.
         on_unknown_key: told that the server signs by a key that this agent has not heard of.
+        on_checks_changed: told that the server has other checks for this agent.
         who: which machine and run this is.
         on_watch: told that somebody watches a command's output; says whether it runs here.
         steps: see `agent.steps`.
@@ -62,6 +64,7 @@ class Intake:
         on_cancel: Callable[[UUID], None],
         on_watch: Callable[[UUID], bool],
         on_unknown_key: Callable[[], None],
+        on_checks_changed: Callable[[], None],
         who: wire.Instance,
         steps: Steps,
     ) -> None:
@@ -79,6 +82,7 @@ class Intake:
         self._on_cancel = on_cancel
         self._on_watch = on_watch
         self._on_unknown_key = on_unknown_key
+        self._on_checks_changed = on_checks_changed
         self._steps = steps
         self._closed = False
 
@@ -96,6 +100,9 @@ class Intake:
         match message:
             case wire.Probe():
                 return wire.encode(wire.ProbeReply(who=self._who))
+            case ChecksChanged():
+                self._on_checks_changed()
+                return wire.encode(wire.Acknowledged())
             case wire.OutputWatch():
                 runs = self._on_watch(message.command_id)
                 return wire.encode(wire.Acknowledged(detail="" if runs else "not_running"))

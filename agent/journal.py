@@ -28,6 +28,7 @@ import msgspec
 
 from agent.endings import called_off, forgotten, shortened, unheard_of
 from agent.errors import JournalFullError, StateDamagedError
+from agent.kept_checks import KeptChecks
 from agent.kept_refusals import KeptRefusals
 from agent.seal import Seal
 from schema.wire import Order, ResultReport
@@ -40,7 +41,7 @@ MAX_OPEN = 1000
 RESULTS_KEPT = timedelta(days=35)
 """How long what a finished attempt came to is kept: as old may a backup be that a server is restored from."""
 
-_VERSION = 3
+_VERSION = 4
 _REPEATED = "repeated"
 _encode = msgspec.msgpack.Encoder().encode
 _decode_order = msgspec.msgpack.Decoder(Order).decode
@@ -117,6 +118,7 @@ class Journal:
             raise StateDamagedError(f"{path} was written by a newer agent (version {version}).")
         self._ended_order = self._one("SELECT coalesce(max(ended_order), 0) FROM entries")
         self.refusals = KeptRefusals(self._db, self._synced)
+        self.checks = KeptChecks(self._db, self._synced, self._relaxed)
 
     def _prepare(self, max_pages: int | None) -> int:
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -343,6 +345,7 @@ class Journal:
                 return []
             self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (_REPEATED, occasion))
             self._db.executemany("DELETE FROM notes WHERE name = ?", [(name,) for name in forget])
+            self.checks.begin_anew()
             rows = self._db.execute(
                 "SELECT command_id, attempt FROM finished WHERE at >= ? ORDER BY at", (since.timestamp(),)
             )

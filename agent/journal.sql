@@ -44,6 +44,23 @@ CREATE TABLE IF NOT EXISTS refusals (
     report  BLOB NOT NULL      -- msgpack of the RefusalReport
 ) STRICT;
 
+-- The checks that the server gave last, how each stands, and what is to be told of them: see agent/kept_checks.py.
+CREATE TABLE IF NOT EXISTS check_list (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    list  BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS check_standings (
+    check_id  BLOB PRIMARY KEY,
+    standing  BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS check_reports (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    check_id  BLOB NOT NULL,
+    report    BLOB NOT NULL      -- msgpack of the CheckReport
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS notes (
     name   TEXT PRIMARY KEY,
     value  TEXT NOT NULL

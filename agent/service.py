@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from agent import link_nats
+from agent.checks import MAX_OUTPUT_BYTES, Checks
 from agent.clock import ServerClock
 from agent.errors import AgentError, AlreadyRunningError, JournalFullError, LinkError
 from agent.executor import Executor
@@ -103,6 +104,25 @@ class Agent:
             self._on_up,
             timing=timing,
         )
+        self._refusals = Refusals(
+            self._journal,
+            self._disk,
+            self._who.instance,
+            knows=lambda key: self.identity.knows(key),  # noqa: PLW0108 - the identity is another one by then
+            now=self._clock.now,
+            on_kept=lambda: self._uplink.refused(),  # noqa: PLW0108 - made below
+            window_s=refusals_window_s,
+        )
+        self._checks = Checks(
+            lambda: self.identity,
+            self._journal,
+            self._disk,
+            Runner(PLATFORM.scripts_dir(state_dir), spool_dir, max_output_bytes=MAX_OUTPUT_BYTES),
+            spool_dir,
+            now=self._clock.now,
+            refusals=self._refusals,
+            on_report=lambda: self._uplink.check_changed(),  # noqa: PLW0108 - made below
+        )
         self._uplink = Uplink(
             self._link,
             self._journal,
@@ -120,6 +140,7 @@ class Agent:
             server_keys=lambda: [bytes.fromhex(key.public_key) for key in self.identity.accepted],
             on_server_keys=self._on_server_keys,
             telemetry=Telemetry(self._clock.now),
+            checks=self._checks,
             steps=steps,
         )
         self._rotation = Rotation(self.identity.agent_id, self._keys, self._link, self._uplink.ask, steps)
@@ -137,15 +158,6 @@ class Agent:
             rotate_key=self._rotation.begin,
             steps=steps,
         )
-        self._refusals = Refusals(
-            self._journal,
-            self._disk,
-            self._who.instance,
-            knows=lambda key: self.identity.knows(key),  # noqa: PLW0108 - the identity is another one by then
-            now=self._clock.now,
-            on_kept=self._uplink.refused,
-            window_s=refusals_window_s,
-        )
         self._intake = Intake(
             lambda: self.identity,
             self._journal,
@@ -160,6 +172,7 @@ class Agent:
             on_cancel=self._executor.cancel,
             on_watch=self._executor.watched,
             on_unknown_key=self._uplink.hello_soon,
+            on_checks_changed=self._uplink.hello_soon,
             who=self._who,
             steps=steps,
         )
@@ -170,6 +183,7 @@ class Agent:
         PLATFORM.leave_no_core()
         await self._executor.recover()
         await self._sweep_spool()
+        await self._checks.load()
         parts = [
             asyncio.create_task(part, name=name)
             for name, part in (
@@ -179,6 +193,7 @@ class Agent:
                 ("rotation", self._rotation.run()),
                 ("regain", self._regain.run()),
                 ("refusals", self._refusals.run()),
+                ("checks", self._checks.run()),
                 ("compaction", self._compact()),
             )
         ]

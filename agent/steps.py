@@ -10,6 +10,7 @@ The agent calls its `Steps` at each; in a service that is `nothing`. The fault t
     ended           the result is on disk and has not been sent
     sent            the server has answered, and that is not on disk
     acknowledged    it is all over
+    check_sent      the server has heard what a check found, and that is not on disk
     key_made        the agent's next key is on disk, and nobody has heard of it
     key_offered     the server has, and takes both
     key_used        the server has let the agent in under it, and takes no other

@@ -20,6 +20,7 @@ from uuid import UUID
 import msgspec
 
 from agent import VERSION
+from agent.checks import Checks
 from agent.clock import ServerClock
 from agent.errors import JournalFullError, LaterError, LinkError
 from agent.journal import Ended, Journal, Key
@@ -29,6 +30,7 @@ from agent.steps import Steps
 from agent.telemetry import SAMPLE_EVERY_S, Telemetry
 from agent.threads import OneThread, in_thread
 from schema import software, trust, wire
+from schema.checks import CheckReport
 from schema.software import SoftwareList
 
 log = logging.getLogger("fleetlog.agent.uplink")
@@ -66,6 +68,7 @@ class Uplink:
         server_keys: the server's delivery keys that are accepted, raw.
         on_server_keys: told how to come to those that are in use; says whether others are accepted now.
         telemetry: how busy the machine is.
+        checks: what is measured.
         steps: see `agent.steps`.
         uniform: randomness, as `random.uniform`.
     """
@@ -89,6 +92,7 @@ class Uplink:
         server_keys: Callable[[], list[bytes]],
         on_server_keys: Callable[[trust.ServerKeys], bool],
         telemetry: Telemetry,
+        checks: Checks,
         steps: Steps,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -110,12 +114,14 @@ class Uplink:
         self._on_server_keys = on_server_keys
         self._greeted_at = -_GREETING_RESTS_S
         self._telemetry = telemetry
+        self._checks = checks
         self._steps = steps
         self._uniform = uniform
         # Holds keys of journal entries only, so the journal's bound on open entries is its bound too.
         self._queue: asyncio.Queue[Key] = asyncio.Queue()
         self._sending = 0
         self._refused = asyncio.Event()
+        self._check_changed = asyncio.Event()
         self._heard = asyncio.Event()
         self._say_hello = asyncio.Event()
 
@@ -137,6 +143,10 @@ class Uplink:
     def refused(self) -> None:
         """A report of what was refused is in the journal."""
         self._refused.set()
+
+    def check_changed(self) -> None:
+        """A report of what a check found is in the journal."""
+        self._check_changed.set()
 
     async def tell_started(self, report: wire.StartedReport) -> None:
         """Report a start until it is acknowledged or of no interest; cancelled when the work ends."""
@@ -195,6 +205,7 @@ class Uplink:
             tasks.create_task(self._software())
             tasks.create_task(self._looks())
             tasks.create_task(self._refusals())
+            tasks.create_task(self._check_reports())
             for _ in range(_SENDERS):
                 tasks.create_task(self._sender())
 
@@ -229,7 +240,7 @@ class Uplink:
 
     async def _hello(self) -> None:
         counts = await self._disk.call(self._journal.counts)
-        samples = self._telemetry.waiting()
+        samples, values = self._telemetry.waiting(), self._checks.values()
         hello = wire.Hello(
             agent_version=VERSION,
             boot_id=self._boot_id,
@@ -239,6 +250,8 @@ class Uplink:
             trusts=self._trusts(),
             server_keys=self._server_keys(),
             samples=samples,
+            checks=self._checks.digest,
+            check_values=values,
         )
         self._greeted_at = time.monotonic()
         asked = time.monotonic()
@@ -246,6 +259,7 @@ class Uplink:
         if isinstance(reply, wire.Refused):
             raise LinkError(f"{reply.code}: {reply.detail}")
         self._telemetry.heard(samples)
+        self._checks.heard(values)
         if isinstance(reply, wire.HelloReply):
             self._clock.heard(reply.server_time, time.monotonic() - asked)
             self._hello_interval_s = max(1.0, reply.hello_interval_s)
@@ -259,6 +273,8 @@ class Uplink:
                 self._on_trust(reply.trust)
             if reply.held is not None:
                 await self._on_held(reply.held)
+            if reply.checks is not None:
+                await self._checks.take(reply.checks)
             # The server listens: whoever waits to repeat something need not wait longer.
             self._heard.set()
             self._heard = asyncio.Event()
@@ -270,6 +286,7 @@ class Uplink:
         except JournalFullError as error:
             log.warning("cannot repeat results yet, at the next hello again: %s", error)
             return
+        await self._checks.read_standings()
         if keys:
             log.warning("the server was restored from a backup: %d results are sent once more", len(keys))
         for key in keys:
@@ -356,6 +373,26 @@ class Uplink:
             log.error("the server refused the report of a refusal for good: %s: %s", reply.code, reply.detail)
         try:
             await self._disk.call(self._journal.refusals.forget, report)
+        except JournalFullError as error:
+            raise LinkError(f"its acknowledgement cannot be kept: {error}") from error
+
+    # -- what checks found ---------------------------------------------------------------------------------------
+
+    async def _check_reports(self) -> None:
+        """One after the other, so that the server hears of each check's changes in their order."""
+        while True:
+            self._check_changed.clear()
+            while (report := await self._disk.call(self._journal.checks.oldest)) is not None:
+                await self._until_heard("check", lambda report=report: self._send_check(report))  # type: ignore[misc]  # as above
+            await self._check_changed.wait()
+
+    async def _send_check(self, report: CheckReport) -> None:
+        reply = await self._ask("check", report)
+        if isinstance(reply, wire.Refused):
+            log.error("the server refused what a check found for good: %s: %s", reply.code, reply.detail)
+        self._steps("check_sent")
+        try:
+            await self._disk.call(self._journal.checks.forget, report)
         except JournalFullError as error:
             raise LinkError(f"its acknowledgement cannot be kept: {error}") from error
 

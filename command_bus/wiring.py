@@ -10,6 +10,7 @@ from command_bus.event_log import EventLog
 from command_bus.handlers.agents import AgentHandlers
 from command_bus.handlers.api_keys import ApiKeyHandlers
 from command_bus.handlers.approvals import ApprovalHandlers
+from command_bus.handlers.checks import CheckHandlers
 from command_bus.handlers.clients import ClientHandlers
 from command_bus.handlers.commands import CommandHandlers, CommandReads
 from command_bus.handlers.destinations import DestinationHandlers
@@ -36,6 +37,7 @@ from command_bus.intents import (
     agents,
     api_keys,
     approvals,
+    checks,
     clients,
     commands,
     destinations,
@@ -98,6 +100,7 @@ def make_bus(
     agent = AgentHandlers(log, touched)
     script = ScriptHandlers(log, fresh_id, clock, reads)
     command = CommandHandlers(log, clock, fresh_id, in_flight, reads, touched, default_expiry)
+    check = CheckHandlers(log, fresh_id, reads)
     rollout = RolloutHandlers(log, clock, fresh_id, reads, default_expiry)
     token = TokenHandlers(log, clock, fresh_id)
     enrollment = EnrollmentHandlers(log, clock)
@@ -151,6 +154,12 @@ def make_bus(
             rollouts.CloseRollout: rollout.close,
             rollouts.AbortRollout: rollout.abort,
             rollouts.RetryRollout: rollout.retry,
+            checks.DefineCheck: check.define,
+            checks.PlanCheck: check.plan,
+            checks.ChangeCheck: check.change,
+            checks.DisableCheck: check.disable,
+            checks.EnableCheck: check.enable,
+            checks.RemoveCheck: check.remove,
             tokens.CreateEnrollmentToken: token.create,
             tokens.RevokeEnrollmentToken: token.revoke,
             enrollments.ApproveEnrollments: enrollment.approve,

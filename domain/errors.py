@@ -516,6 +516,27 @@ class UnknownFieldError(DomainError):
     status = 422
 
 
+class CheckRemovedError(DomainError):
+    """The check is removed; make another one."""
+
+    code = "check_removed"
+    status = 409
+
+
+class CheckStandsError(DomainError):
+    """The check is as it is wanted already."""
+
+    code = "check_stands"
+    status = 409
+
+
+class NotYourCheckError(DomainError):
+    """This agent was not given that check."""
+
+    code = "not_your_check"
+    status = 403
+
+
 class FieldRemovedError(DomainError):
     """The field is removed already."""
 

@@ -20,6 +20,7 @@ UserId = NewType("UserId", UUID)
 SecretId = NewType("SecretId", UUID)
 FieldId = NewType("FieldId", UUID)
 DestinationId = NewType("DestinationId", UUID)
+CheckId = NewType("CheckId", UUID)
 
 _DERIVED_VERSION = 5
 _RFC_9562 = 0b10

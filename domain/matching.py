@@ -11,7 +11,13 @@ from domain.ids import AgentId, ClientId, SiteId
 from domain.scopes import Place
 
 
-class Matching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"tags": "tag", "text": "q"}):
+class Matching(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"tags": "tag", "text": "q", "named_check": "check"},
+):
     """Agents that fit all that is given; what is None narrows nothing. Recorded under the names that the list has."""
 
     client_id: ClientId | None = None
@@ -36,6 +42,12 @@ class Matching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
     """The same, for security."""
     software: str | None = None
     """Something of that name is installed, in any case."""
+    failing: int | None = None
+    """So many checks fail on it, or more."""
+    warning: int | None = None
+    """The same of those that warn."""
+    named_check: str | None = None
+    """A check of that name, in any case, finds something on it: it fails, warns, informs or cannot be measured."""
     seen_after: datetime | None = None
     seen_before: datetime | None = None
 
@@ -43,6 +55,11 @@ class Matching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
     def by_the_log(self) -> bool:
         """Whether it is the agent's own events alone that make it match, or not."""
         return self.pending is None and self.seen_after is None and self.seen_before is None
+
+    @property
+    def judges_checks(self) -> bool:
+        """Whether what checks find makes it match, or not."""
+        return self.failing is not None or self.warning is not None or self.named_check is not None
 
     def check(self) -> None:
         """Raise InvalidValueError where it narrows nothing: all are only meant by those who say so."""

@@ -40,6 +40,11 @@ class Permission(enum.StrEnum):
     ROLLOUTS_SEE = "rollouts.see", "See rollouts."
     ROLLOUTS_START = "rollouts.start", "Plan and start rollouts, and retry what failed in them."
     ROLLOUTS_STEER = "rollouts.steer", "Pause, close and abort rollouts; resume and release those that one might start."
+    CHECKS_SEE = "checks.see", "See checks, and what they find on machines."
+    CHECKS_MANAGE = (
+        "checks.manage",
+        "Make, change, disable and remove checks; those that run something need the permission for that as well.",
+    )
     SCRIPTS_SEE = "scripts.see", "See the script library."
     SCRIPTS_MANAGE = "scripts.manage", "Add, revise, rename, file, archive and restore scripts."
     SECRETS_SEE = "secrets.see", "See which secrets there are; their values are shown to nobody."

@@ -6,9 +6,10 @@ changed by what somebody made up.
 
 import enum
 from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
 
-from domain.event import Aggregate, Change, Event
+from domain.event import Aggregate, Change, Event, Upcaster
 from domain.ids import AgentId, ClientId, CommandId, derived_id
 
 
@@ -19,6 +20,8 @@ class Brought(enum.StrEnum):
     CANCEL = "cancel"
     HELD = "held"
     """A list of what the server takes the agent to have."""
+    CHECKS = "checks"
+    """A list of what it is to measure."""
     OTHER = "other"
 
 
@@ -36,8 +39,16 @@ class RefusedFor(enum.StrEnum):
     OTHER = "other"
 
 
+def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
+    return body
+
+
 class OrderRefused(Event, frozen=True, kw_only=True):
     """An agent refused what came in the server's name; of a flood, one such event tells how many there were."""
+
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    """Since 2 it may have been a list of checks."""
 
     what: Brought
     why: RefusedFor

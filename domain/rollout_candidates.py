@@ -96,6 +96,12 @@ def why_left_out(target: Target, order: Order, one: Candidate) -> str | None:
     return LeftOut.TIMEZONE_UNKNOWN if order.needs_timezone and timezone_of(one.facts) is None else None
 
 
+def is_meant(target: Target, one: Candidate) -> bool:
+    """Whether an active agent that a target names is one of those that it is for."""
+    left_out = one.excluded or _excluded(target.exclude, one) or _passed_over(target.include, one) is not None
+    return not left_out and one.state is AgentState.ACTIVE
+
+
 def _excluded(exclude: Selector, one: Candidate) -> bool:
     if exclude.machine_types and one.machine_type in exclude.machine_types:
         return True

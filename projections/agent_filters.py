@@ -44,6 +44,11 @@ class Filters(TypedDict, total=False):
     security_updates: int | None
     software: str | None
     """Something of that name is installed, in any case."""
+    failing: int | None
+    """So many checks fail on it, or more."""
+    warning: int | None
+    named_check: str | None
+    """A check of that name, in any case, finds something on it."""
     seen_after: datetime | None
     seen_before: datetime | None
     """Its last sign of life; telemetry, and of now alone."""
@@ -92,6 +97,20 @@ def narrow_by(query: Query, filters: Filters) -> None:  # noqa: C901, PLR0912 - 
             "software <> '' AND software IN (SELECT sha256 FROM fleetlog.software_lists WHERE names @> ARRAY[%s])",
             software.casefold().replace("\x00", "\ufffd"),
         )
+    for found, least in (("failing", filters.get("failing")), ("warning", filters.get("warning"))):
+        if least is not None:
+            # By the index of what is found anywhere: that is little, however many checks pass.
+            query.where(
+                "agent_id IN (SELECT agent_id FROM agent_checks WHERE found AND state = %s"
+                " GROUP BY agent_id HAVING count(*) >= %s)",
+                found,
+                least,
+            )
+    if named_check := filters.get("named_check"):
+        query.where(
+            "agent_id IN (SELECT agent_id FROM agent_checks WHERE found AND check_key = %s)",
+            named_check.casefold().replace("\x00", "\ufffd"),
+        )
     seen: LiteralString = "agent_id IN (SELECT agent_id FROM fleetlog.presence WHERE last_seen_at"
     if (after := filters.get("seen_after")) is not None:
         query.where(f"{seen} >= %s)", after)
@@ -117,6 +136,9 @@ def filters_of(matching: Matching) -> Filters:
         updates=matching.updates,
         security_updates=matching.security_updates,
         software=matching.software,
+        failing=matching.failing,
+        warning=matching.warning,
+        named_check=matching.named_check,
         seen_after=matching.seen_after,
         seen_before=matching.seen_before,
     )

@@ -1,4 +1,4 @@
-"""Agents in an order that another table tells: when they were last heard of, what waits for them, whose they are.
+"""Agents in an order that another table tells: when they were heard of, what waits, what fails, whose they are.
 
 No index covers such an order together with an agent's own columns. So a list is walked in stretches, each in the order
 of an index of its own and each with a place to go on from; found are ids, and the rows are read by them.
@@ -106,6 +106,13 @@ _SEEN: LiteralString = "agents JOIN (SELECT agent_id, last_seen_at FROM fleetlog
 _WAITED_FOR: LiteralString = (
     "agents JOIN (SELECT agent_id, count(*) AS waiting FROM pending GROUP BY agent_id) AS queues USING (agent_id)"
 )
+_FAILS: LiteralString = (
+    "agents JOIN (SELECT agent_id, count(*) AS fails FROM agent_checks"
+    " WHERE found AND state = 'failing' GROUP BY agent_id) AS failures USING (agent_id)"
+)
+_FAILS_NOT: LiteralString = (
+    "NOT EXISTS (SELECT FROM agent_checks AS c WHERE c.agent_id = agents.agent_id AND c.found AND c.state = 'failing')"
+)
 _NEVER_SEEN: LiteralString = "NOT EXISTS (SELECT FROM fleetlog.presence AS p WHERE p.agent_id = agents.agent_id)"
 _NOT_WAITED_FOR: LiteralString = "NOT EXISTS (SELECT FROM pending AS p WHERE p.agent_id = agents.agent_id)"
 
@@ -121,10 +128,13 @@ def _stretches(way: str) -> dict[str, tuple[_Stretch | _ByClient, ...]]:
     never = _Stretch(order("seen.never", "sort_key, agent_id", str, UUID), "agents", _NEVER_SEEN)
     some = _Stretch(order("pending", "waiting, sort_key, agent_id", int, str, UUID), _WAITED_FOR)
     none = _Stretch(order("pending.none", "sort_key, agent_id", str, UUID), "agents", _NOT_WAITED_FOR)
+    fails = _Stretch(order("failing", "fails, sort_key, agent_id", int, str, UUID), _FAILS)
+    fine = _Stretch(order("failing.none", "sort_key, agent_id", str, UUID), "agents", _FAILS_NOT)
     customer = _ByClient(order("client", "client_key, client_id, sort_key, agent_id", str, UUID, str, UUID))
     return {
         f"{way}seen": (seen, never),
         f"{way}pending": (some, none) if back else (none, some),
+        f"{way}failing": (fails, fine) if back else (fine, fails),
         f"{way}client": (customer,),
     }
 

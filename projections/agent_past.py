@@ -4,12 +4,14 @@ What a replay answers for the whole fleet, this answers for a single thing, at o
 nothing is written. They are those that a replay at that position holds (`projections.replays`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from domain.checks import AgentCheckChanged, AgentCheckEnded, CheckState
 from domain.event import Recorded
 from projections.agents import AgentDetail, Agents
 from projections.clients import Clients
@@ -25,7 +27,7 @@ TURNS = ("CommandQueued", *sorted(ENDED))
 """The events by which a command comes into the queue, and leaves it."""
 
 
-def agent_then(agent_id: UUID, story: Iterable[Recorded], places: Iterable[Recorded]) -> AgentDetail | None:
+def agent_then(agent_id: UUID, story: Sequence[Recorded], places: Iterable[Recorded]) -> AgentDetail | None:
     """The agent's row; None if there was none.
 
     Args:
@@ -40,8 +42,21 @@ def agent_then(agent_id: UUID, story: Iterable[Recorded], places: Iterable[Recor
     named.fold(places)
     client, site = named["clients"].made(cells["client_id"]), named["sites"].made(cells["site_id"])
     names = {"client": client["name"] if client else None, "site": site["name"] if site else None}
-    agent: AgentDetail = _made(AgentDetail, cells | names)
+    agent: AgentDetail = _made(AgentDetail, cells | names | _found_then(story))
     return agent
+
+
+def _found_then(story: Iterable[Recorded]) -> dict[str, int]:
+    """How many checks found what."""
+    states: dict[UUID, CheckState] = {}
+    for recorded in story:
+        match recorded.event:
+            case AgentCheckChanged(state=state):
+                states[recorded.originator_id] = state
+            case AgentCheckEnded():
+                states.pop(recorded.originator_id, None)
+    found = Counter(states.values())
+    return {state.value: found[state] for state in (CheckState.FAILING, CheckState.WARNING)}
 
 
 def place_then(agent_id: UUID, story: Iterable[Recorded]) -> tuple[UUID, UUID] | None:

@@ -24,6 +24,7 @@ from domain.agents import (
     AgentTagged,
     Platform,
 )
+from domain.checks import AgentCheckChanged, AgentCheckEnded
 from domain.duplicates import AgentDuplicateNoticed, AgentDuplicateSettled
 from domain.erasures import SubjectErased
 from domain.event import Event, Recorded
@@ -65,6 +66,9 @@ class AgentRow(msgspec.Struct, frozen=True):
     security_updates: int | None
     software_at: datetime | None
     duplicate: dict[str, Any] | None
+    failing: int
+    """So many checks fail on it."""
+    warning: int
     enrolled_at: datetime
     version: int
     sort_key: str
@@ -148,6 +152,8 @@ class Agents(Projection):
         AgentDisconnected,
         AgentFactsReported,
         AgentSoftwareReported,
+        AgentCheckChanged,
+        AgentCheckEnded,
         AgentDuplicateNoticed,
         AgentDuplicateSettled,
         SubjectErased,
@@ -158,6 +164,11 @@ class Agents(Projection):
         match recorded.event:
             case AgentConnected() | AgentDisconnected() | AgentFactsReported() | AgentSoftwareReported():
                 self._fold_telling(agents, recorded)
+            case AgentCheckChanged() | AgentCheckEnded():
+                # Its row says nothing of checks, but those that match by them are looked for among what changed.
+                if recorded.agent_id is None:
+                    raise FoldError(f"{recorded.topic} at {recorded.position} names no agent.")
+                agents.update(recorded.agent_id, position=recorded.position)
             case AgentDuplicateNoticed() | AgentDuplicateSettled():
                 self._fold_duplicate(agents, recorded)
             case SubjectErased(kind=kind):

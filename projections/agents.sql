@@ -56,7 +56,10 @@ CREATE INDEX agents_key_idx ON agents (public_key);
 -- name: columns
 SELECT agent_id, client_id, site_id, name, hostname, platform, arch, agent_version, public_key, tags, state, erased,
     online, connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at,
-    software, packages, updates, security_updates, software_at, duplicate, enrolled_at,
+    software, packages, updates, security_updates, software_at, duplicate,
+    (SELECT count(*) FROM agent_checks AS c WHERE c.agent_id = agents.agent_id AND c.found AND c.state = 'failing') AS failing,
+    (SELECT count(*) FROM agent_checks AS c WHERE c.agent_id = agents.agent_id AND c.found AND c.state = 'warning') AS warning,
+    enrolled_at,
     version, sort_key,
     (SELECT name FROM clients WHERE clients.client_id = agents.client_id) AS client,
     (SELECT name FROM sites WHERE sites.site_id = agents.site_id) AS site

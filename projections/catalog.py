@@ -4,6 +4,7 @@ from projections import tracking
 from projections.agents import Agents
 from projections.api_keys import ApiKeys
 from projections.approvals import Approvals
+from projections.checks import Checks
 from projections.clients import Clients
 from projections.commands import Commands
 from projections.destinations import Destinations
@@ -33,6 +34,7 @@ ALL_PROJECTIONS: tuple[Projection, ...] = (
     PENDING,
     Clients(),
     Agents(),
+    Checks(),
     Scripts(),
     Commands(),
     Rollouts(),

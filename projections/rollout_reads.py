@@ -38,16 +38,16 @@ class RolloutReader(AgentReader):
             "sites": [*include.sites, *exclude.sites],
             "agents": [*include.agents, *exclude.agents],
         }
-        within = _scope(scope)
+        within = scope_of(scope)
         await self._seen("clients", "agents")
         async with self._snapshot() as connection:
             ((position,),) = await read_all(connection, "agents_position", {})
             unknown = [row[0] for row in await read_all(connection, "unknown", named | within)]
             rows = []
             if not unknown:
-                wanted = _wanted(target, timezone=timezone) | await _matching(connection, target, scope)
+                wanted = wanted_of(target, timezone=timezone) | await matching_of(connection, target, scope)
                 rows = await read_all(connection, "candidates", wanted | within)
-        return await asyncio.to_thread(_candidates, rows), unknown, position
+        return await asyncio.to_thread(candidates_of, rows), unknown, position
 
     async def waiting(self, agent_id: UUID, limit: int) -> int:
         """How many of an agent's commands are open, as of now; counted up to a limit and no further."""
@@ -75,13 +75,13 @@ class RolloutReader(AgentReader):
             scope = EVERYTHING if joins.clients is None else Scope.of(joins.clients)
             changed = (after, min(upto, last))
             found = (
-                _wanted(target, timezone=timezone)
-                | await _matching(connection, target, scope, changed)
-                | _scope(scope)
+                wanted_of(target, timezone=timezone)
+                | await matching_of(connection, target, scope, changed)
+                | scope_of(scope)
                 | {"after": after, "upto": min(upto, last), "limit": limit}
             )
             rows = await read_all(connection, "joined", found)
-        candidates = _candidates(rows)
+        candidates = candidates_of(rows)
         if len(rows) == limit:
             return Joined(candidates, rows[-1][-1], False)
         return Joined(candidates, max(after, min(upto, last)), upto >= last)
@@ -145,7 +145,7 @@ _TERMINAL = sorted(state.value for state in OUTCOMES)
 _FAILED = sorted(state.value for state in FAILURES)
 
 
-def _scope(scope: Scope) -> dict[str, Any]:
+def scope_of(scope: Scope) -> dict[str, Any]:
     return {
         "all": scope.everything,
         "tenants": list(scope.clients),
@@ -154,7 +154,7 @@ def _scope(scope: Scope) -> dict[str, Any]:
     }
 
 
-def _wanted(target: Target, *, timezone: bool) -> dict[str, Any]:
+def wanted_of(target: Target, *, timezone: bool) -> dict[str, Any]:
     include, exclude = target.include, target.exclude
     return {
         "everything": include.everything,
@@ -172,7 +172,7 @@ def _wanted(target: Target, *, timezone: bool) -> dict[str, Any]:
     }
 
 
-async def _matching(
+async def matching_of(
     connection: Connection, target: Target, scope: Scope, changed: tuple[int, int] | None = None
 ) -> dict[str, Any]:
     """The agents that a target names and leaves out, those with them that match the fleet's own question."""
@@ -184,7 +184,7 @@ async def _matching(
     return found
 
 
-def _candidates(rows: Sequence[tuple[Any, ...]]) -> list[Candidate]:
+def candidates_of(rows: Sequence[tuple[Any, ...]]) -> list[Candidate]:
     return [
         Candidate(
             agent_id=AgentId(row[0]),

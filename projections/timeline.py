@@ -12,6 +12,7 @@ from domain import (
     api_keys,
     approvals,
     authorities,
+    checks,
     clients,
     commands,
     destinations,
@@ -145,6 +146,18 @@ def _software(event: software.AgentSoftwareReported) -> str:
     return f"Software of the machine: {'; '.join(parts)}."
 
 
+def _check_changed(event: checks.AgentCheckChanged) -> str:
+    value = f" ({event.value:g} {shown(event.unit)})" if event.value is not None else ""
+    was = f", and was {event.was}" if event.was is not None else ""
+    word = {"unknown": "cannot be measured"}.get(event.state, f"is {event.state}")
+    return f"Check {shown(event.check)!r} {word}{value}{was}{_because(event.detail)}."
+
+
+def _check_defined(event: checks.CheckDefined) -> str:
+    kind = type(event.terms.what).__struct_config__.tag
+    return f"Check {shown(event.terms.name)!r} defined: {kind}, every {event.terms.interval_s} s."
+
+
 def _queued(event: commands.CommandQueued) -> str:
     when = f", not before {_at(event.not_before)}" if event.not_before is not None else ""
     lane = "" if event.lane == commands.DEFAULT_LANE else f" in lane {event.lane}"
@@ -260,6 +273,7 @@ _CLAIMED = {
     refused_orders.Brought.DELIVERY: "an order",
     refused_orders.Brought.CANCEL: "a cancellation",
     refused_orders.Brought.HELD: "a list of what it is to have",
+    refused_orders.Brought.CHECKS: "a list of checks",
     refused_orders.Brought.OTHER: "a message",
 }
 _REFUSED_FOR = {
@@ -324,6 +338,14 @@ _LINES |= {
         f"Agent reported {next((mark for mark in (ERASED, SEALED) if mark in event.facts), len(event.facts))} facts."
     ),
     software.AgentSoftwareReported: _software,
+    checks.CheckDefined: _check_defined,
+    checks.CheckDisabled: lambda event: f"Check disabled{_because(event.reason)}.",
+    checks.CheckEnabled: lambda _: "Check enabled.",
+    checks.CheckRemoved: lambda event: f"Check removed{_because(event.reason)}.",
+    checks.AgentCheckChanged: _check_changed,
+    checks.AgentCheckEnded: lambda event: (
+        f"Check {shown(event.check)!r} is not measured here any more; it was {event.was}."
+    ),
     erasures.SubjectErased: lambda event: (
         f"All that is personal about this {event.kind} is erased{_because(event.reason)}."
     ),

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from schema import trust, wire
+from schema import checks, trust, wire
 
 FILE = Path(__file__).with_name("asyncapi.json")
 
-_UPLINKS: dict[type[wire.Message], list[type[wire.Message]]] = {
+_UPLINKS: dict[type[msgspec.Struct], list[type[msgspec.Struct]]] = {
     wire.Hello: [wire.HelloReply],
     wire.FactsReport: [wire.Acknowledged],
     wire.SoftwareReport: [wire.Acknowledged],
@@ -23,14 +23,16 @@ _UPLINKS: dict[type[wire.Message], list[type[wire.Message]]] = {
     wire.KeyOffer: [wire.Acknowledged],
     wire.ResultReport: [wire.Acknowledged],
     wire.RefusalReport: [wire.Acknowledged],
+    checks.CheckReport: [wire.Acknowledged],
     wire.OutputOffer: [wire.OutputWanted],
     wire.OutputChunk: [wire.Acknowledged],
 }
-_DOWNLINKS: dict[type[wire.Message], list[type[wire.Message]]] = {
+_DOWNLINKS: dict[type[msgspec.Struct], list[type[msgspec.Struct]]] = {
     wire.Delivery: [wire.DeliveryReply],
     wire.CancelRequest: [wire.CancelReply],
     wire.OutputWatch: [wire.Acknowledged],
     wire.Probe: [wire.ProbeReply],
+    checks.ChecksChanged: [wire.Acknowledged],
 }
 _SIGNED = (
     wire.DeliveryBody,
@@ -42,14 +44,20 @@ _SIGNED = (
     wire.PingWork,
     wire.FactsWork,
     wire.RotateKeyWork,
+    checks.CheckListBody,
+    checks.DiskMeasure,
+    checks.LoadMeasure,
+    checks.ServiceMeasure,
+    checks.ReachMeasure,
+    checks.ScriptMeasure,
 )
 _HTTP = (wire.HttpCheckIn, wire.HttpCheckInReply, trust.WhomToTrust)
 
 
 def document() -> dict[str, Any]:
     """The whole document as plain data."""
-    messages: list[type[wire.Message]] = [*_UPLINKS, *_DOWNLINKS, wire.OutputLive]
-    replies: list[type[wire.Message]] = [
+    messages: list[type[msgspec.Struct]] = [*_UPLINKS, *_DOWNLINKS, wire.OutputLive]
+    replies: list[type[msgspec.Struct]] = [
         wire.HelloReply,
         wire.OutputWanted,
         wire.Acknowledged,
@@ -100,7 +108,7 @@ def document() -> dict[str, Any]:
     }
 
 
-def _channel(address: str, messages: list[type[wire.Message]]) -> dict[str, Any]:
+def _channel(address: str, messages: list[type[msgspec.Struct]]) -> dict[str, Any]:
     parameters = {
         name: {"description": "A UUID, hyphenated."} for name in ("agent_id", "command_id") if name in address
     }
@@ -112,9 +120,9 @@ def _channel(address: str, messages: list[type[wire.Message]]) -> dict[str, Any]
 
 
 def _operation(
-    action: str, channel: str, message: type[wire.Message], replies: list[type[wire.Message]]
+    action: str, channel: str, message: type[msgspec.Struct], replies: list[type[msgspec.Struct]]
 ) -> dict[str, Any]:
-    def reference(of: type[wire.Message]) -> dict[str, str]:
+    def reference(of: type[msgspec.Struct]) -> dict[str, str]:
         return {"$ref": f"#/channels/{channel}/messages/{of.__name__}"}
 
     operation: dict[str, Any] = {

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 
+from schema.checks import CheckList, CheckReport, ChecksChanged, CheckValue
 from schema.trust import ServerKeys, Trust
 
 PROTOCOL = 1
@@ -262,6 +263,10 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """The server's delivery keys that it accepts, the one that it heard of last at the end: Ed25519, 32 bytes each."""
     samples: list[Sample] = []
     """Those that the server has not acknowledged, oldest first."""
+    checks: str = ""
+    """The digest of the list of checks that it has; empty of an agent that is too old to have any."""
+    check_values: list[CheckValue] = []
+    """What was measured since the last hello that was acknowledged, the last of each check."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -309,6 +314,8 @@ class HelloReply(Message, frozen=True, kw_only=True, tag="hello_reply"):
     server_keys: ServerKeys | None = None
     """Where the agent accepts other delivery keys than it should. To be looked at first: the rest of this answer may be
     signed by one that is new to it."""
+    checks: CheckList | None = None
+    """Where the agent has another list than it should."""
 
 
 UNKNOWN_KEY = "unknown_key"
@@ -474,14 +481,17 @@ Uplink = (
     | StartedReport
     | ResultReport
     | RefusalReport
+    | CheckReport
     | OutputOffer
     | OutputChunk
 )
 UplinkReply = HelloReply | OutputWanted | Acknowledged | Refused
-Downlink = Delivery | CancelRequest | OutputWatch | Probe
+Downlink = Delivery | CancelRequest | OutputWatch | Probe | ChecksChanged
 DownlinkReply = DeliveryReply | CancelReply | ProbeReply | Acknowledged | Refused
 
-UPLINK_KINDS = frozenset({"hello", "facts", "software", "key", "started", "result", "refusal", "offer", "chunk"})
+UPLINK_KINDS = frozenset(
+    {"hello", "facts", "software", "key", "started", "result", "refusal", "check", "offer", "chunk"}
+)
 
 
 # -- the last resort: the same over HTTP --------------------------------------------------------------------------

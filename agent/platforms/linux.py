@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from agent.errors import AgentError
-from agent.platforms import packages
+from agent.platforms import packages, services
 from agent.platforms.posix import Posix
 from agent.platforms.shape import NOT_AN_AGENT, SERVICE_VARIABLE
 from schema.software import SoftwareList
@@ -100,6 +100,9 @@ class Linux(Posix):
 
     def software(self) -> SoftwareList:
         return packages.linux()
+
+    def service_runs(self, service: str) -> tuple[bool | None, str]:
+        return services.systemd(service)
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
         command = " ".join(_quoted(part) for part in argv)

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from agent.errors import AgentError
-from agent.platforms import packages
+from agent.platforms import packages, services
 from agent.platforms.posix import Posix
 from schema.software import SoftwareList
 
@@ -49,6 +49,9 @@ class MacOS(Posix):
 
     def software(self) -> SoftwareList:
         return packages.macos()
+
+    def service_runs(self, service: str) -> tuple[bool | None, str]:
+        return services.launchd(service)
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
         arguments = "".join(f"<string>{escape(part)}</string>" for part in argv)

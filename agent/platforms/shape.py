@@ -106,6 +106,9 @@ class Platform(Protocol):
     def software(self) -> SoftwareList:
         """What is installed, and what of it could be updated; takes some seconds, and blocks."""
 
+    def service_runs(self, service: str) -> tuple[bool | None, str]:
+        """Whether a service runs, and what the system says of it; None: nobody can say, and why. Blocks."""
+
     def exit_detail(self, returncode: int) -> str:
         """What an exit code says beyond its number; empty if nothing."""
 

@@ -45,6 +45,17 @@ class Matching(BaseModel):
     software: str | None = Field(
         default=None, max_length=200, description="A package or program of exactly that name is installed, in any case."
     )
+    failing: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="So many checks fail on it, or more."
+    )
+    warning: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="So many checks warn on it, or more."
+    )
+    check: str | None = Field(
+        default=None,
+        max_length=200,
+        description="A check of exactly that name, in any case, finds something on it: it is not passing.",
+    )
     seen_after: Moment | None = Field(
         default=None, description="Its last sign of life was then or later; of now alone."
     )
@@ -67,6 +78,9 @@ class Matching(BaseModel):
             updates=self.updates,
             security_updates=self.security_updates,
             software=self.software or None,
+            failing=self.failing,
+            warning=self.warning,
+            named_check=self.check or None,
             seen_after=self.seen_after,
             seen_before=self.seen_before,
         )

@@ -15,6 +15,8 @@ from command_bus.keystore import Keystore
 from command_bus.master_keys import NO_KEYS, MasterKeys
 from command_bus.postgres import AsyncPool
 from domain.ids import AgentId
+from gateways.agents.check_lists import CheckLists
+from gateways.agents.checks import CheckReports, CheckTold
 from gateways.agents.directory import Directory
 from gateways.agents.hints import Hints
 from gateways.agents.key_changes import KeyChanges
@@ -52,6 +54,7 @@ class Desk:
         on_room: these have ended something, and may have room for more.
         on_contact: these said hello and have something pending.
         seen: one was heard of.
+        on_checks: these have other checks now.
         uplink_group: so many results go into one commit at the most.
         restored: the last restore of the log, if there was any.
         master_keys: what secrets are sealed with.
@@ -75,6 +78,7 @@ class Desk:
         on_room: Callable[[Sequence[AgentId]], None],
         on_contact: Callable[[Sequence[AgentId]], None],
         seen: Callable[[AgentId], None],
+        on_checks: Callable[[Sequence[AgentId]], None],
         uplink_group: int = 500,
         restored: Restored | None = None,
         master_keys: MasterKeys = NO_KEYS,
@@ -95,6 +99,8 @@ class Desk:
         self.orders = Orders(log, lambda: keys.delivery, clock, secrets, askers, self.directory)
         self.leases = leases
         self.telemetry = Telemetry(pool, clock)
+        self.check_lists = CheckLists(log, pool, lambda: keys.delivery, clock, on_checks)
+        self.check_told = CheckTold(pool, self.check_lists)
         self._on_ended = on_ended
         self.hints = Hints(
             log,
@@ -115,6 +121,9 @@ class Desk:
             self.orders,
             self.presence,
             SoftwareReports(log, pool, clock, new_id),
+            CheckReports(log, self.check_lists, clock, new_id),
+            self.check_lists,
+            self.check_told,
             RefusedOrderReports(log, new_id),
             name,
             clock,

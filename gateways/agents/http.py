@@ -206,6 +206,7 @@ class AgentHttp:
             on_urgent=self._wake,
             on_contact=lambda _: None,
             seen=self._seen.add,
+            on_checks=lambda _: None,  # they hear of it by their next hello
             restored=await last_restore(self._log),
             master_keys=self._master_keys,
             told=self._told,
@@ -221,6 +222,8 @@ class AgentHttp:
         )
         await self._desk.hints.start()
         await self._desk.telemetry.start()
+        await self._desk.check_lists.start()
+        await self._desk.check_told.start()
         if self._own_refusals is not None:
             await self._own_refusals.start()
         self._seen_task = asyncio.create_task(self._flush_seen(), name="http-seen")
@@ -241,6 +244,8 @@ class AgentHttp:
             await self._desk.hints.stop()
             await self._desk.uplink.drain()
             await self._desk.telemetry.stop()
+            await self._desk.check_lists.stop()
+            await self._desk.check_told.stop()
 
     async def authorities(self, _request: Request) -> Response:
         """``GET /authorities``: whom this server's certificate is under. No secret; see `schema.authorities.pinned`."""

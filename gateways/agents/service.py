@@ -36,11 +36,14 @@ from gateways.agents.trust import Told
 from gateways.agents.wrong_proofs import WrongProofs
 from gateways.tls import SYSTEM, Authorities
 from schema import wire
+from schema.checks import ChecksChanged
 
 _log = structlog.get_logger()
 PENDING_MESSAGES = 50_000
 """Read from NATS and not looked at yet. Looking takes microseconds, so only a process that got no time at all comes to
 it; what is dropped then is repeated by its agent."""
+
+_CHECKS_CHANGED = wire.encode(ChecksChanged())
 
 
 class GatewayService:
@@ -144,6 +147,7 @@ class GatewayService:
             on_room=self._on_room,
             on_contact=self._on_contact,
             seen=self._on_seen,
+            on_checks=self._on_checks,
             uplink_group=self._uplink_group,
             restored=await last_restore(self._log),
             master_keys=self._master_keys,
@@ -190,6 +194,8 @@ class GatewayService:
         # The picture of who is there, and the hints, before anybody is let in: so nothing falls between.
         await self._desk.hints.start()
         await self._desk.telemetry.start()
+        await self._desk.check_lists.start()
+        await self._desk.check_told.start()
         await self._presence.start()
         await self._drain.start()
         self._uplink_subscription = await self._client.subscribe(
@@ -224,6 +230,8 @@ class GatewayService:
         await self._messages.drain(self._stop_timeout_s)
         await self._desk.uplink.drain()
         await self._desk.telemetry.stop()
+        await self._desk.check_lists.stop()
+        await self._desk.check_told.stop()
         await self._presence.stop()
         for client in (self._client, self._system):
             if client.is_connected:
@@ -260,6 +268,16 @@ class GatewayService:
 
     def _on_room(self, agent_ids: Sequence[AgentId]) -> None:
         self._drain.wake_for_room(agent_ids)
+
+    def _on_checks(self, agent_ids: Sequence[AgentId]) -> None:
+        """Have those that are there say hello; who does not hear it says it within a minute anyhow."""
+        here = [agent_id for agent_id in agent_ids if self._presence.online(agent_id)]
+        if here and self._client is not None and self._client.is_connected:
+            self._messages.spawn(self._tell_of_checks(self._client, here))
+
+    async def _tell_of_checks(self, client: Client, agent_ids: Sequence[AgentId]) -> None:
+        for agent_id in agent_ids:
+            await client.publish(wire.command_subject(agent_id), _CHECKS_CHANGED)
 
     def _on_contact(self, agent_ids: Sequence[AgentId]) -> None:
         self._drain.greeted(agent_ids)

@@ -26,6 +26,8 @@ from domain.errors import AgentSuspendedError, DomainError, InvalidValueError, N
 from domain.ids import AgentId
 from gateways.agents import metrics
 from gateways.agents.batches import Batcher, OverloadedError
+from gateways.agents.check_lists import CheckLists
+from gateways.agents.checks import CheckReports, CheckTold
 from gateways.agents.directory import Directory, Entry
 from gateways.agents.keys import KeysInUse
 from gateways.agents.masking import Masks, masked
@@ -39,6 +41,7 @@ from gateways.agents.trust import Told
 from gateways.rest.rates import Rates
 from projections.pending import QueueCounts, counts, held
 from schema import wire
+from schema.checks import CheckReport
 from schema.masking import Hidden
 
 _log = structlog.get_logger()
@@ -48,6 +51,8 @@ UNREADABLE_RETRY_S = 60.0
 HELLO_INTERVAL_S = 60.0
 SOFTWARE_PER_S, SOFTWARE_BURST = 0.05, 6
 """Lists of one agent that are looked at at all: it has something new to say once an hour."""
+CHECKS_PER_S, CHECKS_BURST = 0.2, 120
+"""Changes of one agent's checks that are looked at: one that has a hundred may tell of all of them at once."""
 REFUSALS_PER_S, REFUSALS_BURST = 0.5, 60
 """Reports of what one agent refused that are put on record: more than an agent makes that means well."""
 MAX_FACTS_BYTES = 256 * 1024
@@ -98,6 +103,9 @@ class Uplink:
         orders: signs what an agent is taken to have.
         presence: records facts.
         software: records what is installed.
+        checks: records what checks find.
+        check_lists: which checks are whose.
+        check_told: keeps what agents say of them.
         refusals: records what agents refused.
         gateway: the name that events bear.
         clock: now.
@@ -123,6 +131,9 @@ class Uplink:
         orders: Orders,
         presence: PresenceHandler,
         software: SoftwareReports,
+        checks: CheckReports,
+        check_lists: CheckLists,
+        check_told: CheckTold,
         refusals: RefusedOrderReports,
         gateway: str,
         clock: Clock,
@@ -149,8 +160,12 @@ class Uplink:
         self._orders = orders
         self._presence = presence
         self._software = software
+        self._checks = checks
+        self._check_lists = check_lists
+        self._check_told = check_told
         self._refusals = refusals
         self._software_allowed = Rates(SOFTWARE_PER_S, SOFTWARE_BURST, time.monotonic)
+        self._checks_allowed = Rates(CHECKS_PER_S, CHECKS_BURST, time.monotonic)
         self._refusals_allowed = Rates(REFUSALS_PER_S, REFUSALS_BURST, time.monotonic)
         self._gateway = gateway
         self._clock = clock
@@ -210,7 +225,7 @@ class Uplink:
             retry_after_s=_again_s(error) if passing else None,
         )
 
-    async def _dispatch(  # noqa: C901 - one case for each kind
+    async def _dispatch(  # noqa: C901, PLR0911, PLR0912 - one case for each kind
         self, entry: Entry, message: wire.Uplink, transport: str
     ) -> wire.UplinkReply:
         match message:
@@ -228,6 +243,12 @@ class Uplink:
                 if wait_s > 0:
                     return wire.Refused(code="too_many_messages", permanent=False, retry_after_s=wait_s)
                 await self._software.reported(entry.agent_id, entry.client_id, message.packed)
+            case CheckReport():
+                wait_s = self._checks_allowed.spend(str(entry.agent_id))
+                if wait_s > 0:
+                    return wire.Refused(code="too_many_messages", permanent=False, retry_after_s=wait_s)
+                changed = await self._checks.reported(entry.agent_id, entry.client_id, message)
+                return wire.Acknowledged(detail="" if changed else "duplicate")
             case wire.KeyOffer():
                 await self._key_offer(entry, message)
             case wire.RefusalReport():
@@ -256,6 +277,8 @@ class Uplink:
         metrics.HELLOS.labels(transport).inc()
         if hello.samples:
             self._on_samples(agent_id, hello.samples)
+        if hello.checks:
+            self._check_told.add(agent_id, hello.checks, hello.check_values)
         if queue.counts.open:
             self._on_contact((agent_id,))
         return wire.HelloReply(
@@ -267,6 +290,7 @@ class Uplink:
             held=self._orders.held(agent_id, queue.held) if queue.held else None,
             trust=self._orders.trust(hello, self._told),
             server_keys=chain.told_to(hello.server_keys),
+            checks=self._check_lists.to(agent_id, hello.checks),
         )
 
     async def _look(self, agent_ids: list[UUID]) -> Sequence["_Queue"]:

@@ -48,6 +48,8 @@ LEFT = (
     "presence",
     "lease_takes",
     "telemetry",
+    "check_lists",
+    "check_told",
     "output_uploads",
     "key_uses",
     "sessions",
@@ -57,6 +59,7 @@ LEFT = (
     "sso_logouts",
     "replays",
 )
-"""Who runs and how NATS fares, who was heard of and how busy machines were, as of then; where to look for leases that
+"""Who runs and how NATS fares, who was heard of and how busy machines were, as of then; which
+checks are whose, which is worked out anew, and what was measured last; where to look for leases that
 were left, which is noted anew; when keys were used; uploads under way, which agents send again; who was logged in, who
 does so again; and replays, which are made anew from the log."""

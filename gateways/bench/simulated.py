@@ -21,6 +21,7 @@ from domain.event import Metadata
 from domain.ids import AgentId, ClientId, SiteId
 from gateways.agents.patience import PatientClient
 from schema import trust, wire
+from schema.checks import CHECKS_CONTEXT, NO_CHECKS, CheckListBody, ChecksChanged, decode_list
 from schema.server_keys import CountingKey, ServerKeysRefusedError, following, verified
 
 VERSION = "simulated"
@@ -110,6 +111,8 @@ class SimulatedAgent:
         self.changed = asyncio.Condition()
         self.server_keys = [CountingKey(server_key)]
         """Of the server, that count."""
+        self.checks: CheckListBody | None = None
+        """The list of checks that it was given last."""
         self._hearing: set[asyncio.Task[None]] = set()
         self._answer = answer or type(self).accept
 
@@ -154,13 +157,22 @@ class SimulatedAgent:
         """Say that it is there, and follow the server's keys."""
         known = [key.public_key for key in self.server_keys]
         now = datetime.now(UTC)
-        hello = wire.Hello(agent_version=self.version, sent_at=now, server_keys=known, samples=self.samples(now))
+        hello = wire.Hello(
+            agent_version=self.version,
+            sent_at=now,
+            server_keys=known,
+            samples=self.samples(now),
+            checks=self.checks.digest if self.checks is not None else NO_CHECKS,
+        )
         reply = await self.ask(hello, timeout_s)
         if isinstance(reply, wire.HelloReply) and reply.server_keys is not None:
             try:
                 self.server_keys = following(self.server_keys, reply.server_keys)
             except ServerKeysRefusedError as error:
                 self.errors.append(error)
+        if isinstance(reply, wire.HelloReply) and reply.checks is not None:
+            self._verify(reply.checks.signature, CHECKS_CONTEXT + reply.checks.body)
+            self.checks = decode_list(reply.checks.body)
         return reply
 
     def samples(self, now: datetime) -> list[wire.Sample]:
@@ -208,11 +220,14 @@ class SimulatedAgent:
         self.tombstones.add(command_id)
         return "dropped"
 
-    def take(self, data: bytes) -> bytes:
+    def take(self, data: bytes) -> bytes:  # noqa: PLR0911 - one for each kind
         """Answer a request, whichever way it came."""
         request = wire.decode_downlink(data)
         if isinstance(request, wire.OutputWatch):
             return wire.encode(wire.Acknowledged(detail="not_running"))
+        if isinstance(request, ChecksChanged):
+            self.on_unknown_key()
+            return wire.encode(wire.Acknowledged())
         if isinstance(request, wire.Probe):
             return wire.encode(wire.ProbeReply(who=self.who))
         if not self._knows(request.key):

@@ -5,6 +5,7 @@ import typer
 from gateways.cli import (
     agents,
     approvals,
+    checks,
     clients,
     commands,
     diff,
@@ -52,6 +53,7 @@ def register(app: typer.Typer) -> None:
         forward.app,
         retention.app,
         rollouts.app,
+        checks.app,
         tokens.app,
     )
     for group in (*groups, users.app, roles.app, keys.app, approvals.app):

@@ -97,6 +97,11 @@ def field(api: Api, typed: str) -> Row:
     return _found(api, typed, one=None, what="field", all_of=lambda: api.items("/fields"))
 
 
+def check(api: Api, typed: str) -> Row:
+    """A check by id, a piece of it, or name."""
+    return _found(api, typed, one=None, what="check", all_of=lambda: api.items("/checks"))
+
+
 def destination(api: Api, typed: str) -> Row:
     """A destination of forwarded events by id, a piece of it, or name."""
     return _found(api, typed, one=None, what="destination", all_of=lambda: api.items("/destinations"))

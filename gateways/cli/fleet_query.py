@@ -21,7 +21,7 @@ _STATUS: dict[str, Row] = {
     "retired": {"state": "retired"},
 }
 _PLATFORMS = ("linux", "windows", "macos")
-KEYS = "status, os, platform, tag, version, is, pending, updates, security, software and seen"
+KEYS = "status, os, platform, tag, version, is, pending, updates, security, software, failing, warning, check and seen"
 
 
 def matching(text: str, now: datetime) -> Row:
@@ -99,6 +99,10 @@ def _software(asked: Row, value: str, _now: datetime) -> None:
     asked["software"] = value
 
 
+def _check(asked: Row, value: str, _now: datetime) -> None:
+    asked["check"] = value
+
+
 def _seen(asked: Row, value: str, now: datetime) -> None:
     found = _SEEN.fullmatch(value.lower())
     if found is None:
@@ -121,5 +125,8 @@ _READERS: dict[str, Callable[[Row, str, datetime], None]] = {
     "updates": _at_least("updates", "updates"),
     "security": _at_least("security", "security_updates"),
     "software": _software,
+    "failing": _at_least("failing", "failing"),
+    "warning": _at_least("warning", "warning"),
+    "check": _check,
     "seen": _seen,
 }

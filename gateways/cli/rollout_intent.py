@@ -177,7 +177,7 @@ def intent(
         timeout=timeout,
         run_as=run_as,
     )
-    include = _selector(session, clients, sites, agents, tags) | _given(
+    include = selector(session, clients, sites, agents, tags) | given(
         everything=everything or None,
         matching=fleet_query.matching(matching, datetime.now(UTC)) if matching is not None else None,
         platforms=platforms or None,
@@ -185,8 +185,8 @@ def intent(
         machine_types=[machine] if machine else None,
         filter=where or None,
     )
-    exclude = _selector(session, not_clients, not_sites, not_agents, not_tags) | _given(filter=not_where or None)
-    limits = _given(
+    exclude = selector(session, not_clients, not_sites, not_agents, not_tags) | given(filter=not_where or None)
+    limits = given(
         max_failed_percent=max_failed, max_timed_out_percent=max_timed_out, max_unanswered_percent=max_unanswered
     )
     guard = limits | {"min_ended": min_ended, "action": on_failures}
@@ -200,9 +200,9 @@ def intent(
             _wave(text) | {"pause_s": seconds(pause), "manual": manual, "finished_percent": finished}
             for text in waves or ()
         ],
-        "limits": _given(in_flight=in_flight, per_minute=per_minute),
+        "limits": given(in_flight=in_flight, per_minute=per_minute),
         "reason": reason,
-    } | _given(
+    } | given(
         guard=guard if limits else None,
         lane=lane,
         priority=priority,
@@ -221,11 +221,11 @@ def takes_an_intent(function: Any) -> None:
     function.__signature__ = inspect.Signature([*shared, *extra])
 
 
-def _given(**given: Any) -> Row:
-    return {name: value for name, value in given.items() if value is not None}
+def given(**values: Any) -> Row:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _selector(
+def selector(
     session: Session,
     clients: list[str] | None,
     sites: list[str] | None,
@@ -233,7 +233,7 @@ def _selector(
     tags: list[str] | None,
 ) -> Row:
     api = session.api
-    return _given(
+    return given(
         clients=[finding.client(api, one)["id"] for one in clients] if clients else None,
         sites=[finding.site(api, one)["id"] for one in sites] if sites else None,
         agents=[finding.agent(api, one)["id"] for one in agents] if agents else None,
@@ -252,7 +252,7 @@ def _hours(text: str | None, days: str, timezone: str | None) -> Row:
     begins, dash, ends = (text or "").partition("-")
     if not dash:
         raise BadValueError(f"{text or 'Nothing'!r} are no hours; write --hours 22:00-05:00.")
-    return _given(begins=begins.strip(), ends=ends.strip(), days=_days(days) or None, timezone=timezone)
+    return given(begins=begins.strip(), ends=ends.strip(), days=_days(days) or None, timezone=timezone)
 
 
 def _days(text: str) -> list[str]:

@@ -12,10 +12,12 @@ from command_bus.postgres import app_conninfo
 from command_bus.rollouts import FanOut
 from command_bus.scheduler import Scheduler
 from command_bus.worker import JobQueue
+from gateways.agents.check_keeper import CheckKeeper
 from gateways.composition.parts import Assembly, Parts
 from gateways.local.jobs import all_jobs
 from gateways.settings import Settings, need
 from projections.approvals import due
+from projections.check_reads import CheckReader
 from projections.enrollments import due as enrollments_due
 from projections.errors import PositionTimeoutError
 from projections.pending import QueueReader
@@ -60,7 +62,10 @@ def build_scheduler(settings: Settings) -> Assembly:
             "not_approved": _enrollment_expiry(parts).expire_due,
         },
     )
-    return Assembly([*parts.services, waiter, scheduler])
+    keeper = CheckKeeper(
+        parts.log, parts.pool, CheckReader(parts.pool.connection), utc_now, new_id, scheduler.leading.is_set
+    )
+    return Assembly([*parts.services, waiter, scheduler, keeper])
 
 
 def _housekeeping(parts: Parts) -> Housekeeping:

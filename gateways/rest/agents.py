@@ -60,11 +60,11 @@ class AgentsFilter(ReadQuery, Matching):
 
 
 class AgentsQuery(AgentsFilter, PageQuery):
-    sort: Annotated[str, Field(pattern="^-?(name|id|online|platform|client|seen|pending)$")] = Field(
+    sort: Annotated[str, Field(pattern="^-?(name|id|online|platform|client|seen|pending|failing)$")] = Field(
         default="name",
         description="`name`, `id` (in the order of enrollment), `online`, `platform`, `client` (by its name), "
-        "`pending` (how much waits) or `seen` (longest ago first, those never heard of last; of now alone); "
-        "with `-` in front, the other way round.",
+        "`pending` (how much waits), `failing` (how many checks fail) or `seen` (longest ago first, those never heard "
+        "of last; of now alone); with `-` in front, the other way round.",
     )
 
 
@@ -118,6 +118,8 @@ class AgentModel(Model):
     security_updates: int | None = Field(description="How many of these updates are said to be for security.")
     software_at: AwareDatetime | None = Field(description="When it told what is installed.")
     duplicate: DuplicateModel | None = Field(description="Null where there is none that nobody has settled.")
+    failing: int = Field(description="How many checks fail on it.")
+    warning: int = Field(description="How many checks warn on it.")
     pending: int = Field(description="How many commands wait for it, or are with it and have not ended.")
     enrolled_at: AwareDatetime
     version: int
@@ -180,6 +182,8 @@ def agent_document(row: AgentRow, last_seen_at: Any, pending: int) -> dict[str, 
         "security_updates": row.security_updates,
         "software_at": row.software_at,
         "duplicate": row.duplicate,
+        "failing": row.failing,
+        "warning": row.warning,
         "pending": pending,
         "enrolled_at": row.enrolled_at,
         "version": row.version,

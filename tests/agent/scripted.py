@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.msg import Msg
 
 from agent.identity import AgentKey, Identity
-from schema import wire
+from schema import checks, wire
 
 ROOT = Path(__file__).resolve().parents[2]
 _encode = msgspec.msgpack.encode
@@ -50,6 +50,9 @@ class ScriptedGateway:
         """What hellos are answered as being with the agent."""
         self.held_key = self.server_key
         self.hello_interval_s = 60.0
+        self.checks: checks.CheckList | None = None
+        """What hellos of who has another list are answered with, as often as they come."""
+        self.list_key = self.server_key
         self._position = 0
 
     def identity(self) -> Identity:
@@ -92,7 +95,12 @@ class ScriptedGateway:
         match said:
             case wire.Hello():
                 held = self._held() if self.held else None
-                return wire.HelloReply(server_time=datetime.now(UTC), held=held, hello_interval_s=self.hello_interval_s)
+                return wire.HelloReply(
+                    server_time=datetime.now(UTC),
+                    held=held,
+                    hello_interval_s=self.hello_interval_s,
+                    checks=self.checks,
+                )
             case wire.OutputOffer():
                 return wire.OutputWanted(from_chunk=len(self.chunks[said.sha256]))
             case wire.OutputChunk():
@@ -103,6 +111,14 @@ class ScriptedGateway:
         named = [wire.Attempt(command_id=command_id, attempt=attempt) for command_id, attempt in self.held]
         body = _encode(wire.HeldBody(agent_id=self.agent_id, sent_at=datetime.now(UTC), attempts=named))
         return wire.Held(body=body, signature=self.held_key.sign(wire.HELD_CONTEXT + body))
+
+    def give(self, *given: checks.GivenCheck, **more: Any) -> checks.CheckList:
+        """A list of checks, which hellos are answered with from now on."""
+        digest = checks.list_digest((one.check_id, one.revision) for one in given)
+        body = {"agent_id": self.agent_id, "made_at": datetime.now(UTC), "digest": digest, "checks": list(given)} | more
+        packed = checks.encode(checks.CheckListBody(**body))
+        self.checks = checks.CheckList(body=packed, signature=self.list_key.sign(checks.CHECKS_CONTEXT + packed))
+        return self.checks
 
     async def _live(self, message: Msg) -> None:
         async with self.news:

@@ -43,6 +43,19 @@ OURS = {
     "AgentRefused": "code",
     "BackupBegun": "file",
     "CheckpointCountersigned": "keys signers",
+    "AgentCheckChanged": "check unit",
+    "AgentCheckEnded": "check",
+    "CheckDefined": (
+        "terms.description terms.name terms.what.args terms.what.host terms.what.line terms.what.path "
+        "terms.what.service terms.target.exclude.filter terms.target.exclude.matching.agent_version "
+        "terms.target.exclude.matching.check terms.target.exclude.matching.os terms.target.exclude.matching.q "
+        "terms.target.exclude.matching.software terms.target.exclude.matching.tag terms.target.exclude.tags "
+        "terms.target.include.filter terms.target.include.matching.agent_version "
+        "terms.target.include.matching.check terms.target.include.matching.os terms.target.include.matching.q "
+        "terms.target.include.matching.software terms.target.include.matching.tag terms.target.include.tags"
+    ),
+    "CheckDisabled": "reason",
+    "CheckRemoved": "reason",
     "ClientCreated": "name",
     "ClientRenamed": "name",
     "CommandCancelRequested": "reason",
@@ -112,9 +125,11 @@ OURS = {
         "excluded name order.hours.begins order.hours.ends order.hours.timezone order.lane order.spec.args "
         "order.spec.data.given order.spec.data.placeholders order.spec.data.secrets order.spec.env "
         "order.spec.line order.spec.run_as reason target.exclude.filter "
-        "target.exclude.matching.agent_version target.exclude.matching.os target.exclude.matching.q "
+        "target.exclude.matching.agent_version target.exclude.matching.check target.exclude.matching.os "
+        "target.exclude.matching.q "
         "target.exclude.matching.software target.exclude.matching.tag target.exclude.tags target.include.filter "
-        "target.include.matching.agent_version target.include.matching.os target.include.matching.q "
+        "target.include.matching.agent_version target.include.matching.check target.include.matching.os "
+        "target.include.matching.q "
         "target.include.matching.software target.include.matching.tag target.include.tags"
     ),
     "RolloutWaveReleased": "reason",

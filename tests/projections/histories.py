@@ -21,6 +21,15 @@ from domain.agents import (
 )
 from domain.api_keys import ApiKey, ApiKeyCreated
 from domain.approvals import Approval, ApprovalRequested, ApprovalState
+from domain.checks import (
+    AgentCheckChanged,
+    AgentCheckEnded,
+    Check,
+    CheckState,
+    CheckTerms,
+    DiskCheck,
+    agent_check_stream,
+)
 from domain.clients import Client
 from domain.commands import (
     Command,
@@ -40,13 +49,14 @@ from domain.errors import NothingToRetryError
 from domain.event import Change, Event, Metadata
 from domain.fields import Field, FieldKind, FieldTerms, FieldValues, Holder, field_stream, values_stream
 from domain.hours import Hours
-from domain.ids import AgentId, ClientId, ScriptId, SiteId, UserId
+from domain.ids import AgentId, CheckId, ClientId, ScriptId, SiteId, UserId
 from domain.permissions import Permission
 from domain.roles import CustomRole, Limits, Role
 from domain.rollout_events import RolloutStarted, Skip
 from domain.rollout_terms import Joins, Order, Selector, Target, Wave
 from domain.rollouts import Rollout, Tally, command_id
-from domain.scopes import Place
+from domain.scopes import EVERYTHING, Place
+from domain.scopes import Scope as AccessScope
 from domain.scripts import Revision, Script, Shell
 from domain.secrets import Scope, Secret, secret_stream
 from domain.sites import Site
@@ -95,6 +105,7 @@ class Fleet:
         self.secrets: dict[UUID, Secret] = {}
         self.destinations: list[Destination] = []
         self.views: list[View] = []
+        self.checks: list[Check] = []
         self.fields: dict[UUID, Field] = {}
         self.filled: dict[UUID, FieldValues] = {}
         self._told: dict[UUID, int] = {}
@@ -131,7 +142,9 @@ class Fleet:
                 yield apart
             if self._erases and self._apart.random() < 0.05 and (erased := self.erase()):
                 yield erased
-            if self._beside.random() < 0.05 and (beside := self._beside.choice([self._view, self._prioritise])()):
+            if self._beside.random() < 0.05 and (
+                beside := self._beside.choice([self._view, self._prioritise, self._check, self._find, self._find])()
+            ):
                 yield beside
             if newcomer := self.newcomers.now_and_then(self.sites):
                 yield newcomer
@@ -384,6 +397,48 @@ class Fleet:
             return [view.save("user:ada", terms)]
         view = self._beside.choice(open_)
         return [view.remove() if self._beside.random() < 0.3 else view.save("user:ada", terms)]
+
+    def _check(self) -> list[Change]:
+        target = Target(include=Selector(everything=True))
+        terms = CheckTerms(
+            name=self._beside.choice(NAMES), what=DiskCheck(error=self._beside.choice([5, 7.5])), target=target
+        )
+        open_ = [one for one in self.checks if not one.removed]
+        if not open_ or self._beside.random() < 0.4:
+            check = Check(UUID(int=self._beside.getrandbits(128), version=4))
+            self.checks.append(check)
+            return [check.define(terms, self._beside.choice([EVERYTHING, AccessScope.of([self.clients[0].stream_id])]))]
+        check = self._beside.choice(open_)
+        if self._beside.random() < 0.3:
+            return [check.remove("old")]
+        if self._beside.random() < 0.5:
+            return [check.enable() if check.disabled else check.disable("for now")]
+        return [check.define(terms, check.defined.scope)]
+
+    def _find(self) -> list[Change]:
+        """What a check finds on an agent, or that it is over."""
+        if not self.checks:
+            return []
+        agent, check = self._beside.choice(self.agents), self._beside.choice(self.checks)
+        check_id = CheckId(check.stream_id)
+        stream_id = agent_check_stream(AgentId(agent.stream_id), check_id)
+        self._told[stream_id] = version = self._told.get(stream_id, 0) + 1
+        name = check.defined.terms.name
+        found: Event = AgentCheckChanged(
+            check_id=check_id,
+            check=name,
+            revision=1,
+            was=None,
+            state=self._beside.choice([CheckState.FAILING, CheckState.WARNING, CheckState.PASSING]),
+            value=self._beside.choice([None, 4.5]),
+            unit="% free",
+            since=NOW,
+            number=version,
+            detail="nul \x00 in it",
+        )
+        if version > 1 and self._beside.random() < 0.3:
+            found = AgentCheckEnded(check_id=check_id, check=name, was=CheckState.FAILING)
+        return [Change(stream_id, version, found, agent.stream_id, agent.client_id)]
 
     def _destination(self) -> list[Change]:
         webhook = Webhook(url="https://example.com/hook", batch=self._apart.choice([1, 50]))

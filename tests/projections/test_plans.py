@@ -22,6 +22,7 @@ from projections import (
     agents,
     api_keys,
     approvals,
+    checks,
     clients,
     commands,
     destinations,
@@ -68,6 +69,11 @@ INSERT INTO read.agents
 INSERT INTO fleetlog.software_lists (sha256, packed, names)
     SELECT lpad(to_hex(n), 64, '0'), '', ARRAY['bash', CASE WHEN n % 500 = 3 THEN 'rare' ELSE 'vim' END]
     FROM generate_series(0, 1999) AS n;
+INSERT INTO read.agent_checks
+    SELECT pg_temp.id(n), pg_temp.id(n % 20000), pg_temp.id(n % 9), 'c' || n % 9, 'c' || n % 9,
+        CASE WHEN n % 200 = 7 THEN 'failing' WHEN n % 200 = 8 THEN 'warning' ELSE 'passing' END, n % 200 IN (7, 8),
+        NULL, now(), NULL, now()
+    FROM generate_series(0, 59999) AS n;
 INSERT INTO fleetlog.presence
     SELECT pg_temp.id(n), now() - (n * 7919 % 20000) * interval '1 s', 'g' FROM generate_series(0, 19899) AS n;
 INSERT INTO read.commands (command_id, agent_id, client_id, site_id, position, kind, script_id, script_revision, spec,
@@ -216,6 +222,13 @@ FOUND: dict[str, Query] = {
     "agents of a rare system, heard of last": lambda c: agents.list_agents(c, client_ids=None, os="rare", sort="-seen"),
     "agents of a rare system, counted": lambda c: agents.count_agents(c, client_ids=None, os="rare"),
     "agents with something rare": lambda c: agents.list_agents(c, client_ids=None, software="rare"),
+    "agents on which something fails": lambda c: agents.list_agents(c, client_ids=None, failing=1),
+    "agents on which something fails, counted": lambda c: agents.count_agents(c, client_ids=None, failing=1),
+    "agents by what fails": lambda c: agents.list_agents(c, client_ids=None, sort="-failing"),
+    "agents on which a check finds something": lambda c: agents.list_agents(c, client_ids=None, named_check="c7"),
+    "what checks find on a machine": lambda c: checks.findings_on(c, UUID(int=7)),
+    "machines on which a check finds something": lambda c: checks.list_machines(c, UUID(int=7), client_ids=None),
+    "how many checks find what": lambda c: checks.count_found(c, [UUID(int=7)], client_ids=None),
     "agents with something rare, counted": lambda c: agents.count_agents(c, client_ids=None, software="rare"),
     "agents with updates": lambda c: agents.list_agents(c, client_ids=None, updates=1),
     "agents with updates, counted": lambda c: agents.count_agents(c, client_ids=None, updates=1),

@@ -25,6 +25,7 @@ PING = {"kind": "ping"}
 ASKS = {"approval": "required"}
 SHELL = {"shell": "sh", "body": "true"}
 TEXT = {"kind": "text", "on": ["client", "site", "agent"]}
+CHECK = {"name": "x", "what": {"kind": "disk", "error": 10}, "target": {"include": {"everything": True}}}
 HOOK = {"kind": "webhook", "url": "https://hook.example.com/in"}
 
 
@@ -126,6 +127,12 @@ class Ground:
 
     async def script(self) -> dict[str, str]:
         return {"script_id": await self._id("/scripts", {"name": self.name(), "content": SHELL})}
+
+    async def check(self) -> dict[str, str]:
+        return {"check_id": await self._id("/checks", CHECK | {"name": self.name()})}
+
+    async def disabled_check(self) -> dict[str, str]:
+        return await self.after("check", "disable")
 
     async def archived_script(self) -> dict[str, str]:
         return await self.after("script", "archive")
@@ -355,6 +362,12 @@ GAINS: dict[tuple[str, str], Row] = {
     ("POST", "/agents/{agent_id}/notes"): on("agent", "AgentNoteWritten", text="x"),
     ("PUT", "/agents/{agent_id}/notes/{note_id}"): on("note", "AgentNoteWritten", text="y"),
     ("POST", "/agents/{agent_id}/notes/{note_id}/remove"): on("note", "AgentNoteRemoved"),
+    ("POST", "/checks"): new("CheckDefined", **CHECK),
+    ("POST", "/checks/plan"): new("", **CHECK),
+    ("PUT", "/checks/{check_id}"): on("check", "CheckDefined", **CHECK),
+    ("POST", "/checks/{check_id}/disable"): on("check", "CheckDisabled"),
+    ("POST", "/checks/{check_id}/enable"): on("disabled_check", "CheckEnabled"),
+    ("POST", "/checks/{check_id}/remove"): on("check", "CheckRemoved"),
     ("POST", "/rollouts"): row(start, "RolloutTargeted RolloutStarted"),
     ("POST", "/rollouts/plan"): row(start, ""),
     ("POST", "/rollouts/{rollout_id}/pause"): on("rollout", "RolloutPaused"),

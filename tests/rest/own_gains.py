@@ -171,6 +171,7 @@ SSO: dict[tuple[str, str], Row] = {
 
 NOTHING = {
     "/rollouts/plan": "says what would be, and does nothing",
+    "/checks/plan": "as above",
     "/session/passkey/options": "a challenge is worth nothing before it is answered; the answer is on record",
     "/session/proof/passkey/options": "as above",
     "/session/passkeys/offer": "as above",

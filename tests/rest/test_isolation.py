@@ -120,7 +120,14 @@ async def furnish(api: Api, name: str, client_id: str | None = None) -> Tenant:
     ids["view_id"] = (await made(http, "/views", view))["id"]
     filled = await http.patch(f"/agents/{agent_id}/fields", json={"values": {"seat": f"{name}-seat"}})
     http.headers["Fleetlog-Wait-Position"] = filled.headers["Fleetlog-Position"]
-    return Tenant(ids, words - {client_id}, of_site=client_id is not None)
+    tenant = Tenant(ids, words - {client_id}, of_site=client_id is not None)
+    # Whoever sees all of the fleet would have it for all of the fleet.
+    own = api.client(await api.key_that_may(grants=[tenant.grant]))
+    check = {"name": f"{name}-check", "what": {"kind": "disk", "error": 9}, "target": {"include": {"everything": True}}}
+    ids["check_id"] = (await made(own, "/checks", check))["id"]
+    tenant.words |= {ids["check_id"], f"{name}-check"}
+    http.headers["Fleetlog-Wait-Position"] = str(await api.log.head())
+    return tenant
 
 
 def address(route: Route, tenant: Tenant, script_id: str) -> str:
@@ -409,6 +416,8 @@ def write_to(route: Route, other: Tenant) -> tuple[str, dict[str, Any]]:
         "script_id": {"name": "mine"},
         "revisions": {"content": {"shell": "sh", "body": "true"}},
         "commands": {"agent_id": other.ids["agent_id"], "spec": {"kind": "ping"}},
+        "checks": {"name": "mine", "target": {"include": include}, "what": {"kind": "disk", "error": 9}},
+        "check_id": {"name": "mine", "target": {"include": include}, "what": {"kind": "disk", "error": 9}},
         "rollouts": {"name": "mine", "target": {"include": include}, "spec": {"kind": "ping"}},
         "plan": {"name": "mine", "target": {"include": include}, "spec": {"kind": "ping"}},
         "enrollment-tokens": {"site_id": other.ids["site_id"]},
@@ -438,6 +447,8 @@ def write_to(route: Route, other: Tenant) -> tuple[str, dict[str, Any]]:
     if route.path.startswith("/approvals/"):
         del bodies["approve"], bodies["refuse"]
     body = bodies.get(route.path.rpartition("/")[2].strip("{}"), {})
+    if route.path == "/checks/plan":
+        body = bodies["checks"]
     if route.path.startswith("/server-keys"):
         body = {"key": "issuer"}
     if route.path == "/agents/tags":

@@ -24,6 +24,8 @@ __all__ = ["api", "provider", "running"]
 
 ROWS = GAINS | OWN | SSO
 ELSEWHERE = {
+    "AgentCheckChanged": "tests/rest/test_checks.py",
+    "AgentCheckEnded": "tests/rest/test_checks.py",
     "AgentRefused": "tests/rest/test_refused_and_counted.py",
     "AuthorityAnnounced": "tests/gateway/test_authorities.py",
     "AuthorityRetired": "tests/gateway/test_authorities.py",

@@ -7,6 +7,7 @@ export type EventType = NonNullable<EventQuery["type"]>[number];
 const LABELS = {
   commands: "Commands",
   machines: "Machines",
+  checks: "Checks",
   enrollment: "Enrollment",
   rollouts: "Rollouts",
   scripts: "Scripts",
@@ -25,6 +26,8 @@ type KindName = keyof typeof LABELS;
 
 /** Each type of event and its kind. One that is in none does not pass the type check, so that each can be looked for. */
 const KIND_OF: Record<EventType, KindName> = {
+  AgentCheckChanged: "checks",
+  AgentCheckEnded: "checks",
   AgentConnected: "machines",
   AgentDisconnected: "machines",
   AgentDuplicateNoticed: "machines",
@@ -56,6 +59,10 @@ const KIND_OF: Record<EventType, KindName> = {
   AuthorityRolledOver: "platform",
   AuthorityUsed: "platform",
   BackupBegun: "platform",
+  CheckDefined: "checks",
+  CheckDisabled: "checks",
+  CheckEnabled: "checks",
+  CheckRemoved: "checks",
   CheckpointCountersigned: "platform",
   ClientCreated: "places",
   ClientRenamed: "places",

@@ -23,6 +23,8 @@ export const KEYS: readonly [string, string][] = [
   ["pending:>0", "so many commands wait for it; pending:5 means 5 or more"],
   ["updates:>0", "so many packages could be updated; security:>0 for those that are for security"],
   ["software:openssl", "a package or program of that name is installed"],
+  ["failing:>0", "so many checks fail on it; warning:>0 for those that warn"],
+  ["check:Disk", "the check of that name finds something on it"],
   ["seen:<1h", "heard of within an hour; seen:>7d for not within a week (s, m, h, d, w)"],
   ["version:0.1.0", "the agent's version"],
   ["is:duplicate", "two machines with one identity"],
@@ -87,6 +89,8 @@ function read(filter: Filter, key: string, value: string, now: number): string |
       return null;
     case "pending":
     case "updates":
+    case "failing":
+    case "warning":
     case "security": {
       const found = /^(>=?)?(\d{1,6})$/.exec(value);
       if (found === null) return `${key} takes a number, as ${key}:>0, and not ${value}.`;
@@ -96,6 +100,9 @@ function read(filter: Filter, key: string, value: string, now: number): string |
     }
     case "software":
       filter.software = value;
+      return null;
+    case "check":
+      filter.check = value;
       return null;
     case "seen": {
       const found = /^([<>])(\d{1,6})([smhdw])$/.exec(low);
