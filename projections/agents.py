@@ -427,9 +427,14 @@ async def unaware_of_key(connection: Connection, number: int, *, shown: int = 10
 
 async def count_agents(connection: Connection, *, client_ids: Tenants, **filters: Unpack[Filters]) -> AgentCounts:
     """How many there are that fit all that is given (see `Filters`)."""
-    query = Query(_SQL["counts"])
-    query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
-    narrow_by(query, filters)
+    narrowing = {name for name, value in filters.items() if value not in (None, (), "")}
+    everything = client_ids is None or client_ids.everything
+    if everything and (not narrowing or (narrowing == {"retired"} and not filters.get("retired"))):
+        query = Query(_SQL["counts_of_kept" if narrowing else "counts_of_all"])
+    else:
+        query = Query(_SQL["counts"])
+        query.tenants("client_id", client_ids, site="site_id", agent="agent_id")
+        narrow_by(query, filters)
     counts = await query.one(connection, lambda row: AgentCounts(*row))
     return counts or AgentCounts(0, 0, 0, 0, 0)
 

@@ -72,6 +72,23 @@ SELECT count(*), count(*) FILTER (WHERE online), count(*) FILTER (WHERE state = 
     count(*) FILTER (WHERE state = 'retired'), count(*) FILTER (WHERE duplicate IS NOT NULL)
 FROM agents
 
+-- name: counts_of_all
+-- The same of the whole fleet: each by an index, which is a small part of the table.
+SELECT (SELECT count(*) FROM agents), (SELECT count(*) FROM agents WHERE online),
+    (SELECT count(*) FROM agents WHERE state <> 'active' AND state = 'suspended'),
+    (SELECT count(*) FROM agents WHERE state <> 'active' AND state = 'retired'),
+    (SELECT count(*) FROM agents WHERE duplicate IS NOT NULL)
+
+-- name: counts_of_kept
+SELECT (SELECT count(*) FROM agents) - retired.agents, (SELECT count(*) FROM agents WHERE online) - retired.online,
+    (SELECT count(*) FROM agents WHERE state <> 'active' AND state = 'suspended'), 0::bigint,
+    (SELECT count(*) FROM agents WHERE duplicate IS NOT NULL) - retired.duplicates
+FROM (
+    SELECT count(*) AS agents, count(*) FILTER (WHERE online) AS online,
+        count(*) FILTER (WHERE duplicate IS NOT NULL) AS duplicates
+    FROM agents WHERE state <> 'active' AND state = 'retired'
+) AS retired
+
 -- name: unaware
 SELECT count(*), count(*) FILTER (WHERE server_key < %(number)s), ARRAY(
     SELECT name FROM agents WHERE state <> 'retired' AND server_key < %(number)s

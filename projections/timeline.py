@@ -186,7 +186,8 @@ def _grant(grant: Grant) -> str:
 
 def _advanced(event: rollout_events.RolloutAdvanced) -> str:
     skipped = f", {len(event.skipped)} of them skipped" if event.skipped else ""
-    return f"The next {event.count} agents have their command{skipped}."
+    whom = "agent has its" if event.count == 1 else f"{event.count} agents have their"
+    return f"The next {whom} command{skipped}."
 
 
 def _rollout(event: rollout_events.RolloutStarted) -> str:

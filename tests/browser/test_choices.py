@@ -34,7 +34,7 @@ async def test_a_site_among_many_is_found_by_typing(tab: Tab, fleet: Fleet) -> N
     assert await tab.serious_faults() == []
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
-    await page.get_by_role("button", name="Make a line").click()
+    await page.get_by_role("button", name="Make the install line").click()
     await expect(page.locator(".copy code").first).to_contain_text("flt_")
     tokens = (await fleet.http.get("/enrollment-tokens")).json()["items"]
     assert [one["site_id"] for one in tokens] == [last["id"]]

@@ -18,7 +18,7 @@ async def test_an_empty_fleet_says_what_to_do_and_turns_green(tab: Tab, api: Api
     await page.get_by_label("Client").fill("Acme")
     assert await tab.serious_faults() == []
     await page.get_by_role("button", name="Make both").click()
-    await page.get_by_role("button", name="Make a line").click()
+    await page.get_by_role("button", name="Make the install line").click()
     line = (await page.locator(".copy code").first.text_content()) or ""
     assert line.startswith(f"fleetlog agent enroll {api.url} flt_")
     await expect(page.get_by_text("No machine has come in by it yet.")).to_be_visible()
@@ -47,7 +47,7 @@ async def test_a_machine_that_waits_is_let_in_where_its_line_was_made(tab: Tab, 
     await tab.logged_in(path="/add")
     page = tab.page
     await page.get_by_label("Ask me before it comes in").check()
-    await page.get_by_role("button", name="Make a line").click()
+    await page.get_by_role("button", name="Make the install line").click()
     token = ((await page.locator(".copy code").first.text_content()) or "").split()[4]
     await waits(api, token, "web-07")
     waiting = page.get_by_role("region", name="Machines that wait for approval")

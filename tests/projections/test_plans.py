@@ -235,6 +235,8 @@ FOUND: dict[str, Query] = {
     "agents by text": lambda c: agents.list_agents(c, client_ids=None, text="a1234"),
     "agents of clients, counted": lambda c: agents.count_at_clients(c, [CLIENT], client_ids=None),
     "agents of sites, counted": lambda c: agents.count_at_sites(c, [SITE], client_ids=FEW),
+    "all agents, counted": lambda c: agents.count_agents(c, client_ids=None),
+    "all agents that are kept, counted": lambda c: agents.count_agents(c, client_ids=None, retired=False),
     "agents of a site, counted by state": lambda c: agents.count_agents(c, client_ids=None, site_id=SITE),
     "a queue": lambda c: pending.list_pending(c, AGENT, client_ids=None),
     "a script": lambda c: scripts.get_script(c, CLIENT, client_ids=None),

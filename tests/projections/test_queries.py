@@ -140,6 +140,22 @@ async def test_a_tenant_sees_its_own_alone(world: World, reader: Reader) -> None
     assert (await count_agents(reader, client_ids=scope)).total < (await count_agents(reader, client_ids=None)).total
 
 
+async def test_the_whole_fleet_is_counted_as_its_parts_are(
+    world: World, reader: Reader, admin: psycopg.Connection[Any]
+) -> None:
+    """What is read of indexes adds up to what all clients together have, retired ones or not."""
+    del world
+    admin.execute(
+        "UPDATE read.agents SET state = 'retired' WHERE agent_id IN (SELECT agent_id FROM read.agents LIMIT 2)"
+    )
+    admin.execute("UPDATE read.agents SET online = NOT online, duplicate = '{}' WHERE state = 'retired'")
+    every = Scope.of({row.client_id for row in (await list_clients(reader, client_ids=None, limit=1000)).items})
+    for more in ({}, {"retired": False}):
+        counted = await count_agents(reader, client_ids=None, **more)  # type: ignore[arg-type]
+        assert counted == await count_agents(reader, client_ids=every, **more)  # type: ignore[arg-type]
+        assert (counted.total > 2, counted.retired) == (True, 0 if more else 2)
+
+
 async def test_versions_are_those_of_the_streams(world: World, reader: Reader) -> None:
     """A row's version is its stream's, which an update must name."""
     for agent in world.fleet.agents:

@@ -1,3 +1,4 @@
+import { Link } from "wouter";
 import { GrantList } from "../admin/Grants";
 import { RevokeKey } from "../admin/RevokeKey";
 import { api, ask } from "../api/client";
@@ -21,7 +22,17 @@ export function OwnKeys({ userId }: { userId: string }) {
         <h2>API keys that speak for you</h2>
       </header>
       <Fault error={pages.error} />
-      {pages.isSuccess && open.length === 0 && <p className="muted">There is none.</p>}
+      {pages.isSuccess && open.length === 0 && (
+        <p className="muted">
+          There is none. Programs call the API with one
+          {manage && (
+            <>
+              , made under <Link href="/admin/keys">Admin, API keys</Link>
+            </>
+          )}
+          .
+        </p>
+      )}
       {open.length > 0 && (
         <Table title="API keys" heads={["Name", "May", "Last used", "Expires", ...(manage ? [""] : [])]}>
           {open.map((one) => (

@@ -15,7 +15,7 @@ const HOUR_MS = 3_600_000;
 /** Agents look once a minute. */
 const RENEW_MS = 60_000;
 const POINTS = 300;
-const HEIGHT = 150;
+const HEIGHT = 165;
 
 type Name = "cpu" | "memory" | "disk";
 const GRAPHS: readonly [Name, string][] = [
@@ -124,7 +124,7 @@ function Graph({ name, begin, until, step, at, values, most }: Props) {
         padding: [8, 8, 0, 0],
         scales: { x: { range: [begin, until] }, y: { range: [0, 100] } },
         axes: [
-          { ...axis, size: 30 },
+          { ...axis, size: 44 },
           { ...axis, size: 44, values: (_, splits) => splits.map((one) => `${one} %`) },
         ],
         series: [
@@ -156,7 +156,8 @@ function Graph({ name, begin, until, step, at, values, most }: Props) {
   return (
     <figure className="graph">
       <figcaption>
-        <strong>{name}</strong> <span className="muted">{words}</span>
+        <strong>{name}</strong>
+        <div className="muted small">{words}</div>
       </figcaption>
       <div ref={place} role="img" aria-label={`${name}: ${words}`} />
     </figure>

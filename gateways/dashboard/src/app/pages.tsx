@@ -43,6 +43,7 @@ export const PAGES: readonly Page[] = [
 export const ACTIONS: readonly Omit<Entry, "icon">[] = [
   { path: "/add", label: "Add a machine", needs: "enrollment.manage" },
   { path: "/admin/clients", label: "Add or rename a client or site", needs: "sites.manage" },
+  { path: "/", label: "Start a rollout: choose machines", needs: "rollouts.start" },
   { path: "/scripts/new", label: "Write a new script", needs: "scripts.manage" },
   { path: "/changes", label: "See what changed between two times", needs: "events.see" },
   { path: "/admin/fields", label: "Define a custom field", needs: "fields.define" },

@@ -1,5 +1,6 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
+import { Link } from "wouter";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay, useMe } from "../api/session";
@@ -55,7 +56,10 @@ export default function ApprovalsPage() {
       {pages.isSuccess && items.length === 0 && (
         <div className="empty">
           <h2>{state === "waiting" ? "Nothing waits" : `None is ${STATES[state][2]}`}</h2>
-          <p>A role can ask that another person approves what touches many machines, or each use of a permission.</p>
+          <p>
+            A role can ask that another person approves what touches many machines, or each use of a permission: under{" "}
+            <Link href="/admin/roles">Admin, Roles</Link>.
+          </p>
         </div>
       )}
       {items.map((one) => (

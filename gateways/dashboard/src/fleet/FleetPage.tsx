@@ -137,6 +137,9 @@ export default function FleetPage() {
         <span className="muted" aria-live="polite">
           {total !== undefined && `${COUNT.format(total)} ${total === 1 ? "machine" : "machines"}`}
         </span>
+        {!nothing && count(selection) === 0 && may("commands.queue") && (
+          <span className="muted small only-wide">Select some to run something on them.</span>
+        )}
         <div className="grow" />
         {may("clients.see") && (
           <Button aria-expanded={places} className="places-toggle" onClick={() => setPlaces(!places)}>

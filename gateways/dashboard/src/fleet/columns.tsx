@@ -24,13 +24,13 @@ export const COLUMNS = [
   column.display({
     id: "status",
     header: "Status",
-    meta: { width: "6.75rem", sort: "online" },
+    meta: { width: "6rem", sort: "online" },
     cell: ({ row }) => <AgentStatus agent={row.original} />,
   }),
   column.display({
     id: "name",
     header: "Name",
-    meta: { width: "minmax(8.75rem, 2fr)", sort: "name" },
+    meta: { width: "minmax(8.75rem, 1.4fr)", sort: "name" },
     cell: ({ row: { original: agent } }) => (
       <span className="row">
         <Link href={`/agents/${agent.id}`} className="clip strong" title={agent.name}>
@@ -47,7 +47,7 @@ export const COLUMNS = [
   column.display({
     id: "place",
     header: "Client / site",
-    meta: { width: "minmax(7.5rem, 1.6fr)", sort: "client" },
+    meta: { width: "minmax(7.5rem, 2fr)", sort: "client" },
     cell: ({ row: { original: agent } }) => {
       const text = [agent.client_name, agent.site_name].filter(Boolean).join(" / ");
       return <span title={text}>{text}</span>;
@@ -56,13 +56,13 @@ export const COLUMNS = [
   column.display({
     id: "os",
     header: "System",
-    meta: { width: "minmax(6.875rem, 1.5fr)", sort: "platform" },
+    meta: { width: "minmax(6.875rem, 1.6fr)", sort: "platform" },
     cell: ({ row: { original: agent } }) => <span title={agent.os}>{agent.os || PLATFORM[agent.platform]}</span>,
   }),
   column.display({
     id: "tags",
     header: "Tags",
-    meta: { width: "minmax(6.5rem, 1fr)" },
+    meta: { width: "minmax(7.5rem, 1fr)" },
     cell: ({ row: { original: agent } }) => (
       <span className="row" title={agent.tags.join(", ")}>
         {agent.tags.slice(0, 1).map((tag) => (

@@ -127,7 +127,19 @@ export default function RolloutPage() {
       <Fault error={rollout.error ?? steer.error} />
       {shown && (
         <>
-          {shown.detail && <div className="notice warn">{shown.detail}</div>}
+          {shown.detail && (
+            <div className="notice warn">
+              <div>
+                <strong>{shown.detail}</strong>
+                {shown.state === "paused" && (
+                  <p>
+                    Nothing more begins. What each machine said last is below; mend what it names, then <em>Resume</em>{" "}
+                    goes on with the others, and <em>Retry</em> gives those that failed their command again.
+                  </p>
+                )}
+              </div>
+            </div>
+          )}
           <section className="card stack large" aria-label="Progress">
             <CountsBar counts={shown.counts} />
             <CountsLine counts={shown.counts} />

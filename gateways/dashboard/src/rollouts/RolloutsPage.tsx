@@ -2,6 +2,7 @@ import { useEffect, useState } from "react";
 import { Link } from "wouter";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
+import { useMay } from "../api/session";
 import { useAttended } from "../app/attention";
 import { useList } from "../app/list";
 import { useTitle } from "../app/title";
@@ -22,6 +23,7 @@ const NUMBER = new Intl.NumberFormat("en");
 /** What was asked of many machines at once, and how far each is. */
 export default function RolloutsPage() {
   useTitle("Rollouts");
+  const may = useMay();
   const [state, setState] = useState<State | null>(null);
   const { pages, items } = useList(
     ["rollouts", "list", state],
@@ -42,6 +44,12 @@ export default function RolloutsPage() {
     <div className="page">
       <header>
         <h1>Rollouts</h1>
+        <div className="grow" />
+        {may("rollouts.start") && (
+          <Link href="/" className="button primary">
+            Choose machines
+          </Link>
+        )}
       </header>
       <div className="row wrap" role="group" aria-label="Filter by state">
         {STATES.map((one) => (

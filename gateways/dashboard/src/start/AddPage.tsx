@@ -89,7 +89,7 @@ export default function AddPage() {
                 Ask me before it comes in
               </label>
               <Button look="primary" type="submit" busy={create.isPending} disabled={chosen === ""}>
-                {made === null ? "Make a line" : "Make another"}
+                {made === null ? "Make the install line" : "Make another"}
               </Button>
             </form>
             <Fault error={sites.error ?? create.error} />
