@@ -3,28 +3,33 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
 
+from agent import patching
 from agent.clock import ServerClock
 from agent.errors import JournalFullError, StateDamagedError, WorkRefusedError
-from agent.journal import Journal, Key, Waiting
+from agent.journal import Journal, Key, Leftover, Waiting
 from agent.lanes import Lanes
 from agent.live import LiveOutput
 from agent.opening import Opened, Opener
-from agent.outputs import Digest
+from agent.outputs import Digest, OnOutput
+from agent.platforms import restarting
 from agent.processes import end_tree
 from agent.runner import Ran, Runner, Stop
 from agent.steps import Steps
-from agent.threads import OneThread
+from agent.threads import OneThread, in_thread
 from schema import wire
+from schema.patches import InstallWork, PatchReport, RebootWork
 
 log = logging.getLogger("fleetlog.agent.executor")
 
+_WHY_CHARACTERS = 500
 _STARTED_AFTER_S = 0.2
 """Work that is still running then is reported as started; the result of anything shorter says it all."""
 
@@ -56,8 +61,11 @@ class Executor:
         reports: is told of starts, output and endings.
         gather_facts: for the command that asks for them; they are reported by the time it returns.
         rotate_key: makes another key and sees to it; returns its public half.
+        look_again: told that what is installed may be another now, and whether the machine waits for a restart.
+        files: where small files of running work lie.
         steps: see `agent.steps`.
         disk_retry_s: how long to wait before a full disk is tried again.
+        restart_takes_s: a machine that is still there so long after it was told to restart does not.
     """
 
     def __init__(
@@ -73,8 +81,11 @@ class Executor:
         reports: Reports,
         gather_facts: Callable[[], Awaitable[dict[str, Any]]],
         rotate_key: Callable[[], str],
+        look_again: Callable[[], None],
+        files: Path,
         steps: Steps,
         disk_retry_s: float = 5.0,
+        restart_takes_s: float = patching.RESTART_TAKES_S,
     ) -> None:
         self._journal = journal
         self._disk = disk
@@ -86,6 +97,9 @@ class Executor:
         self._reports = reports
         self._gather_facts = gather_facts
         self._rotate_key = rotate_key
+        self._look_again = look_again
+        self._files = files
+        self._restart_takes_s = restart_takes_s
         self._steps = steps
         self._disk_retry_s = disk_retry_s
         self._stops: dict[Key, asyncio.Future[Stop]] = {}
@@ -93,6 +107,7 @@ class Executor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._closing = False
+        self._closed = asyncio.Event()
 
     # -- told from outside ---------------------------------------------------------------------------------------
 
@@ -121,6 +136,11 @@ class Executor:
         Its processes are ended, its script is removed, and its outcome is ``interrupted``.
         """
         for left in await self._disk.call(self._journal.leftovers):
+            # What it was about may have been installing: what is true now is to be known.
+            self._look_again()
+            if left.rebooting:
+                await self._recover_restart(left)
+                continue
             same_boot = left.boot_id == self._boot_id
             pid = left.pid if same_boot else None
             ended = await asyncio.to_thread(end_tree, left.key, pid, left.pid_started)
@@ -140,6 +160,36 @@ class Executor:
             await self._write(_ran_report(left.key, ran, left.started_at, now), ran)
         await asyncio.to_thread(self._runner.sweep)
         self.accepted(await self._disk.call(self._journal.waiting))
+
+    async def _recover_restart(self, left: Leftover) -> None:
+        """The machine was told to restart, or was just about to be. It is not told again, whatever became of that."""
+        if left.boot_id != self._boot_id:
+            now = self._clock.now()
+            took_ms = max(0, round((now - left.started_at).total_seconds() * 1000))
+            report = _report(
+                left.key,
+                "succeeded",
+                started_at=left.started_at,
+                finished_at=now,
+                duration_ms=took_ms,
+                detail="the machine has restarted",
+            )
+            await self._write(report)
+            return
+        waiting = Waiting(key=left.key, lane=left.lane, priority=0, position=0, expires_at=left.started_at)
+        self._lanes.occupy(waiting)
+        self._tasks.add(asyncio.create_task(self._until_down(waiting, left.started_at)))
+
+    async def _until_down(self, attempt: Waiting, started_at: datetime) -> None:
+        """The agent was killed in the moment of telling: either the machine goes down now, or it was not told."""
+        try:
+            await self._stays_up()
+            if not self._closing:
+                why = "the agent was killed as it told the machine to restart, and the machine did not"
+                await self._write(_report(attempt.key, "interrupted", started_at=started_at, detail=why))
+        finally:
+            self._lanes.done(attempt)
+            self._wake.set()
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -169,6 +219,7 @@ class Executor:
         """Start nothing more; give what runs a moment, then end it as ``interrupted``, journaled."""
         self._closing = True
         self._wake.set()
+        self._closed.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for stop in self._stops.values():
@@ -228,10 +279,29 @@ class Executor:
             case wire.RotateKeyWork():
                 detail = f"the next key is {self._rotate_key()}; it takes over with the next connection"
                 await self._write(_report(key, "succeeded", started_at=now, finished_at=now, detail=detail))
-            case wire.ScriptWork():
-                await self._script(key, opened, now, stop)
+            case RebootWork():
+                await self._restart(key, opened.work, now, stop)
+            case _:
+                await self._carry_out(key, opened, now, stop)
 
-    async def _script(self, key: Key, opened: Opened, now: datetime, stop: "asyncio.Future[Stop]") -> None:
+    async def _program(
+        self, key: Key, opened: Opened, stop: "asyncio.Future[Stop]", on_output: OnOutput
+    ) -> tuple[Ran, PatchReport | None]:
+        """What takes a program of its own."""
+
+        def spawned(pid: int, pid_started: float | None) -> Coroutine[Any, Any, None]:
+            return self._spawned(key, pid, pid_started)
+
+        work = opened.work
+        if not isinstance(work, InstallWork):
+            return await self._runner.run(key, opened, stop=stop, on_spawned=spawned, on_output=on_output), None
+        done = await patching.install(
+            self._runner, key, work, self._files, stop=stop, on_spawned=spawned, on_output=on_output
+        )
+        self._look_again()
+        return done
+
+    async def _carry_out(self, key: Key, opened: Opened, now: datetime, stop: "asyncio.Future[Stop]") -> None:
         if self._closing or not await self._disk.call(self._journal.start, key, self._boot_id, now):
             return
         self._steps("marked_running")
@@ -245,9 +315,7 @@ class Executor:
             asyncio.create_task(self._tell_started(key, now)),
         ]
         try:
-            ran = await self._runner.run(
-                key, opened, stop=stop, on_spawned=lambda pid, at: self._spawned(key, pid, at), on_output=live.on_output
-            )
+            ran, patched = await self._program(key, opened, stop, live.on_output)
         except WorkRefusedError as error:
             await self._write(_report(key, "rejected", detail=str(error), code=error.code))
             return
@@ -258,7 +326,42 @@ class Executor:
             await asyncio.gather(*beside, return_exceptions=True)
         self._steps("exited")
         await live.flush()
-        await self._write(_ran_report(key, ran, now, self._clock.now()), ran)
+        report = _ran_report(key, ran, now, self._clock.now())
+        await self._write(msgspec.structs.replace(report, patched=patched) if patched is not None else report, ran)
+
+    async def _restart(self, key: Key, work: RebootWork, now: datetime, stop: "asyncio.Future[Stop]") -> None:
+        """Have the machine restarted, once: that it is told to is on disk before it is; its next boot settles it.
+
+        Until then it may be cancelled, and an agent that is killed has not told it.
+        """
+        if self._closing or not await self._disk.call(self._journal.start, key, self._boot_id, now):
+            return
+        self._steps("marked_running")
+        telling = asyncio.create_task(self._tell_started(key, now))
+        try:
+            if (stopped := await patching.give_notice(work, stop)) is not None:
+                await self._write(_report(key, stopped.value, started_at=now, detail="the machine was not restarted"))
+                return
+            await self._disk.call(self._journal.rebooting, key)
+            self._steps("rebooting")
+            why = await in_thread(restarting.restart)
+            self._steps("restart_told")
+            if not why:
+                await self._stays_up()
+                why = "the machine was told to restart, and did not"
+            if not self._closing:
+                await self._write(
+                    _report(key, "failed", started_at=now, finished_at=self._clock.now(), detail=why[:_WHY_CHARACTERS])
+                )
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _stays_up(self) -> None:
+        """Wait for the machine to go down, which ends this program; what cancels comes too late for that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._restart_takes_s):
+                await self._closed.wait()
 
     async def _spawned(self, key: Key, pid: int, pid_started: float | None) -> None:
         self._steps("spawned")

@@ -42,6 +42,7 @@ def gather() -> dict[str, Any]:
         "addresses": _addresses(),
         "users": sorted({session.name for session in sessions}),
         "logged_in_user": sessions[-1].name if sessions else None,  # who came last, where there are several
+        "reboot_needed": PLATFORM.reboot_needed(),
         "boot_time": _to_minute(psutil.boot_time()),
         "agent_version": VERSION,
         "agent_user": psutil.Process().username(),

@@ -76,6 +76,9 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     pid_started: float | None
     started_at: datetime
+    lane: str
+    rebooting: bool
+    """It was about to restart the machine, or did."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +137,16 @@ class Journal:
             self._db.execute("ALTER TABLE finished ADD COLUMN result BLOB")
             self._db.execute("PRAGMA user_version = 2")
             self._db.execute("COMMIT")
+        if 0 < version < 4 and not self._has_rebooting():  # noqa: PLR2004 - the version that has it
+            self._db.execute("ALTER TABLE entries ADD COLUMN rebooting INTEGER NOT NULL DEFAULT 0")
         if version < _VERSION:  # else there is nothing to write: an agent starts on a full disk as well
             self._db.executescript(resources.files("agent").joinpath("journal.sql").read_text())
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
         return version
+
+    def _has_rebooting(self) -> bool:
+        """Whether a start before this one was killed between that step and the next."""
+        return bool(self._one("SELECT count(*) FROM pragma_table_info('entries') WHERE name = 'rebooting'"))
 
     def close(self) -> None:
         self._db.close()
@@ -270,10 +279,19 @@ class Journal:
                 (pid, pid_started, *_pair(key)),
             )
 
+    def rebooting(self, key: Key) -> None:
+        """Note that the machine is told to restart now, synced: whatever becomes of that, it is never told again."""
+        with self._synced():
+            self._db.execute(
+                "UPDATE entries SET rebooting = 1 WHERE command_id = ? AND attempt = ? AND state = 'running'",
+                _pair(key),
+            )
+
     def leftovers(self) -> list[Leftover]:
         """What was running when the agent stopped without a word."""
         rows = self._db.execute(
-            "SELECT command_id, attempt, boot_id, pid, pid_started, started_at FROM entries WHERE state = 'running'"
+            "SELECT command_id, attempt, boot_id, pid, pid_started, started_at, lane, rebooting FROM entries"
+            " WHERE state = 'running'"
         )
         return [
             Leftover(
@@ -282,8 +300,10 @@ class Journal:
                 pid=pid,
                 pid_started=pid_started,
                 started_at=datetime.fromtimestamp(started_at, UTC),
+                lane=lane,
+                rebooting=bool(rebooting),
             )
-            for command_id, attempt, boot_id, pid, pid_started, started_at in rows
+            for command_id, attempt, boot_id, pid, pid_started, started_at, lane, rebooting in rows
         ]
 
     # -- results --------------------------------------------------------------------------------------------------

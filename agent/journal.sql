@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS entries (
     stdout_spool INTEGER NOT NULL DEFAULT 0,
     stderr_spool INTEGER NOT NULL DEFAULT 0,
     ended_order  INTEGER,
+    rebooting    INTEGER NOT NULL DEFAULT 0,    -- the machine is being told to restart, or was: never again for this
     PRIMARY KEY (command_id, attempt)
 ) STRICT;
 

@@ -64,6 +64,10 @@ class Lanes:
             return None
         return heap[0]
 
+    def occupy(self, attempt: Waiting) -> None:
+        """Keep a lane busy with an attempt that a start before this one began."""
+        self._busy[attempt.lane] = attempt.key
+
     def done(self, attempt: Waiting) -> None:
         """The attempt's lane is free again."""
         del self._busy[attempt.lane]

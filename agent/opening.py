@@ -8,13 +8,14 @@ from agent.errors import WorkRefusedError
 from agent.keyring import Keyring
 from agent.reading import read_work
 from schema import wire
+from schema.patches import InstallWork, RebootWork
 from schema.sealing import SealError
 
 
 class Opened(msgspec.Struct, frozen=True):
     """Work as it is to be done."""
 
-    work: wire.ScriptWork | wire.PingWork | wire.FactsWork | wire.RotateKeyWork
+    work: wire.ScriptWork | wire.PingWork | wire.FactsWork | wire.RotateKeyWork | InstallWork | RebootWork
     secrets: tuple[str, ...] = ()
     """Never to be written, sent or shown."""
     hidden_args: bool = False

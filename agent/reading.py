@@ -9,7 +9,10 @@ from agent.errors import WorkRefusedError
 from schema import wire
 
 KNOWN_KINDS = frozenset(
-    {"delivery", "cancel", "watch", "probe", "script", "sealed", "ping", "collect_facts", "rotate_key"}
+    {
+        *("delivery", "cancel", "watch", "probe"),
+        *("script", "sealed", "ping", "collect_facts", "rotate_key", "install_updates", "reboot"),
+    }
 )
 
 

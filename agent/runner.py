@@ -11,7 +11,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from agent.journal import Key
 from agent.opening import Opened
 from agent.outputs import OnOutput, Sink, pump, recovered
 from agent.platforms import PLATFORM, Account
+from agent.platforms.restarting import must_not_keep_hands_off
 from agent.processes import end_tree, markers, started_at
 from agent.threads import in_thread
 from schema import wire
 from schema.masking import Hidden
+from schema.patches import InstallWork, RebootWork
 
 _SUFFIXES = {"sh": ".sh", "bash": ".sh", "python": ".py", "powershell": ".ps1", "cmd": ".cmd"}
 _UNKILLABLE_S = 30.0
@@ -53,6 +55,18 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """What is started."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    timeout_s: float
+    secrets: Sequence[str] = ()
+    """To be masked in what it prints."""
+    account: Account | None = None
+    """Whom it runs as; None: the agent's own user."""
+
+
 class Runner:
     """Runs scripts in a state directory's places.
 
@@ -71,9 +85,11 @@ class Runner:
         """Say whether this machine could run it.
 
         Raises:
-            WorkRefusedError: never: the shell is not for this platform or is missing, the user cannot be had, or a
-                secret would show in the list of processes.
+            WorkRefusedError: never: the shell is not for this platform or is missing, the user cannot be had, a secret
+                would show in the list of processes, or this agent is to leave the machine as it is.
         """
+        if isinstance(opened.work, InstallWork | RebootWork):
+            must_not_keep_hands_off()
         if isinstance(opened.work, wire.ScriptWork):
             if opened.hidden_args:
                 hidden(opened.work)
@@ -126,7 +142,9 @@ class Runner:
             script = self._write_script(work, account)
             argv = [*head, *launcher, str(script), *work.args]
         try:
-            return await self._run(key, work, opened.secrets, argv, account, stop, on_spawned, on_output)
+            env = PLATFORM.environment(account) | work.env
+            program = Program(argv=argv, env=env, timeout_s=work.timeout_s, secrets=opened.secrets, account=account)
+            return await self.run_program(key, program, stop=stop, on_spawned=on_spawned, on_output=on_output)
         finally:
             if script is not None:
                 script.unlink(missing_ok=True)
@@ -142,20 +160,19 @@ class Runner:
             raise WorkRefusedError("script_not_written", f"The script's file could not be written: {error}") from error
         return path
 
-    async def _run(
+    async def run_program(
         self,
         key: Key,
-        work: wire.ScriptWork,
-        secrets: Sequence[str],
-        argv: list[str],
-        account: Account | None,
+        program: Program,
+        *,
         stop: "asyncio.Future[Stop]",
         on_spawned: Callable[[int, float | None], Coroutine[Any, Any, None]],
         on_output: OnOutput,
     ) -> Ran:
-        unseen = Hidden(secrets)
+        """Run a program to its end, as `run` does."""
+        unseen = Hidden(program.secrets)
         began = time.monotonic()
-        process = _spawn(key, work, argv, account)
+        process = _spawn(key, program)
         ended = threading.Event()
         sinks = [
             Sink(self._spool_dir, key, stream, on_output, limit=self._max_output_bytes, hidden=unseen)
@@ -173,7 +190,7 @@ class Runner:
         end_all = functools.partial(end_tree, key, process.pid, pid_started)
         try:
             await on_spawned(process.pid, pid_started)
-            stopped = await _first(exited, stop, work.timeout_s - (time.monotonic() - began))
+            stopped = await _first(exited, stop, program.timeout_s - (time.monotonic() - began))
             if stopped is not None:
                 await in_thread(end_all)
             # A process that even SIGKILL does not end (it hangs in the kernel) must not hold its lane for ever.
@@ -194,16 +211,16 @@ class Runner:
             stderr=stderr,
             stdout_spool=stdout_spool,
             stderr_spool=stderr_spool,
-            detail="; ".join(filter(None, (_why(stopped, work, returncode), *(sink.cut for sink in sinks)))),
+            detail="; ".join(filter(None, (_why(stopped, program, returncode), *(sink.cut for sink in sinks)))),
         )
 
 
-def _spawn(key: Key, work: wire.ScriptWork, argv: list[str], account: Account | None) -> "subprocess.Popen[bytes]":
-    env = PLATFORM.environment(account) | work.env | markers(key)
-    options = PLATFORM.spawn(account, env).options
+def _spawn(key: Key, program: Program) -> "subprocess.Popen[bytes]":
+    env = {**program.env, **markers(key)}
+    options = PLATFORM.spawn(program.account, env).options
     try:
         return subprocess.Popen(  # noqa: S603 - running what the server signed is what this program is for
-            argv,
+            program.argv,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -212,13 +229,13 @@ def _spawn(key: Key, work: wire.ScriptWork, argv: list[str], account: Account | 
             **options,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise WorkRefusedError("not_started", f"{argv[0]} could not be started: {error}") from error
+        raise WorkRefusedError("not_started", f"{program.argv[0]} could not be started: {error}") from error
 
 
-def _why(stopped: Stop | None, work: wire.ScriptWork, returncode: int | None) -> str:
+def _why(stopped: Stop | None, program: Program, returncode: int | None) -> str:
     match stopped:
         case Stop.TIMED_OUT:
-            why = f"ran longer than {work.timeout_s} s"
+            why = f"ran longer than {program.timeout_s} s"
         case Stop.CANCELLED:
             why = "cancelled while it ran"
         case Stop.INTERRUPTED:

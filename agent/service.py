@@ -25,6 +25,7 @@ from agent.keyring import Keyring
 from agent.lanes import Lanes
 from agent.link import Link, OnRequest, Session, Timing, Way
 from agent.opening import Opener
+from agent.patching import RESTART_TAKES_S
 from agent.platforms import PLATFORM
 from agent.refusals import WINDOW_S, Refusals
 from agent.regain import Regain
@@ -58,6 +59,7 @@ class Agent:
         reserve_bytes: free space below which no orders are taken.
         stop_grace_s: how long running work may go on after a stop was asked for.
         refusals_window_s: how often refused orders that were only counted are told of.
+        restart_takes_s: how long a machine that was told to restart may still be there.
 
     Raises:
         NotEnrolledError, StateDamagedError: the state directory is of no use.
@@ -74,6 +76,7 @@ class Agent:
         reserve_bytes: int = _RESERVE_BYTES,
         stop_grace_s: float = STOP_GRACE_S,
         refusals_window_s: float = WINDOW_S,
+        restart_takes_s: float = RESTART_TAKES_S,
     ) -> None:
         self._stop_grace_s = stop_grace_s
         self._transport = transport
@@ -156,7 +159,10 @@ class Agent:
             reports=self._uplink,
             gather_facts=self._uplink.gather_facts,
             rotate_key=self._rotation.begin,
+            look_again=self._uplink.look_again,
+            files=PLATFORM.scripts_dir(state_dir),
             steps=steps,
+            restart_takes_s=restart_takes_s,
         )
         self._intake = Intake(
             lambda: self.identity,

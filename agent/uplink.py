@@ -106,6 +106,7 @@ class Uplink:
         self._gather = gather_facts
         self._gather_software = gather_software
         self._software_now = asyncio.Event()
+        self._facts_now = asyncio.Event()
         self._free_lanes = free_lanes
         self._on_held = on_held
         self._trusts = trusts
@@ -176,6 +177,11 @@ class Uplink:
             software.digest(found),
             wire.SoftwareReport(packed=software.fitted(found, wire.MAX_SOFTWARE_BYTES)),
         )
+
+    def look_again(self) -> None:
+        """What is installed, and what the machine waits for, may be another now."""
+        self._facts_now.set()
+        self._software_now.set()
 
     async def gather_facts(self) -> dict[str, Any]:
         """The facts, reported if that can be done now; the timer reports them otherwise. Software follows."""
@@ -308,8 +314,11 @@ class Uplink:
 
     async def _facts(self) -> None:
         while True:
+            self._facts_now.clear()
             await self._until_heard("facts", self.report_facts)
-            await asyncio.sleep(_FACTS_EVERY_S * self._uniform(0.9, 1.1))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FACTS_EVERY_S * self._uniform(0.9, 1.1)):
+                    await self._facts_now.wait()
 
     async def _software(self) -> None:
         wait_s = _SOFTWARE_FIRST_S

@@ -97,6 +97,7 @@ def settings() -> Iterator[str]:
             ["`FLEETLOG_API_KEY`", "The API key, in place of `--key`."],
             ["`FLEETLOG_PROFILE`", "Where `fleetlog login` keeps both."],
             ["`FLEETLOG_AGENT_STATE_DIR`", "Where the agent keeps its state, in place of `--state-dir`."],
+            ["`FLEETLOG_AGENT_HANDS_OFF`", "Set, the agent installs nothing and never restarts the machine."],
             ["`FLEETLOG_AGENT_SERVICE`", "Set by the service: the agent leaves with 78 where the machine is none."],
         ],
     )

@@ -29,6 +29,15 @@ from domain.errors import (
 from domain.event import Aggregate, Change, Event, Upcaster
 from domain.hours import Hours
 from domain.ids import AgentId, ClientId, CommandId, ScriptId, SiteId
+from domain.patches import (
+    REBOOT_WAITS,
+    InstallUpdates,
+    Patched,
+    Reboot,
+    RebootPolicy,
+    check_install,
+    check_reboot,
+)
 from domain.placeholders import Data
 from domain.scripts import DEFAULT_TIMEOUT_S, Shell, check_call
 
@@ -106,7 +115,14 @@ class RotateKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     """Have the agent make another key for itself, which takes over from the one it has."""
 
 
-Spec = RunScript | RunShell | Ping | CollectFacts | RotateKey
+Spec = RunScript | RunShell | Ping | CollectFacts | RotateKey | InstallUpdates | Reboot
+
+
+def lane_of(spec: Spec, asked: str) -> str:
+    """The lane that a command goes into: what touches the system itself has one, so that it never does two at once."""
+    if isinstance(spec, RotateKey | InstallUpdates | Reboot):
+        return SYSTEM_LANE
+    return asked
 
 
 def check_spec(spec: Spec) -> None:
@@ -118,6 +134,10 @@ def check_spec(spec: Spec) -> None:
             if not spec.line.strip() or "\x00" in spec.line or len(spec.line.encode()) > MAX_LINE_BYTES:
                 raise InvalidValueError(f"line: 1 to {MAX_LINE_BYTES} bytes of text without NUL.")
             check_call((), spec.env, spec.timeout_s, spec.run_as)
+        case InstallUpdates():
+            check_install(spec)
+        case Reboot():
+            check_reboot(spec)
         case Ping() | CollectFacts() | RotateKey():
             pass
 
@@ -139,6 +159,12 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             raise InvalidValueError(f"retry.backoff_s: 0 seconds to 7 days, not {self.backoff_s}.")
 
 
+def check_retry(spec: Spec, retry: RetryPolicy) -> None:
+    """Raise InvalidValueError where something would be done again that somebody is to look at first."""
+    if isinstance(spec, InstallUpdates | Reboot) and retry.max_attempts > 1:
+        raise InvalidValueError("retry: updates and restarts are not tried again by themselves.")
+
+
 class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One output stream: its whole is kept beside the log under its hash; here is its end."""
 
@@ -158,12 +184,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stderr: Stream = Stream()
     detail: str = ""
     """Why, where an exit code does not say it."""
+    patched: Patched | None = None
+    """Of a command that installed updates."""
+
+
+def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
+    return body
 
 
 class CommandQueued(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 4
-    upcasters: ClassVar[dict[int, Upcaster]] = dict.fromkeys((1, 2, 3), lambda body: body)
-    """Since 2 it may have hours, since 3 placeholders, since 4 it may be about the agent's key."""
+    schema_version: ClassVar[int] = 5
+    upcasters: ClassVar[dict[int, Upcaster]] = dict.fromkeys((1, 2, 3, 4), _as_it_was)
+    """Since 2 it may have hours, since 3 placeholders, since 4 it may be about the agent's key, since 5 about updates
+    and restarts."""
 
     agent_id: AgentId
     client_id: ClientId
@@ -181,6 +214,10 @@ class CommandQueued(Event, frozen=True, kw_only=True):
     """It begins only within these, of its machine; ``not_before`` is then no earlier than they open."""
 
 
+_WITHOUT_UPDATES: dict[int, Upcaster] = {1: _as_it_was}
+"""Since 2 a result may say what came of updates."""
+
+
 class CommandDelivered(Event, frozen=True, kw_only=True):
     """The agent has it on its disk."""
 
@@ -196,6 +233,9 @@ class CommandStarted(Event, frozen=True, kw_only=True):
 class CommandRequeued(Event, frozen=True, kw_only=True):
     """An attempt ended in a way that the retry policy forgives; the next one waits."""
 
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = _WITHOUT_UPDATES
+
     attempt: int
     """The next one's number."""
     outcome: CommandState
@@ -205,21 +245,33 @@ class CommandRequeued(Event, frozen=True, kw_only=True):
 
 
 class CommandSucceeded(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = _WITHOUT_UPDATES
+
     attempt: int
     result: Result
 
 
 class CommandFailed(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = _WITHOUT_UPDATES
+
     attempt: int
     result: Result
 
 
 class CommandTimedOut(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = _WITHOUT_UPDATES
+
     attempt: int
     result: Result
 
 
 class CommandInterrupted(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = _WITHOUT_UPDATES
+
     attempt: int
     result: Result
 
@@ -239,6 +291,9 @@ class CommandPriorityChanged(Event, frozen=True, kw_only=True):
 
 
 class CommandCancelled(Event, frozen=True, kw_only=True):
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = _WITHOUT_UPDATES
+
     reason: str = ""
     attempt: int | None = None
     """Set where the agent had it."""
@@ -252,6 +307,9 @@ class CommandExpired(Event, frozen=True, kw_only=True):
 
 class LateResultRecorded(Event, frozen=True, kw_only=True):
     """A result that came after the ending, or of an attempt given up; the ending stands."""
+
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = _WITHOUT_UPDATES
 
     attempt: int
     outcome: CommandState
@@ -349,6 +407,7 @@ class Command(Aggregate):
             raise InvalidValueError(f"lane: 1 to {MAX_LANE_LENGTH} letters, digits, '-' or '_', not {lane!r}.")
         check_spec(queued.spec)
         queued.retry.check()
+        check_retry(queued.spec, queued.retry)
         if queued.hours is not None:
             queued.hours.check()
             if queued.hours.opening(max(at, queued.not_before or at)) >= queued.expires_at:
@@ -445,6 +504,32 @@ class Command(Aggregate):
         retry = self.queued.retry
         again = outcome in retry.on and attempt < retry.max_attempts and not self.cancel_requested
         return again and at + timedelta(seconds=retry.backoff_s) < self.queued.expires_at
+
+    def reboot_after(self, result: Result, at: datetime) -> CommandQueued | None:
+        """What restarts the machine after this command installed updates; None where nothing is to.
+
+        Args:
+            result: what this command came to.
+            at: now.
+        """
+        spec, patched = self.queued.spec, result.patched
+        if not isinstance(spec, InstallUpdates) or spec.reboot is not RebootPolicy.IF_NEEDED or patched is None:
+            return None
+        if self.state not in (CommandState.SUCCEEDED, CommandState.FAILED) or not patched.reboot_needed:
+            return None
+        opens_at = self.queued.hours.opening(at) if self.queued.hours is not None else at
+        return CommandQueued(
+            agent_id=self.agent_id,
+            client_id=self.client_id,
+            site_id=self.queued.site_id,
+            spec=Reboot(delay_s=spec.reboot_delay_s, notice="Updates were installed."),
+            lane=SYSTEM_LANE,
+            priority=self.priority,
+            not_before=opens_at if opens_at > at else None,
+            expires_at=max(self.queued.expires_at, opens_at + REBOOT_WAITS),
+            reason=f"updates were installed that take a restart (command {self.stream_id})",
+            hours=self.queued.hours,
+        )
 
     def cancel(self, reason: str, *, in_flight: bool) -> list[Change]:
         """End it if it surely never left; otherwise ask the agent.

@@ -48,6 +48,8 @@ class Matching(
     """The same of those that warn."""
     named_check: str | None = None
     """A check of that name, in any case, finds something on it: it fails, warns, informs or cannot be measured."""
+    reboot_needed: bool | None = None
+    """Whether it waits to be restarted; one that cannot say is neither."""
     seen_after: datetime | None = None
     seen_before: datetime | None = None
 

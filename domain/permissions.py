@@ -36,6 +36,7 @@ class Permission(enum.StrEnum):
     )
     COMMANDS_SCRIPT = "commands.script", "Run scripts from the library."
     COMMANDS_SHELL = "commands.shell", "Run any line in a shell."
+    COMMANDS_PATCH = "commands.patch", "Install updates that machines offer, and restart machines."
     COMMANDS_CANCEL = "commands.cancel", "Cancel commands."
     ROLLOUTS_SEE = "rollouts.see", "See rollouts."
     ROLLOUTS_START = "rollouts.start", "Plan and start rollouts, and retry what failed in them."

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.commands import CommandState
+from domain.commands import CommandState, check_retry
 from domain.errors import (
     EmptyRolloutError,
     InvalidValueError,
@@ -461,6 +461,7 @@ def _why_tripped(guard: Guard, tally: Tally) -> str | None:
 def check(started: RolloutStarted) -> None:
     """Raise InvalidValueError where a rollout asks for what cannot be."""
     started.target.check()
+    check_retry(started.order.spec, started.order.retry)
     if started.order.hours is not None:
         started.order.hours.check()
     if len(started.waves) > MAX_WAVES:

@@ -1,15 +1,19 @@
 """Results of commands that the log does not know: ordered after the backup that it was restored from."""
 
-from typing import Self
+from typing import ClassVar, Self
 from uuid import UUID
 
 from domain.commands import CommandState, Result
-from domain.event import Aggregate, Change, Event
+from domain.event import Aggregate, Change, Event, Upcaster
 from domain.ids import AgentId, ClientId, CommandId, derived_id
 
 
 class StrayResultRecorded(Event, frozen=True, kw_only=True):
     """A result of an attempt that this log does not know: ordered after the backup that the log was restored from."""
+
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: lambda body: body}
+    """Since 2 it may say what came of updates."""
 
     command_id: CommandId
     agent_id: AgentId

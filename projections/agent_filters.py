@@ -49,6 +49,8 @@ class Filters(TypedDict, total=False):
     warning: int | None
     named_check: str | None
     """A check of that name, in any case, finds something on it."""
+    reboot_needed: bool | None
+    """Whether it waits to be restarted; one that cannot say is neither."""
     seen_after: datetime | None
     seen_before: datetime | None
     """Its last sign of life; telemetry, and of now alone."""
@@ -91,6 +93,8 @@ def narrow_by(query: Query, filters: Filters) -> None:  # noqa: C901, PLR0912 - 
         query.where("updates > 0 AND updates >= %s", updates)
     if (security_updates := filters.get("security_updates")) is not None:
         query.where("updates > 0 AND security_updates >= %s", security_updates)
+    if (reboot_needed := filters.get("reboot_needed")) is not None:
+        query.where("reboot_needed" if reboot_needed else "NOT reboot_needed")
     if software := filters.get("software"):
         # By the lists' index: machines that have the same share one.
         query.where(
@@ -139,6 +143,7 @@ def filters_of(matching: Matching) -> Filters:
         failing=matching.failing,
         warning=matching.warning,
         named_check=matching.named_check,
+        reboot_needed=matching.reboot_needed,
         seen_after=matching.seen_after,
         seen_before=matching.seen_before,
     )

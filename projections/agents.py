@@ -65,6 +65,7 @@ class AgentRow(msgspec.Struct, frozen=True):
     updates: int | None
     security_updates: int | None
     software_at: datetime | None
+    reboot_needed: bool | None
     duplicate: dict[str, Any] | None
     failing: int
     """So many checks fail on it."""
@@ -105,6 +106,8 @@ def _summary(facts: dict[str, Any]) -> Cells:
         return next((value for value in values if isinstance(value, str) and value), None)
 
     cells: Cells = {"os": text("os", "os_name") or "", "logged_in_user": text("logged_in_user") or ""}
+    needed = facts.get("reboot_needed")
+    cells["reboot_needed"] = needed if isinstance(needed, bool) else None
     agent_version, hostname = text("agent_version"), text("hostname")
     if agent_version is not None:
         cells["agent_version"] = agent_version
@@ -129,6 +132,7 @@ _ERASED_CELLS: Cells = {
     "updates": None,
     "security_updates": None,
     "software_at": None,
+    "reboot_needed": None,
     "duplicate": None,
 }
 """Whatever comes of sealed fields, also that alone which a fact may have told: a table that saw them and one that is
@@ -264,6 +268,7 @@ class Agents(Projection):
             "updates": None,
             "security_updates": None,
             "software_at": None,
+            "reboot_needed": None,
             "duplicate": None,
             "server_key": 1,
             "enrolled_at": recorded.recorded_at,

@@ -29,6 +29,7 @@ CREATE TABLE agents (
     updates integer, -- of these, how many could be updated; null where the machine cannot say
     security_updates integer,
     software_at timestamptz,
+    reboot_needed boolean, -- null where the machine cannot say
     duplicate jsonb, -- two machines with its identity, until somebody says which stays
     server_key integer NOT NULL, -- the newest of the server's delivery keys that it said it knows
     enrolled_at timestamptz NOT NULL,
@@ -50,13 +51,14 @@ CREATE INDEX agents_unusual_idx ON agents (state, sort_key, agent_id) WHERE stat
 CREATE INDEX agents_duplicate_idx ON agents (sort_key, agent_id) WHERE duplicate IS NOT NULL;
 CREATE INDEX agents_software_idx ON agents (software, sort_key, agent_id) WHERE software <> '';
 CREATE INDEX agents_updates_idx ON agents (updates, sort_key, agent_id) WHERE updates > 0;
+CREATE INDEX agents_reboot_idx ON agents (sort_key, agent_id) WHERE reboot_needed;
 CREATE INDEX agents_position_idx ON agents (position);
 CREATE INDEX agents_key_idx ON agents (public_key);
 
 -- name: columns
 SELECT agent_id, client_id, site_id, name, hostname, platform, arch, agent_version, public_key, tags, state, erased,
     online, connected_at, disconnected_at, address, transport, gateway, os, logged_in_user, facts_at,
-    software, packages, updates, security_updates, software_at, duplicate,
+    software, packages, updates, security_updates, software_at, reboot_needed, duplicate,
     (SELECT count(*) FROM agent_checks AS c WHERE c.agent_id = agents.agent_id AND c.found AND c.state = 'failing') AS failing,
     (SELECT count(*) FROM agent_checks AS c WHERE c.agent_id = agents.agent_id AND c.found AND c.state = 'warning') AS warning,
     enrolled_at,

@@ -92,7 +92,7 @@ KINDS: dict[str, Kind] = {
             (
                 *("name", "hostname", "client_id", "site_id", "platform", "arch", "agent_version", "public_key"),
                 *("tags", "state", "erased", "online", "address", "transport", "os", "logged_in_user", "facts"),
-                *("packages", "updates", "security_updates"),
+                *("packages", "updates", "security_updates", "reboot_needed"),
             ),
         ),
         Kind("clients", "Client", Clients(), "clients", ("name",), (ClientCreated, ClientRenamed)),

@@ -222,6 +222,7 @@ async def list_commands(
     client_id: UUID | None = None,
     script_id: UUID | None = None,
     since: datetime | None = None,
+    patches: bool = False,
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[CommandRow]:
@@ -235,6 +236,7 @@ async def list_commands(
         client_id: only of this client.
         script_id: only runs of this script.
         since: only those queued then or later.
+        patches: only what installs updates or restarts a machine.
         cursor: of the page before.
         limit: at most so many.
     """
@@ -252,6 +254,8 @@ async def list_commands(
         query.where("client_id = %s", client_id)
     if script_id is not None:
         query.where("script_id = %s", script_id)
+    if patches:
+        query.where("kind IN ('install_updates', 'reboot')")
     if since is not None:
         # Times follow positions, and the list is ordered by these: so the list ends there instead of being sifted.
         query.where("position > (SELECT fleetlog.position_before(%s))", since)

@@ -44,6 +44,9 @@ CREATE INDEX commands_agent_idx ON commands (agent_id, position);
 CREATE INDEX commands_client_idx ON commands (client_id, position);
 CREATE INDEX commands_ended_idx ON commands (ended_as, position);
 CREATE INDEX commands_script_idx ON commands (script_id, position) WHERE script_id IS NOT NULL;
+CREATE INDEX commands_patches_idx ON commands (position) WHERE kind IN ('install_updates', 'reboot');
+CREATE INDEX commands_agent_patches_idx ON commands (agent_id, position)
+    WHERE kind IN ('install_updates', 'reboot');
 
 -- name: select
 SELECT command_id, agent_id, client_id, site_id, position, kind, script_id, script_revision, spec, retry, lane,

@@ -49,8 +49,9 @@ from domain import (
 from domain.access import Grant
 from domain.commands import CollectFacts, Ping, Result, RotateKey, RunScript, RunShell, Spec
 from domain.event import Event, Recorded, Undecodable
+from domain.patches import InstallUpdates, Reboot
 from domain.personal import ERASED, SEALED
-from projections import host_lines
+from projections import host_lines, patch_words
 from projections.wording import at as _at
 from projections.wording import one_line, shown
 
@@ -115,6 +116,8 @@ def _spec(spec: Spec) -> str:
             return "collect facts"
         case RotateKey():
             return "make another key"
+        case InstallUpdates() | Reboot():
+            return patch_words.asked(spec)
 
 
 def _took(result: Result) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from schema import checks, trust, wire
+from schema.patches import InstallWork, RebootWork
 
 FILE = Path(__file__).with_name("asyncapi.json")
 
@@ -50,6 +51,8 @@ _SIGNED = (
     checks.ServiceMeasure,
     checks.ReachMeasure,
     checks.ScriptMeasure,
+    InstallWork,
+    RebootWork,
 )
 _HTTP = (wire.HttpCheckIn, wire.HttpCheckInReply, trust.WhomToTrust)
 

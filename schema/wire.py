@@ -19,6 +19,7 @@ from uuid import UUID
 import msgspec
 
 from schema.checks import CheckList, CheckReport, ChecksChanged, CheckValue
+from schema.patches import InstallWork, PatchReport, RebootWork
 from schema.trust import ServerKeys, Trust
 
 PROTOCOL = 1
@@ -94,7 +95,7 @@ class RotateKeyWork(Message, frozen=True, kw_only=True, tag="rotate_key"):
     pass
 
 
-Work = ScriptWork | SealedWork | PingWork | FactsWork | RotateKeyWork
+Work = ScriptWork | SealedWork | PingWork | FactsWork | RotateKeyWork | InstallWork | RebootWork
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -387,6 +388,8 @@ class ResultReport(Message, frozen=True, kw_only=True, tag="result"):
     detail: str = ""
     code: str = ""
     """Why it was rejected."""
+    patched: PatchReport | None = None
+    """Of an `InstallWork`."""
 
 
 class RefusalReport(Message, frozen=True, kw_only=True, tag="refusal"):

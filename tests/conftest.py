@@ -8,6 +8,7 @@ behind PgBouncer. What they write is in memory where there is room (`tests.memor
 import asyncio
 import contextlib
 import gc
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -36,10 +37,14 @@ from gateways.local.servers import (
     temporary_folder,
 )
 from projections.tables import create_tables
+from schema.patches import HANDS_OFF
 from tests import pgbouncer
 from tests.memory import temporary_files_in_memory
 from tests.nats import fleet_nats
 from tests.shape import CLUSTER, NATS_SIZE
+
+# Agents of tests run on whatever machine the tests run on: none of them changes it.
+os.environ[HANDS_OFF] = "1"
 
 # How long an example takes says more about the machine than about us.
 hypothesis.settings.register_profile("fleetlog", deadline=None)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from agent.errors import AgentError
-from agent.platforms import packages, services
+from agent.platforms import packages, restarting, services
 from agent.platforms.posix import Posix
 from agent.platforms.shape import NOT_AN_AGENT, SERVICE_VARIABLE
 from schema.software import SoftwareList
@@ -103,6 +103,9 @@ class Linux(Posix):
 
     def service_runs(self, service: str) -> tuple[bool | None, str]:
         return services.systemd(service)
+
+    def reboot_needed(self) -> bool | None:
+        return restarting.linux_needs()
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
         command = " ".join(_quoted(part) for part in argv)

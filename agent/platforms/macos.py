@@ -53,6 +53,10 @@ class MacOS(Posix):
     def service_runs(self, service: str) -> tuple[bool | None, str]:
         return services.launchd(service)
 
+    def reboot_needed(self) -> bool | None:
+        """Nothing on a Mac says so but an update that is about to restart it."""
+        return None
+
     def install_service(self, argv: list[str], *, write: bool) -> str:
         arguments = "".join(f"<string>{escape(part)}</string>" for part in argv)
         text = _PLIST_TEXT.format(label=_LABEL, arguments=arguments)

@@ -109,6 +109,9 @@ class Platform(Protocol):
     def service_runs(self, service: str) -> tuple[bool | None, str]:
         """Whether a service runs, and what the system says of it; None: nobody can say, and why. Blocks."""
 
+    def reboot_needed(self) -> bool | None:
+        """Whether the machine waits to be restarted; None where it cannot say."""
+
     def exit_detail(self, returncode: int) -> str:
         """What an exit code says beyond its number; empty if nothing."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from agent.errors import AgentError, WorkRefusedError
-from agent.platforms import packages, services
+from agent.platforms import packages, restarting, services
 from agent.platforms.shape import Account, Spawn
 from schema.software import SoftwareList
 
@@ -165,6 +165,9 @@ class Windows:
 
     def service_runs(self, service: str) -> tuple[bool | None, str]:
         return services.windows(service)
+
+    def reboot_needed(self) -> bool | None:
+        return restarting.windows_needs()
 
     def install_service(self, argv: list[str], *, write: bool) -> str:
         """A task that starts with the machine, as SYSTEM: a Python program is no native Windows service."""

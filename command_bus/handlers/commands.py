@@ -17,8 +17,10 @@ from command_bus.handlers.scope import visible
 from command_bus.handlers.scripts import ScriptShelf
 from command_bus.intents.commands import (
     CancelCommand,
+    InstallUpdates,
     PrioritiseCommand,
     QueueCommand,
+    Reboot,
     RetryCommand,
     RunScript,
     RunShell,
@@ -30,7 +32,6 @@ from command_bus.touches import Touches
 from domain.agents import Agent, Platform
 from domain.commands import (
     DEFAULT_EXPIRY,
-    SYSTEM_LANE,
     CollectFacts,
     Command,
     CommandQueued,
@@ -38,6 +39,7 @@ from domain.commands import (
     Ping,
     RotateKey,
     Spec,
+    lane_of,
 )
 from domain.commands import RunScript as PinnedScript
 from domain.commands import RunShell as PinnedShell
@@ -111,6 +113,8 @@ async def _pinned(scripts: ScriptShelf, wanted: WantedSpec) -> Pinned:
             return Pinned(wanted.to_domain(number), revision.shell, revision, script.name)
         case RunShell():
             return Pinned(wanted.to_domain(), wanted.shell)
+        case InstallUpdates() | Reboot():
+            return Pinned(wanted.to_domain())
         case other:
             bare: dict[str, type[Ping | CollectFacts | RotateKey]] = {
                 "ping": Ping,
@@ -172,7 +176,7 @@ class CommandHandlers:
             client_id=agent.client_id,
             site_id=agent.site_id,
             spec=await self._given(pinned.spec, agent, caller),
-            lane=SYSTEM_LANE if isinstance(pinned.spec, RotateKey) else intent.lane,
+            lane=lane_of(pinned.spec, intent.lane),
             priority=intent.priority,
             not_before=intent.not_before,
             expires_at=intent.expires_at or self._expiry(now, intent.not_before),

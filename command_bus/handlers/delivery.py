@@ -34,8 +34,11 @@ from domain.commands import (
 from domain.errors import DomainError, InvalidValueError
 from domain.event import Change, Metadata
 from domain.ids import AgentId, ClientId, CommandId
+from domain.patches import OUTCOMES_OF_UPDATES, Patched, UpdateOutcome, reboot_after
 from domain.strays import Stray, StrayResultRecorded
 from schema import wire
+from schema.patches import MAX_OUTCOMES, MAX_WHY, PatchReport
+from schema.software import MAX_TEXT
 
 _log = structlog.get_logger(__name__)
 MAX_TRIES = 10
@@ -195,11 +198,37 @@ class Deliveries:
                 agent_id,
                 report.command_id,
                 self._on_finished(report, gateway),
-                report.attempt if report.outcome == CommandState.SUCCEEDED else None,
+                # What may have a restart follow is decided on the whole story.
+                report.attempt if report.outcome == CommandState.SUCCEEDED and report.patched is None else None,
             )
             for agent_id, report in items
         ]
-        return await self._record(reports, None)
+        outcomes = await self._record(reports, None)
+        for (_, report), outcome in zip(items, outcomes, strict=True):
+            # Told again, too: who recorded it the first time may have died before this.
+            if report.patched is not None and report.patched.reboot_needed and not isinstance(outcome, DomainError):
+                await self._restart_after(report)
+        return outcomes
+
+    async def _restart_after(self, report: wire.ResultReport) -> None:
+        """Queue what restarts a machine after updates, once, in the name of whoever had them installed.
+
+        The agent hears that its result is on record after this alone, and tells it again until then.
+        """
+        command_id = report.command_id
+        streams = await self._log.read_streams([command_id, reboot_after(command_id)], tolerant=True)
+        if reboot_after(command_id) in streams:
+            return
+        recorded = streams.get(command_id, [])
+        installing = replay_existing(Command, command_id, recorded, "command")
+        queued = installing.reboot_after(result_of(report), self._clock())
+        if queued is None:
+            return
+        first = recorded[0]
+        metadata = Metadata(actor=first.actor, correlation_id=first.correlation_id, causation_id=command_id)
+        change = Command(reboot_after(command_id)).queue(queued, self._clock())
+        with contextlib.suppress(ConflictError):  # another gateway heard it as well
+            await self._log.append([change], metadata)
 
     async def strays(self, items: Sequence[tuple[AgentId, ClientId, wire.ResultReport]]) -> list[str | DomainError]:
         """Record results of commands that the log does not know, each under a stream of its own.
@@ -482,7 +511,31 @@ def result_of(report: wire.ResultReport) -> Result:
         stdout=_stream(report.stdout),
         stderr=_stream(report.stderr),
         detail=report.detail[:MAX_DETAIL],
+        patched=_patched(report.patched) if report.patched is not None else None,
     )
+
+
+def _patched(told: PatchReport) -> Patched:
+    """As the event keeps it, within the bounds that an agent keeps to."""
+    updates = told.updates[:MAX_OUTCOMES]
+    return Patched(
+        updates=tuple(
+            UpdateOutcome(
+                name=_line(one.name, MAX_TEXT),
+                version=_line(one.version, MAX_TEXT),
+                outcome=one.outcome if one.outcome in OUTCOMES_OF_UPDATES else "failed",
+                why=_line(one.why, MAX_WHY),
+            )
+            for one in updates
+        ),
+        more=max(0, told.more) + len(told.updates) - len(updates),
+        installed=max(0, told.installed),
+        reboot_needed=told.reboot_needed,
+    )
+
+
+def _line(text: str, most: int) -> str:
+    return "".join(character if character.isprintable() else " " for character in text[:most])
 
 
 def _utc(at: datetime | None) -> datetime | None:

@@ -32,7 +32,7 @@ from command_bus.intents.rollouts import (
 from command_bus.placeholders import FIELD, READ_AT_ONCE, Resolver, data_in
 from command_bus.repository import load_existing, load_many
 from domain.agents import Agent
-from domain.commands import DEFAULT_EXPIRY, Command, CommandQueued
+from domain.commands import DEFAULT_EXPIRY, Command, CommandQueued, lane_of
 from domain.errors import NeverJoinsError, NotFoundError, WrongPlatformError
 from domain.event import Change
 from domain.ids import AgentId, ClientId, SiteId
@@ -125,7 +125,7 @@ class RolloutHandlers:
         expiry = timedelta(seconds=intent.expires_in_s) if intent.expires_in_s is not None else self._default_expiry
         order = Order(
             spec=pinned.spec,
-            lane=intent.lane,
+            lane=lane_of(pinned.spec, intent.lane),
             priority=intent.priority,
             not_before=intent.not_before,
             expires_in_s=int(expiry.total_seconds()),

@@ -9,6 +9,7 @@ from command_bus.bus import Intent
 from command_bus.intents.scripts import Args, Env, RunAs, Timeout
 from command_bus.intents.times import Moment
 from domain import commands as domain
+from domain import patches
 from domain.ids import ScriptId
 from domain.permissions import Permission
 from domain.scripts import DEFAULT_TIMEOUT_S, Shell
@@ -74,7 +75,57 @@ class RotateKey(_Spec):
     kind: Literal["rotate_key"] = "rotate_key"
 
 
-Spec = Annotated[RunScript | RunShell | Ping | CollectFacts | RotateKey, Field(discriminator="kind")]
+PackageName = Annotated[str, Field(min_length=1, max_length=patches.MAX_NAME_LENGTH)]
+Delay = Annotated[int, Strict(), Field(ge=0, le=patches.MAX_REBOOT_DELAY_S)]
+
+
+class InstallUpdates(_Spec):
+    """Install updates that the machine offers, with its own package manager. In the lane `system`; never retried."""
+
+    kind: Literal["install_updates"] = "install_updates"
+    names: list[PackageName] = Field(
+        default=[],
+        max_length=patches.MAX_NAMES,
+        description="As the machine's list of software has them; left out, all that it offers.",
+    )
+    versions: dict[PackageName, PackageName] = Field(
+        default={}, max_length=patches.MAX_NAMES, description="Of a name, the one version that is meant."
+    )
+    security_only: bool = False
+    reboot: patches.RebootPolicy = Field(
+        default=patches.RebootPolicy.NEVER,
+        description="`if_needed`: where the machine says so after it, a command to restart it is queued.",
+    )
+    reboot_delay_s: Delay = Field(default=300, description="Whoever is logged in has so long, where it is restarted.")
+    timeout_s: Annotated[int, Strict(), Field(ge=1, le=patches.MAX_INSTALL_TIMEOUT_S)] = (
+        patches.DEFAULT_INSTALL_TIMEOUT_S
+    )
+
+    def to_domain(self) -> patches.InstallUpdates:
+        return patches.InstallUpdates(
+            names=tuple(dict.fromkeys(self.names)),
+            versions=self.versions,
+            security_only=self.security_only,
+            reboot=self.reboot,
+            reboot_delay_s=self.reboot_delay_s,
+            timeout_s=self.timeout_s,
+        )
+
+
+class Reboot(_Spec):
+    """Restart the machine. In the lane `system`, and never retried; it succeeded once the machine is back."""
+
+    kind: Literal["reboot"] = "reboot"
+    delay_s: Delay = Field(default=0, description="Whoever is logged in is told, and has so long.")
+    notice: str = Field(default="", max_length=patches.MAX_NOTICE_LENGTH, description="What they are told.")
+
+    def to_domain(self) -> patches.Reboot:
+        return patches.Reboot(delay_s=self.delay_s, notice=self.notice)
+
+
+Spec = Annotated[
+    RunScript | RunShell | Ping | CollectFacts | RotateKey | InstallUpdates | Reboot, Field(discriminator="kind")
+]
 
 
 def permissions_of(spec: Spec | domain.Spec) -> tuple[Permission, ...]:
@@ -84,6 +135,8 @@ def permissions_of(spec: Spec | domain.Spec) -> tuple[Permission, ...]:
             return ()
         case RotateKey() | domain.RotateKey():
             return (Permission.AGENTS_KEYS,)
+        case InstallUpdates() | Reboot() | patches.InstallUpdates() | patches.Reboot():
+            return (Permission.COMMANDS_PATCH,)
         case RunScript() | domain.RunScript():
             return (Permission.COMMANDS_SCRIPT,)
         case _:

@@ -56,6 +56,9 @@ class Matching(BaseModel):
         max_length=200,
         description="A check of exactly that name, in any case, finds something on it: it is not passing.",
     )
+    reboot_needed: bool | None = Field(
+        default=None, description="Whether it waits to be restarted; one that cannot say is neither."
+    )
     seen_after: Moment | None = Field(
         default=None, description="Its last sign of life was then or later; of now alone."
     )
@@ -81,6 +84,7 @@ class Matching(BaseModel):
             failing=self.failing,
             warning=self.warning,
             named_check=self.check or None,
+            reboot_needed=self.reboot_needed,
             seen_after=self.seen_after,
             seen_before=self.seen_before,
         )

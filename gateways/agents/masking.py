@@ -186,6 +186,7 @@ def masked(report: wire.ResultReport, hidden: Hidden) -> wire.ResultReport:
         stdout=_masked(report.stdout, hidden),
         stderr=_masked(report.stderr, hidden),
         detail=mask_all(hidden, report.detail.encode()).decode(errors="replace"),
+        patched=None,  # what has secrets is no installing of updates
     )
 
 

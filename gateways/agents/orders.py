@@ -15,6 +15,7 @@ from command_bus.repository import UnreadableStoryError, must_be_readable
 from domain.commands import CollectFacts, Ping, RotateKey, RunScript, RunShell, Spec
 from domain.hours import decode_hours
 from domain.ids import AgentId
+from domain.patches import InstallUpdates, Reboot
 from domain.placeholders import SECRET, Data, fill, found_in, refer, variables
 from domain.scripts import Revision, Script, Shell
 from gateways.agents.directory import Directory
@@ -23,6 +24,7 @@ from gateways.agents.secrets import UNAVAILABLE, Missing, Opened, Secrets, Want
 from gateways.agents.trust import Told
 from projections.pending import PendingRow
 from schema import trust, wire
+from schema.patches import InstallWork, RebootWork
 from schema.sealing import seal
 
 _log = structlog.get_logger()
@@ -245,7 +247,9 @@ class Orders:
         """Whom an agent is to trust, if it trusts others."""
         return told.to(hello, self._key(), self._clock)
 
-    def _work(self, row: PendingRow, prepared: Prepared) -> bytes | tuple[str, str]:
+    def _work(  # noqa: PLR0911 - one case for each kind
+        self, row: PendingRow, prepared: Prepared
+    ) -> bytes | tuple[str, str]:
         """What the agent is to do; or the code of why it is told nothing, and that in words."""
         if prepared.work is not None:
             return prepared.work
@@ -255,6 +259,9 @@ class Orders:
         match spec:
             case Ping() | CollectFacts() | RotateKey():
                 return _BARE[type(spec)]
+            case InstallUpdates() | Reboot():
+                prepared.work = wire.encode(_of_system(spec))
+                return prepared.work
             case RunShell():
                 plain, shell = _line(spec), spec.shell
             case RunScript():
@@ -292,6 +299,17 @@ def _script(spec: RunScript, content: Revision) -> wire.ScriptWork:
         env=content.env | spec.env,
         timeout_s=spec.timeout_s or content.timeout_s,
         run_as=spec.run_as or content.run_as,
+    )
+
+
+def _of_system(spec: InstallUpdates | Reboot) -> InstallWork | RebootWork:
+    if isinstance(spec, Reboot):
+        return RebootWork(delay_s=spec.delay_s, notice=spec.notice)
+    return InstallWork(
+        names=list(spec.names),
+        versions=spec.versions,
+        security_only=spec.security_only,
+        timeout_s=spec.timeout_s,
     )
 
 

@@ -16,6 +16,7 @@ from gateways.cli import (
     keys,
     login,
     notes,
+    patches,
     retention,
     roles,
     rollouts,
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
     groups = (
         agents.app,
         notes.app,
+        patches.app,
         views.app,
         clients.clients,
         clients.sites,

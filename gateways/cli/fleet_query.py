@@ -103,6 +103,12 @@ def _check(asked: Row, value: str, _now: datetime) -> None:
     asked["check"] = value
 
 
+def _reboot(asked: Row, value: str, _now: datetime) -> None:
+    if value.lower() not in ("needed", "none"):
+        raise BadValueError(f"reboot is needed or none, and not {value!r}.")
+    asked["reboot_needed"] = value.lower() == "needed"
+
+
 def _seen(asked: Row, value: str, now: datetime) -> None:
     found = _SEEN.fullmatch(value.lower())
     if found is None:
@@ -128,5 +134,6 @@ _READERS: dict[str, Callable[[Row, str, datetime], None]] = {
     "failing": _at_least("failing", "failing"),
     "warning": _at_least("warning", "warning"),
     "check": _check,
+    "reboot": _reboot,
     "seen": _seen,
 }

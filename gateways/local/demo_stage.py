@@ -25,6 +25,7 @@ from gateways.cli.errors import CommandLineError
 from gateways.cli.profile import Profile
 from gateways.local.server import free_port
 from gateways.local.servers import temporary_folder
+from schema.patches import HANDS_OFF
 
 READY_S = 40.0
 STOP_S = 15.0
@@ -133,6 +134,7 @@ class Stage:
             "FLEETLOG_PROFILE": str(self.folder / "profile.json"),
             "PYTHONPATH": os.pathsep.join(paths),
             MARK: self._mark,
+            HANDS_OFF: "1",  # the machine is the user's own: it is no part of what is shown
         }
 
     # -- the platform ----------------------------------------------------------------------------------------------

@@ -117,6 +117,9 @@ class AgentModel(Model):
     updates: int | None = Field(description="How much of it could be updated; null where the machine cannot say.")
     security_updates: int | None = Field(description="How many of these updates are said to be for security.")
     software_at: AwareDatetime | None = Field(description="When it told what is installed.")
+    reboot_needed: bool | None = Field(
+        description="Whether it waits to be restarted; null where it cannot say or has not told."
+    )
     duplicate: DuplicateModel | None = Field(description="Null where there is none that nobody has settled.")
     failing: int = Field(description="How many checks fail on it.")
     warning: int = Field(description="How many checks warn on it.")
@@ -181,6 +184,7 @@ def agent_document(row: AgentRow, last_seen_at: Any, pending: int) -> dict[str, 
         "updates": row.updates,
         "security_updates": row.security_updates,
         "software_at": row.software_at,
+        "reboot_needed": row.reboot_needed,
         "duplicate": row.duplicate,
         "failing": row.failing,
         "warning": row.warning,

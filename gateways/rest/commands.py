@@ -93,6 +93,26 @@ class StreamModel(Model):
     tail: str = Field(default="", description=f"Its end; in a list, `{NOT_SHOWN}`.")
 
 
+class UpdateOutcomeModel(Model):
+    """What came of one update."""
+
+    name: str
+    version: str = ""
+    outcome: Literal["installed", "failed", "absent", "held"] = Field(
+        description="`absent`: the machine offered no such update."
+    )
+    why: str = ""
+
+
+class PatchedModel(Model):
+    """What installing updates came to, by what the machine says is installed after it."""
+
+    updates: list[UpdateOutcomeModel] = Field(default=[])
+    more: int = Field(default=0, description="So many others, of which none failed.")
+    installed: int = 0
+    reboot_needed: bool | None = Field(default=None, description="Null where the machine cannot say.")
+
+
 class ResultModel(Model):
     """What an attempt came to, by the agent's account. What is left out is the default."""
 
@@ -103,6 +123,7 @@ class ResultModel(Model):
     stdout: StreamModel = StreamModel()
     stderr: StreamModel = StreamModel()
     detail: str = Field(default="", description="Why, where an exit code does not say it.")
+    patched: PatchedModel | None = Field(default=None, description="Of a command that installed updates.")
 
 
 class CommandModel(Model):
@@ -170,6 +191,7 @@ class CommandsQuery(PageQuery):
     client_id: UUID | None = None
     script_id: UUID | None = None
     since: Moment | None = Field(default=None, description="Queued at this time or later.")
+    patches: bool = Field(default=False, description="Only what installs updates or restarts a machine.")
 
 
 class CommandQuery(ReadQuery):
@@ -258,6 +280,7 @@ async def list_commands(call: Call) -> Response:
             states=query.state,
             client_id=query.client_id,
             script_id=query.script_id,
+            patches=query.patches,
             since=query.since,
             cursor=query.cursor,
             limit=query.limit,

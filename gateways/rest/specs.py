@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from command_bus.intents.commands import CollectFacts, Ping, RotateKey, RunScript, RunShell
+from command_bus.intents.commands import CollectFacts, InstallUpdates, Ping, Reboot, RotateKey, RunScript, RunShell
 from domain.placeholders import ScopeKind
 from gateways.rest.route import Model
 
@@ -33,4 +33,6 @@ class ShellSpec(RunShell):
     data: DataModel | None = None
 
 
-ShownSpec = Annotated[ScriptSpec | ShellSpec | Ping | CollectFacts | RotateKey, Field(discriminator="kind")]
+ShownSpec = Annotated[
+    ScriptSpec | ShellSpec | Ping | CollectFacts | RotateKey | InstallUpdates | Reboot, Field(discriminator="kind")
+]

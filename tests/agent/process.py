@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from agent.link import Timing
+from agent.patching import RESTART_TAKES_S
+from agent.platforms import PLATFORM
 from agent.refusals import WINDOW_S
 from agent.service import Agent
 
@@ -17,6 +19,8 @@ async def main(state_dir: Path, crash_at: str, transport: str) -> None:
         if step == crash_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    if boot_id := os.environ.get("BOOT_ID"):
+        PLATFORM.boot_id = lambda: boot_id  # type: ignore[method-assign]
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     timing = Timing(first_wait_s=0.2, most_wait_s=0.5)
@@ -28,6 +32,7 @@ async def main(state_dir: Path, crash_at: str, transport: str) -> None:
         reserve_bytes=0,
         stop_grace_s=0.5,
         refusals_window_s=float(os.environ.get("REFUSALS_WINDOW_S", WINDOW_S)),
+        restart_takes_s=float(os.environ.get("RESTART_TAKES_S", RESTART_TAKES_S)),
     )
     await agent.run(stop)
 

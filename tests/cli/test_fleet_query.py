@@ -20,6 +20,8 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
         ("status:offline", {"online": False, "state": "active"}),
         ("OS:Linux tag:web tag:prod", {"platform": "linux", "tag": ["web", "prod"], "retired": False}),
         ('os:"Debian GNU" "a b"', {"os": "Debian GNU", "q": "a b", "retired": False}),
+        ("reboot:needed", {"reboot_needed": True, "retired": False}),
+        ("reboot:none", {"reboot_needed": False, "retired": False}),
         ("pending:>0 is:duplicate", {"pending": 1, "duplicate": True, "retired": False}),
         ("pending:5 version:0.1.0", {"pending": 5, "agent_version": "0.1.0", "retired": False}),
         ("seen:<1h", {"seen_after": "2026-05-01T11:00:00+00:00", "retired": False}),

@@ -60,23 +60,41 @@ OURS = {
     "ClientRenamed": "name",
     "CommandCancelRequested": "reason",
     "CommandCancelled": (
-        "reason result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail"
+        "reason result.detail result.patched.updates.name result.patched.updates.outcome "
+        "result.patched.updates.version result.patched.updates.why result.stderr.sha256 "
+        "result.stderr.tail result.stdout.sha256 result.stdout.tail"
     ),
     "CommandDelivered": "gateway",
-    "CommandFailed": "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail",
+    "CommandFailed": (
+        "result.detail result.patched.updates.name result.patched.updates.outcome "
+        "result.patched.updates.version result.patched.updates.why result.stderr.sha256 "
+        "result.stderr.tail result.stdout.sha256 result.stdout.tail"
+    ),
     "CommandInterrupted": (
-        "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail"
+        "result.detail result.patched.updates.name result.patched.updates.outcome "
+        "result.patched.updates.version result.patched.updates.why result.stderr.sha256 "
+        "result.stderr.tail result.stdout.sha256 result.stdout.tail"
     ),
     "CommandQueued": (
         "hours.begins hours.ends hours.timezone lane reason spec.args spec.data.given spec.data.placeholders "
-        "spec.data.secrets spec.env spec.line spec.run_as"
+        "spec.data.secrets spec.env spec.line spec.names spec.notice spec.run_as spec.versions"
     ),
     "CommandRejected": "code detail",
-    "CommandRequeued": "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail",
-    "CommandSucceeded": (
-        "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail"
+    "CommandRequeued": (
+        "result.detail result.patched.updates.name result.patched.updates.outcome "
+        "result.patched.updates.version result.patched.updates.why result.stderr.sha256 "
+        "result.stderr.tail result.stdout.sha256 result.stdout.tail"
     ),
-    "CommandTimedOut": "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail",
+    "CommandSucceeded": (
+        "result.detail result.patched.updates.name result.patched.updates.outcome "
+        "result.patched.updates.version result.patched.updates.why result.stderr.sha256 "
+        "result.stderr.tail result.stdout.sha256 result.stdout.tail"
+    ),
+    "CommandTimedOut": (
+        "result.detail result.patched.updates.name result.patched.updates.outcome "
+        "result.patched.updates.version result.patched.updates.why result.stderr.sha256 "
+        "result.stderr.tail result.stdout.sha256 result.stdout.tail"
+    ),
     "DestinationAdded": "name only.types sealed to.authority to.host to.subject to.url",
     "DestinationChanged": "name only.types sealed to.authority to.host to.subject to.url",
     "DestinationPaused": "reason",
@@ -96,7 +114,9 @@ OURS = {
     "IdentityUnlinked": "issuer reason",
     "IntentAccepted": "intent key request_sha256 response",
     "LateResultRecorded": (
-        "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail"
+        "result.detail result.patched.updates.name result.patched.updates.outcome "
+        "result.patched.updates.version result.patched.updates.why result.stderr.sha256 "
+        "result.stderr.tail result.stdout.sha256 result.stdout.tail"
     ),
     "NameClaimed": "kind",
     "OrderRefused": "detail key run",
@@ -124,7 +144,8 @@ OURS = {
     "RolloutStarted": (
         "excluded name order.hours.begins order.hours.ends order.hours.timezone order.lane order.spec.args "
         "order.spec.data.given order.spec.data.placeholders order.spec.data.secrets order.spec.env "
-        "order.spec.line order.spec.run_as reason target.exclude.filter "
+        "order.spec.line order.spec.names order.spec.notice order.spec.run_as order.spec.versions reason "
+        "target.exclude.filter "
         "target.exclude.matching.agent_version target.exclude.matching.check target.exclude.matching.os "
         "target.exclude.matching.q "
         "target.exclude.matching.software target.exclude.matching.tag target.exclude.tags target.include.filter "
@@ -151,7 +172,9 @@ OURS = {
     "SiteCreated": "name",
     "SiteRenamed": "name",
     "StrayResultRecorded": (
-        "result.detail result.stderr.sha256 result.stderr.tail result.stdout.sha256 result.stdout.tail"
+        "result.detail result.patched.updates.name result.patched.updates.outcome "
+        "result.patched.updates.version result.patched.updates.why result.stderr.sha256 "
+        "result.stderr.tail result.stdout.sha256 result.stdout.tail"
     ),
     "SubjectErased": "reason",
     "TotpRemoved": "reason",

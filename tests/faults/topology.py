@@ -40,6 +40,7 @@ from gateways.local.servers import temporary_folder
 from gateways.local.valkey import EmbeddedValkey
 from gateways.master_keys import FILE as SECRETS_FILE
 from projections.tables import create_tables
+from schema.patches import HANDS_OFF
 from tests.faults.clocks import Clocks
 from tests.faults.disks import Disk
 from tests.faults.proxies import Loop, Proxy, tcp, unix
@@ -332,6 +333,7 @@ class Topology:
         config.touch()
         # What a role does not talk to it is not told of either.
         return kept | ENVIRONMENT | {
+            HANDS_OFF: "1",
             "FLEETLOG_CONFIG": str(config),
             "FLEETLOG_DATA_DIR": str(data),
             "FLEETLOG_POSTGRES_URL": told["postgres"],

@@ -50,6 +50,7 @@ from domain.event import Change, Event, Metadata
 from domain.fields import Field, FieldKind, FieldTerms, FieldValues, Holder, field_stream, values_stream
 from domain.hours import Hours
 from domain.ids import AgentId, CheckId, ClientId, ScriptId, SiteId, UserId
+from domain.patches import Patched, UpdateOutcome
 from domain.permissions import Permission
 from domain.roles import CustomRole, Limits, Role
 from domain.rollout_events import RolloutStarted, Skip
@@ -71,6 +72,11 @@ LATER = NOW + timedelta(days=20)
 NAMES = ("Acme", "acme", "Ärzte", "straße", "Z\u00e9ro", "日本", "a'b\"c\\d", "%_", "x" * 200)
 OUTPUTS = ("", "ok", "nul \x00 in it", "\\u0000 spelled out", "emoji 🚀", "tab\t and \n line")
 ENDINGS = tuple(state for state in CommandState if state.terminal and state is not CommandState.REJECTED)
+
+
+PATCHED = Patched(
+    updates=(UpdateOutcome(name="nginx", version="1.24", outcome="failed", why="E: 'ü'"),), more=3, installed=3
+)
 
 
 class Fleet:
@@ -547,10 +553,11 @@ class Fleet:
         return Result(
             started_at=self._random.choice([None, NOW]),
             finished_at=NOW,
-            duration_ms=self._random.randint(0, 10**6),
+            duration_ms=(duration_ms := self._random.randint(0, 10**6)),
             exit_code=self._random.choice([None, 0, 1, -9, 3221225786]),
             stdout=Stream(size=3, sha256="ab" * 32, tail=self._random.choice(OUTPUTS)),
             detail=self._random.choice(OUTPUTS),
+            patched=PATCHED if duration_ms % 3 == 0 else None,
         )
 
     # -- rollouts ------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ INSERT INTO read.agents
         CASE WHEN n % 500 = 0 THEN 'retired' ELSE 'active' END, false, n % 50 = 0, NULL, NULL, '', '', '',
         CASE WHEN n % 2000 = 9 THEN 'Rare OS 1' ELSE 'Debian ' || n % 3 END, '', '{}', NULL,
         lpad(to_hex(n % 2000), 64, '0'), 9, CASE WHEN n % 1000 = 5 THEN 3 ELSE 0 END, 0, now(),
+        n % 1000 = 6,
         CASE WHEN n % 1000 = 0 THEN '{}' END::jsonb, 1, now(), 1, n
     FROM generate_series(0, 19999) AS n;
 INSERT INTO fleetlog.software_lists (sha256, packed, names)
@@ -79,7 +80,8 @@ INSERT INTO fleetlog.presence
 INSERT INTO read.commands (command_id, agent_id, client_id, site_id, position, kind, script_id, script_revision, spec,
         retry, lane, priority, state, ended_as, attempt, queued_at, expires_at, requester, reason, correlation_id,
         cancel_requested, ending, version)
-    SELECT pg_temp.id(n), pg_temp.id(n % 20000), pg_temp.id(n % 100), pg_temp.id(n % 1000), n, 'ping',
+    SELECT pg_temp.id(n), pg_temp.id(n % 20000), pg_temp.id(n % 100), pg_temp.id(n % 1000), n,
+        CASE WHEN n % 1000 = 3 THEN 'reboot' ELSE 'ping' END,
         CASE WHEN n % 2 = 0 THEN pg_temp.id(n % 300) END, 1, '{}', '{}', 'default', 5,
         state, state, 1, now(), now(), '', '', pg_temp.id(n), false, '', 1
     FROM generate_series(0, 59999) AS n,
@@ -186,6 +188,8 @@ PAGED: dict[str, Query] = {
     "commands of a script": lambda c: commands.list_commands(c, client_ids=None, script_id=AGENT),
     "commands failed": lambda c: commands.list_commands(c, client_ids=None, states=[CommandState.FAILED]),
     "commands queued": lambda c: commands.list_commands(c, client_ids=None, states=[CommandState.QUEUED]),
+    "patches": lambda c: commands.list_commands(c, client_ids=None, patches=True),
+    "patches of an agent": lambda c: commands.list_commands(c, client_ids=None, agent_id=AGENT, patches=True),
     "rollouts": lambda c: rollouts.list_rollouts(c, client_ids=None),
     "rollouts running": lambda c: rollouts.list_rollouts(c, client_ids=None, state=RolloutState.RUNNING),
     "rollouts of a script": lambda c: rollouts.list_rollouts(c, client_ids=None, script_id=AGENT),
@@ -232,6 +236,8 @@ FOUND: dict[str, Query] = {
     "agents with something rare, counted": lambda c: agents.count_agents(c, client_ids=None, software="rare"),
     "agents with updates": lambda c: agents.list_agents(c, client_ids=None, updates=1),
     "agents with updates, counted": lambda c: agents.count_agents(c, client_ids=None, updates=1),
+    "agents that wait for a restart": lambda c: agents.list_agents(c, client_ids=None, reboot_needed=True),
+    "agents that wait for a restart, counted": lambda c: agents.count_agents(c, client_ids=None, reboot_needed=True),
     "agents by text": lambda c: agents.list_agents(c, client_ids=None, text="a1234"),
     "agents of clients, counted": lambda c: agents.count_at_clients(c, [CLIENT], client_ids=None),
     "agents of sites, counted": lambda c: agents.count_at_sites(c, [SITE], client_ids=FEW),

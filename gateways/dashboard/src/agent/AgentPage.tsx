@@ -21,11 +21,13 @@ import { Timeline } from "./Timeline";
 import { TimeTravel } from "./TimeTravel";
 import "./agent.css";
 
+const AgentPatches = lazy(() => import("../patches/AgentPatches"));
 const Software = lazy(() => import("./Software"));
 const RunDialog = lazy(() => import("../run/RunDialog"));
 const TABS = [
   ["summary", "Summary", "agents.see"],
   ["queue", "Pending", "commands.see"],
+  ["patches", "Patches", "agents.see"],
   ["software", "Software", "agents.see"],
   ["timeline", "Timeline", "events.see"],
 ] as const;
@@ -161,7 +163,12 @@ export default function AgentPage() {
                 >
                   {label}
                   {name === "queue" && shown.pending > 0 && <span className="chip">{shown.pending}</span>}
-                  {name === "software" && shown.updates !== null && shown.updates > 0 && (
+                  {name === "patches" && shown.reboot_needed && (
+                    <span className="chip" title="waits to be restarted">
+                      restart
+                    </span>
+                  )}
+                  {name === "patches" && shown.updates !== null && shown.updates > 0 && (
                     <span className="chip" title="could be updated">
                       {shown.updates}
                     </span>
@@ -177,6 +184,10 @@ export default function AgentPage() {
           </div>
           {tab === "queue" ? (
             <Queue agent={shown} at={at} onOpen={(one) => show({ command: one })} onRun={() => setRunning(true)} />
+          ) : tab === "patches" ? (
+            <Suspense fallback={<p className="muted">Loading…</p>}>
+              <AgentPatches agent={shown} at={at} onOpen={(one) => show({ command: one })} />
+            </Suspense>
           ) : tab === "software" ? (
             <Suspense fallback={<p className="muted">Loading…</p>}>
               <Software agent={shown} at={at} />

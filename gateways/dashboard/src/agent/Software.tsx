@@ -1,11 +1,9 @@
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
-import { lazy, Suspense, useDeferredValue, useState } from "react";
+import { useDeferredValue, useState } from "react";
 import { api, ask } from "../api/client";
 import { isProblem } from "../api/problem";
 import type { components } from "../api/schema";
-import { useMay } from "../api/session";
 import { useAfterEvents } from "../app/events";
-import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { More } from "../ui/More";
 import { Table } from "../ui/Table";
@@ -14,17 +12,6 @@ import { Time } from "../ui/Time";
 type Agent = components["schemas"]["AgentModel"];
 type Page = components["schemas"]["SoftwareModel"];
 type Package = components["schemas"]["PackageModel"];
-
-const RunDialog = lazy(() => import("../run/RunDialog"));
-
-/** How each package manager is told to install what it offers; the person reads it before it runs. */
-const INSTALLS: Record<string, { shell: "sh" | "powershell"; line: string }> = {
-  dpkg: { shell: "sh", line: "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get --yes upgrade" },
-  rpm: { shell: "sh", line: "dnf --assumeyes upgrade" },
-  pacman: { shell: "sh", line: "pacman --sync --refresh --sysupgrade --noconfirm" },
-  apk: { shell: "sh", line: "apk upgrade --update-cache" },
-  softwareupdate: { shell: "sh", line: "softwareupdate --install --all" },
-};
 
 const COUNT = new Intl.NumberFormat("en");
 
@@ -39,8 +26,6 @@ export default function Software({ agent, at }: Props) {
   const client = useQueryClient();
   const [text, setText] = useState("");
   const [updates, setUpdates] = useState(false);
-  const [installing, setInstalling] = useState(false);
-  const may = useMay();
   const q = useDeferredValue(text.trim());
   const key = ["software", agent.id, at];
   const software = useInfiniteQuery({
@@ -81,7 +66,6 @@ export default function Software({ agent, at }: Props) {
   }
   const [first] = software.data?.pages ?? [];
   const items = software.data?.pages.flatMap((page) => page.items) ?? [];
-  const install = INSTALLS[items.find((one) => one.update !== "")?.source ?? ""];
   return (
     <section className="stack" aria-label="Software">
       <div className="row wrap">
@@ -97,9 +81,6 @@ export default function Software({ agent, at }: Props) {
           <input type="checkbox" checked={updates} onChange={(event) => setUpdates(event.target.checked)} />
           Only what could be updated
         </label>
-        {install && at === null && agent.state === "active" && may("commands.shell") && (
-          <Button onClick={() => setInstalling(true)}>Install updates…</Button>
-        )}
       </div>
       <Fault error={software.error} retry={() => software.refetch()} />
       {first && (
@@ -123,16 +104,6 @@ export default function Software({ agent, at }: Props) {
         </div>
       )}
       <More of={software} />
-      {installing && install && (
-        <Suspense>
-          <RunDialog
-            on={{ ids: new Set([agent.id]) }}
-            name={agent.name}
-            begin={install}
-            onClose={() => setInstalling(false)}
-          />
-        </Suspense>
-      )}
     </section>
   );
 }

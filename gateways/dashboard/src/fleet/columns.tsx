@@ -97,6 +97,21 @@ export const COLUMNS = [
       ),
   }),
   column.display({
+    id: "reboot",
+    header: "Restart",
+    meta: { width: "78px" },
+    cell: ({ row: { original: agent } }) =>
+      agent.reboot_needed === null ? (
+        <span className="muted" title="The machine has not said, or cannot">
+          –
+        </span>
+      ) : agent.reboot_needed ? (
+        <strong title="It waits to be restarted">needed</strong>
+      ) : (
+        <span className="muted">no</span>
+      ),
+  }),
+  column.display({
     id: "seen",
     header: "Last seen",
     meta: { width: "6.5rem", sort: "seen", first: "-seen" },

@@ -25,6 +25,7 @@ export const KEYS: readonly [string, string][] = [
   ["software:openssl", "a package or program of that name is installed"],
   ["failing:>0", "so many checks fail on it; warning:>0 for those that warn"],
   ["check:Disk", "the check of that name finds something on it"],
+  ["reboot:needed", "it waits to be restarted; reboot:none for those that do not"],
   ["seen:<1h", "heard of within an hour; seen:>7d for not within a week (s, m, h, d, w)"],
   ["version:0.1.0", "the agent's version"],
   ["is:duplicate", "two machines with one identity"],
@@ -103,6 +104,10 @@ function read(filter: Filter, key: string, value: string, now: number): string |
       return null;
     case "check":
       filter.check = value;
+      return null;
+    case "reboot":
+      if (low !== "needed" && low !== "none") return `reboot is needed or none, and not ${value}.`;
+      filter.reboot_needed = low === "needed";
       return null;
     case "seen": {
       const found = /^([<>])(\d{1,6})([smhdw])$/.exec(low);

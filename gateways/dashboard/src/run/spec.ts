@@ -15,5 +15,9 @@ export function specText(spec: Spec): string {
       return "collect facts";
     case "rotate_key":
       return "make another key";
+    case "install_updates":
+      return `install ${spec.security_only ? "security updates" : "updates"}${spec.names?.length ? `: ${spec.names.join(", ")}` : ""}`;
+    case "reboot":
+      return "restart the machine";
   }
 }
