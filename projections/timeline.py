@@ -64,6 +64,16 @@ _WAYS = {
     output_reads.Way.EVENTS: "its end, with its events",
     output_reads.Way.PROOF: "its end, with a proof",
 }
+_WENT = {
+    "Client Closed": "it closed its connection",
+    "Read Error": "its connection broke",
+    "Write Error": "its connection broke",
+    "Stale Connection": "it answered no longer",
+    "Authentication Expired": "what let it in ran out",
+    "Server Shutdown": "the message server shut down",
+    "Kicked": "it was put out",
+}
+"""What NATS says of a connection's end, in words."""
 _WORD = re.compile(r"[A-Z][a-z0-9]*")
 
 _LINES: dict[type[Event], Callable[[Any], str]] = {}
@@ -337,7 +347,7 @@ _LINES |= {
     agents.AgentConnected: lambda event: (
         f"Agent came online by {event.transport}{f' from {shown(event.address)}' if event.address else ''}."
     ),
-    agents.AgentDisconnected: lambda event: f"Agent went offline{_because(event.reason)}.",
+    agents.AgentDisconnected: lambda event: f"Agent went offline{_because(_WENT.get(event.reason, event.reason))}.",
     agents.AgentFactsReported: lambda event: (
         f"Agent reported {next((mark for mark in (ERASED, SEALED) if mark in event.facts), len(event.facts))} facts."
     ),
@@ -485,7 +495,7 @@ _LINES |= {
     names.NameClaimed: lambda event: f"Name {shown(event.name)!r} taken for a {event.kind}.",
     names.NameReleased: lambda _: "Name released.",
     idempotency.IntentAccepted: lambda event: (
-        f"Request accepted to {_asked(event.intent)}; sent again, it is done once."
+        f"Request to {_asked(event.intent)} accepted; sent again under its key, it is not done twice."
     ),
     extracts.HistoryExtracted: lambda event: f"A part of the history was taken out as {event.format}: {_part(event)}.",
     logins.PasswordSet: lambda event: (
@@ -495,7 +505,7 @@ _LINES |= {
     logins.TotpEnrolled: lambda _: "Second factor enrolled.",
     logins.TotpRemoved: lambda event: f"Second factor removed{_because(event.reason)}.",
     logins.RecoveryCodesMade: lambda _: "Recovery codes made; those from before open nothing any more.",
-    logins.RecoveryCodeUsed: lambda event: f"Recovery code {event.number} used in place of a code.",
+    logins.RecoveryCodeUsed: lambda event: f"Recovery code {event.number + 1} used in place of one from the device.",
     logins.SessionsRevoked: lambda event: f"All sessions ended{_because(event.reason)}.",
     passkeys.PasskeyAdded: lambda event: f"Passkey {shown(event.name)!r} added.",
     passkeys.PasskeyRenamed: lambda event: f"Passkey renamed to {shown(event.name)!r}.",

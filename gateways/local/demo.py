@@ -41,11 +41,11 @@ def run(*, keep: bool, console: Console, scenes: Sequence[Scene] = SCENES) -> in
     try:
         with Stage(lambda line: console.print(Text(f"  {line}", "dim"), soft_wrap=True)) as stage:
             console.print(Text(f"Fleetlog in {stage.folder}", "bold"))
-            play(stage, board, console, scenes, began)
+            up = play(stage, board, console, scenes, began)
             board.show()
             verdict = "All as promised" if board.holds else "Something differs"
             console.print(Text(f"{verdict}, after {time.monotonic() - began:.0f} s.", "bold"))
-            if keep:
+            if keep and up:
                 _stay(stage, console)
     except KeyboardInterrupt:
         console.print("\nStopped; everything that was started has been ended.")
@@ -53,8 +53,12 @@ def run(*, keep: bool, console: Console, scenes: Sequence[Scene] = SCENES) -> in
     return ALL_HOLDS if board.holds else SOMETHING_DIFFERS
 
 
-def play(stage: Stage, board: Scoreboard, console: Console, scenes: Sequence[Scene], began: float) -> None:
-    """Bring up the platform and play; what cannot go on is a difference like any other."""
+def play(stage: Stage, board: Scoreboard, console: Console, scenes: Sequence[Scene], began: float) -> bool:
+    """Bring up the platform and play; what cannot go on is a difference like any other.
+
+    Returns:
+        Whether the platform has started.
+    """
     titles = ["The platform starts", *(title for title, _ in scenes)]
     acts = [lambda stage, _board: stage.bring_up(), *(act for _, act in scenes)]
     for title, act in zip(titles, acts, strict=True):
@@ -63,7 +67,8 @@ def play(stage: Stage, board: Scoreboard, console: Console, scenes: Sequence[Sce
             act(stage, board)
         except (StageError, CommandLineError, httpx2.HTTPError) as error:
             board.check(f"{title}: played to its end", expected="yes", seen=f"no: {error}")
-            return
+            return title != titles[0]
+    return True
 
 
 def _stay(stage: Stage, console: Console) -> None:

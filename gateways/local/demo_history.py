@@ -13,6 +13,12 @@ LOOK_S = 0.2
 FINISHED = "Disk report, Linux servers"
 PAUSED = "OpenSSL security update, Ubuntu"
 RUNNING = "New time server, everywhere"
+NOTES = {
+    "db": "Restarted by hand only, and not before 22:00: the accounts are closed at night.",
+    "dc": "The licence runs out in spring; ask before anything is installed.",
+    "files": "Its second disk is on order.",
+}
+"""By the role of the first machine that has it."""
 Row = dict[str, Any]
 
 
@@ -30,6 +36,7 @@ async def seed(api: Api, fleet: Sequence[Machine], ids: Mapping[str, str], off: 
         RefusedError: the platform does not take it.
     """
     scripts = await asyncio.to_thread(_scripts, api)
+    await asyncio.to_thread(_notes, api, fleet, ids)
     ended = await asyncio.to_thread(_commands, api, fleet, ids, off, scripts)
     finished, paused = await asyncio.to_thread(_rollouts, api, scripts)
     for command in ended:
@@ -53,12 +60,25 @@ def _scripts(api: Api) -> dict[str, str]:
         first, *later = script.bodies
         made = api.post(
             "/scripts",
-            {"name": script.name, "description": script.description, "content": script.content(first)},
+            {
+                "name": script.name,
+                "description": script.description,
+                "folder": script.folder,
+                "content": script.content(first),
+            },
         )
         ids[script.name] = str(made["id"])
         for body in later:
             api.post(f"/scripts/{made['id']}/revisions", {"content": script.content(body)})
     return ids
+
+
+def _notes(api: Api, fleet: Sequence[Machine], ids: Mapping[str, str]) -> None:
+    """What the next administrator should know."""
+    for role, text in NOTES.items():
+        machine = next((one for one in fleet if one.model.role == role), None)
+        if machine is not None:
+            api.post(f"/agents/{ids[machine.name]}/notes", {"text": text})
 
 
 def _commands(

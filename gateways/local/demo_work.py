@@ -27,6 +27,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     description: str
+    folder: str = ""
     interpreter: str = "bash"
     platforms: tuple[str, ...] = ("linux",)
     bodies: Sequence[str]
@@ -79,6 +80,7 @@ def _defender(_machine: Machine) -> Did:
 SCRIPTS = (
     Script(
         name="disk-report",
+        folder="Reports",
         description="How full the disks are; fails where one is nearly full.",
         bodies=(
             "df -h /\n",
@@ -93,6 +95,7 @@ SCRIPTS = (
     ),
     Script(
         name="upgrade-openssl",
+        folder="Updates",
         description="The security update of this week.",
         bodies=(
             "apt-get install -y openssl\n",
@@ -102,6 +105,7 @@ SCRIPTS = (
     ),
     Script(
         name="backup",
+        folder="Backup",
         description="Everything that cannot be made again, to /var/backups.",
         bodies=(
             'tar -czf "/var/backups/$(hostname).tgz" /etc /srv\n',
@@ -115,6 +119,7 @@ SCRIPTS = (
     ),
     Script(
         name="set-time-server",
+        folder="Settings",
         description="Points the clock at our own time server.",
         interpreter="sh",
         platforms=(),
@@ -123,6 +128,7 @@ SCRIPTS = (
     ),
     Script(
         name="defender-status",
+        folder="Reports",
         description="Whether Defender is on, and how old its signatures are.",
         interpreter="powershell",
         platforms=("windows",),

@@ -12,7 +12,7 @@ from gateways.bench.platform import running_platform
 from gateways.cli.api import Api
 from gateways.cli.profile import Profile
 from gateways.local.demo_fleet import DemoFleet, demo_fleet
-from gateways.local.demo_history import FINISHED, PAUSED, RUNNING
+from gateways.local.demo_history import FINISHED, NOTES, PAUSED, RUNNING
 from gateways.local.demo_machines import PLACES, away, machines
 from gateways.local.demo_work import SCRIPTS
 from tests.conftest import Servers
@@ -51,8 +51,14 @@ async def test_the_fleet_is_there(kept: tuple[Api, DemoFleet]) -> None:
 async def test_what_happened_to_it(kept: tuple[Api, DemoFleet]) -> None:
     """Scripts have revisions; commands have ended well, badly, too late, not yet; each rollout is at its stage."""
     api, fleet = kept
-    revisions = {one["name"]: one["revision"] for one in await asyncio.to_thread(list, api.items("/scripts"))}
-    assert revisions == {script.name: len(script.bodies) for script in SCRIPTS}
+    kept_scripts = await asyncio.to_thread(list, api.items("/scripts"))
+    revisions = {one["name"]: (one["folder"], one["revision"]) for one in kept_scripts}
+    assert revisions == {script.name: (script.folder, len(script.bodies)) for script in SCRIPTS}
+    ids = {one["name"]: one["id"] for one in await asyncio.to_thread(list, api.items("/agents"))}
+    for role in {one.machine.model.role for one in fleet.machines} & NOTES.keys():
+        noted = next(one.machine.name for one in fleet.machines if one.machine.model.role == role)
+        [note] = (await asyncio.to_thread(api.get, f"/agents/{ids[noted]}/notes"))["items"]
+        assert note["text"] == NOTES[role]
     rollouts = {one["name"]: one for one in await asyncio.to_thread(list, api.items("/rollouts"))}
     states = {name: one["state"] for name, one in rollouts.items()}
     assert states == {FINISHED: "completed", PAUSED: "paused", RUNNING: "running"}
