@@ -152,7 +152,7 @@ function Between({ earlier, later, agent, onShow }: BetweenProps) {
     });
   };
   return (
-    <form className="card row wrap bottom" onSubmit={submit}>
+    <form className="card row wrap top" onSubmit={submit}>
       <Field
         label="Earlier"
         hint="A position, or a time as 2026-05-01 14:30. Empty: the beginning."
@@ -161,7 +161,7 @@ function Between({ earlier, later, agent, onShow }: BetweenProps) {
       />
       <Field label="Later" hint="Empty: now." value={until} onChange={(event) => setUntil(event.target.value)} />
       <AgentPick label="Of machine" chosen={chosen} onChoose={setChosen} />
-      <Button look="primary" type="submit">
+      <Button look="primary" type="submit" className="beside-field">
         Show
       </Button>
     </form>

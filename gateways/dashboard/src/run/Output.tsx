@@ -48,9 +48,11 @@ export function Output({ reader, version, empty, going, label }: Props) {
     setFollowing(element.scrollHeight - element.scrollTop - element.clientHeight < LINE * 2);
   };
   const hits = new Set(found);
+  const all = lines.length + reader.dropped;
   return (
     <div className="output">
       <div className="output-tools row wrap">
+        {label !== "Output" && <strong className="mono">{label}</strong>}
         <input
           className="input"
           type="search"
@@ -74,7 +76,7 @@ export function Output({ reader, version, empty, going, label }: Props) {
           </span>
         )}
         <div className="grow" />
-        <span className="muted small nowrap">{lines.length + reader.dropped} lines</span>
+        <span className="muted small nowrap">{all === 1 ? "1 line" : `${all} lines`}</span>
         {going && (
           <Button look="tiny" aria-pressed={following} onClick={() => setFollowing(!following)}>
             {following ? "Following" : "Follow"}

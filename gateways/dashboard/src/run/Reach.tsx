@@ -78,10 +78,11 @@ export function Reach({ aim, reach }: { aim: Aim; reach: ReturnType<typeof useRe
   const { counted, counting, error } = reach;
   if (error !== null) return <span className="muted">It is not known how many are online: {sentence(error)}</span>;
   if (counted === undefined) return <span className="muted">{counting ? "Counting who is online…" : null}</span>;
+  const away = counted.all - counted.now;
   const left = (named(aim) ?? counted.all) - counted.all;
   return (
     <span className="muted" role="status">
-      {counted.now} online now, {counted.all - counted.now} get it when they return
+      {counted.now} online now, {away} {away === 1 ? "gets it when it returns" : "get it when they return"}
       {left > 0 && `; ${left} left out (suspended, retired, or not yours)`}.
     </span>
   );
