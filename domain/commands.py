@@ -193,10 +193,10 @@ def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class CommandQueued(Event, frozen=True, kw_only=True):
-    schema_version: ClassVar[int] = 5
-    upcasters: ClassVar[dict[int, Upcaster]] = dict.fromkeys((1, 2, 3, 4), _as_it_was)
+    schema_version: ClassVar[int] = 6
+    upcasters: ClassVar[dict[int, Upcaster]] = dict.fromkeys((1, 2, 3, 4, 5), _as_it_was)
     """Since 2 it may have hours, since 3 placeholders, since 4 it may be about the agent's key, since 5 about updates
-    and restarts."""
+    and restarts, and since 6 some updates may be held."""
 
     agent_id: AgentId
     client_id: ClientId

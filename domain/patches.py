@@ -12,6 +12,7 @@ from domain.ids import derived_id, is_derived
 DEFAULT_INSTALL_TIMEOUT_S = 2 * 3600
 MAX_INSTALL_TIMEOUT_S = 24 * 3600
 MAX_NAMES = 1000
+MAX_HELD = 100
 MAX_NAME_LENGTH = 200
 MAX_REBOOT_DELAY_S = 24 * 3600
 MAX_NOTICE_LENGTH = 500
@@ -38,6 +39,8 @@ class InstallUpdates(
     versions: dict[str, str] = {}
     """Of a name, the one version that is meant; another one is left alone."""
     security_only: bool = False
+    held: tuple[str, ...] = ()
+    """Patterns of names, as ``linux-image-*``, that stay as they are."""
     reboot: RebootPolicy = RebootPolicy.NEVER
     reboot_delay_s: int = 300
     """Whoever is logged in has so long, where it is restarted."""
@@ -90,9 +93,13 @@ def check_install(spec: InstallUpdates) -> None:
     """Raise InvalidValueError where no machine could do it."""
     if len(spec.names) > MAX_NAMES or len(spec.versions) > MAX_NAMES:
         raise InvalidValueError(f"names: at most {MAX_NAMES}; leave them out to have all that is offered.")
-    for text in (*spec.names, *spec.versions, *spec.versions.values()):
+    if len(spec.held) > MAX_HELD:
+        raise InvalidValueError(f"held: at most {MAX_HELD} patterns, not {len(spec.held)}.")
+    for text in (*spec.names, *spec.versions, *spec.versions.values(), *spec.held):
         if not 1 <= len(text) <= MAX_NAME_LENGTH or not text.isprintable():
-            raise InvalidValueError(f"names: 1 to {MAX_NAME_LENGTH} printable characters each, not {text[:40]!r}.")
+            raise InvalidValueError(
+                f"names, versions, held: 1 to {MAX_NAME_LENGTH} printable characters each, not {text[:40]!r}."
+            )
     if spec.names and not spec.versions.keys() <= set(spec.names):
         raise InvalidValueError("versions: of names that are asked for alone.")
     if not 1 <= spec.timeout_s <= MAX_INSTALL_TIMEOUT_S:

@@ -44,11 +44,12 @@ class RolloutTargeted(Event, frozen=True, kw_only=True):
 class RolloutStarted(Event, frozen=True, kw_only=True):
     """The intent for the whole."""
 
-    schema_version: ClassVar[int] = 10
-    upcasters: ClassVar[dict[int, Upcaster]] = dict.fromkeys(range(1, 10), _as_it_was)
+    schema_version: ClassVar[int] = 11
+    upcasters: ClassVar[dict[int, Upcaster]] = dict.fromkeys(range(1, 11), _as_it_was)
     """Since 2 targets know kinds of machine and filters, and guards more than failures. Since 3 agents may join. Since
     4 a command may have hours, since 5 placeholders. Since 7 a target may be all that match the fleet's
-    own question, since 9 by their checks. Since 10 a command may be about updates and restarts."""
+    own question, since 9 by their checks. Since 10 a command may be about updates and restarts,
+    since 11 some updates may be held."""
 
     name: str
     target: Target

@@ -14,8 +14,9 @@ def asked(spec: InstallUpdates | Reboot) -> str:
     named = [f"{name} {spec.versions[name]}" if name in spec.versions else name for name in spec.names[:_NAMED]]
     more = f" and {len(spec.names) - _NAMED} more" if len(spec.names) > _NAMED else ""
     which = f" of {shown(', '.join(named))}{more}" if named else ""
+    but = f", but not {shown(', '.join(spec.held[:_NAMED]))}" if spec.held else ""
     then = "; then restart it if that is needed" if spec.reboot == "if_needed" else ""
-    return f"install {'all ' if not named else ''}{what}{which}{then}"
+    return f"install {'all ' if not named else ''}{what}{which}{but}{then}"
 
 
 def _span(seconds: int) -> str:

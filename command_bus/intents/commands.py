@@ -92,6 +92,11 @@ class InstallUpdates(_Spec):
         default={}, max_length=patches.MAX_NAMES, description="Of a name, the one version that is meant."
     )
     security_only: bool = False
+    held: list[PackageName] = Field(
+        default=[],
+        max_length=patches.MAX_HELD,
+        description="Patterns of names, as `linux-image-*`, that stay as they are.",
+    )
     reboot: patches.RebootPolicy = Field(
         default=patches.RebootPolicy.NEVER,
         description="`if_needed`: where the machine says so after it, a command to restart it is queued.",
@@ -106,6 +111,7 @@ class InstallUpdates(_Spec):
             names=tuple(dict.fromkeys(self.names)),
             versions=self.versions,
             security_only=self.security_only,
+            held=tuple(dict.fromkeys(self.held)),
             reboot=self.reboot,
             reboot_delay_s=self.reboot_delay_s,
             timeout_s=self.timeout_s,

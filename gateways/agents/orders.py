@@ -309,6 +309,7 @@ def _of_system(spec: InstallUpdates | Reboot) -> InstallWork | RebootWork:
         names=list(spec.names),
         versions=spec.versions,
         security_only=spec.security_only,
+        held=list(spec.held),
         timeout_s=spec.timeout_s,
     )
 

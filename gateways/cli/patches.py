@@ -38,6 +38,9 @@ def install(
         list[str] | None, typer.Argument(metavar="[NAME[=VERSION]]...", help="Those alone; all that it offers.")
     ] = None,
     security: Annotated[bool, typer.Option("--security", help="Only what is for security.")] = False,
+    hold: Annotated[
+        list[str] | None, typer.Option("--hold", metavar="PATTERN", help="What stays: linux-image-*; repeatable.")
+    ] = None,
     reboot: Annotated[bool, typer.Option("--reboot", help="Restart the machine after it, if that is needed.")] = False,
     delay: Annotated[str, typer.Option("--delay", help="Before the restart, for whoever is logged in.")] = "5m",
     timeout: Annotated[str, typer.Option("--timeout", help="How long it may take.")] = "2h",
@@ -52,6 +55,7 @@ def install(
         "names": [name for name, _, _ in pairs],
         "versions": {name: version for name, _, version in pairs if version},
         "security_only": security,
+        "held": hold or [],
         "reboot": "if_needed" if reboot else "never",
         "reboot_delay_s": seconds(delay),
         "timeout_s": seconds(timeout),

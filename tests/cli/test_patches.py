@@ -25,14 +25,15 @@ async def test_what_is_open(terminal: Terminal, fleet: Fleet) -> None:
 async def test_install_reboot_and_what_came_of_them(terminal: Terminal, fleet: Fleet) -> None:
     """What is typed is what is asked for, and the history has a line for each update."""
     agent_id = await fleet.agent("web-07")
-    names = ("nginx=1.24", "vim", "--reboot", "--delay", "10m", "--timeout", "30m", "--reason", "CVE", "--queue")
-    command_id = (await terminal.json("patches", "install", "web-07", *names))["id"]
+    options = ("nginx=1.24", "vim", "--reboot", "--delay", "10m", "--timeout", "30m", "--reason", "CVE", "--queue")
+    command_id = (await terminal.json("patches", "install", "web-07", *options, "--hold", "linux-*"))["id"]
     asked = (await fleet.http.get(f"/commands/{command_id}")).json()
     assert (asked["lane"], asked["reason"]) == ("system", "CVE")
     assert asked["spec"] == {
         "kind": "install_updates",
         "names": ["nginx", "vim"],
         "versions": {"nginx": "1.24"},
+        "held": ["linux-*"],
         "reboot": "if_needed",
         "reboot_delay_s": 600,
         "timeout_s": 1800,

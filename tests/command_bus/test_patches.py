@@ -71,6 +71,7 @@ async def test_nothing_is_tried_again_by_itself(
         InstallUpdates(names=["a\nb"]),
         InstallUpdates(names=["\x00"]),
         InstallUpdates(names=["a"], versions={"b": "1"}),
+        InstallUpdates(held=["a\tb"]),
         Reboot(notice="\x1b[2J"),
     ],
 )

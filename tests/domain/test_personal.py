@@ -77,7 +77,7 @@ OURS = {
     ),
     "CommandQueued": (
         "hours.begins hours.ends hours.timezone lane reason spec.args spec.data.given spec.data.placeholders "
-        "spec.data.secrets spec.env spec.line spec.names spec.notice spec.run_as spec.versions"
+        "spec.data.secrets spec.env spec.held spec.line spec.names spec.notice spec.run_as spec.versions"
     ),
     "CommandRejected": "code detail",
     "CommandRequeued": (
@@ -143,7 +143,7 @@ OURS = {
     "RolloutRetried": "reason",
     "RolloutStarted": (
         "excluded name order.hours.begins order.hours.ends order.hours.timezone order.lane order.spec.args "
-        "order.spec.data.given order.spec.data.placeholders order.spec.data.secrets order.spec.env "
+        "order.spec.data.given order.spec.data.placeholders order.spec.data.secrets order.spec.env order.spec.held "
         "order.spec.line order.spec.names order.spec.notice order.spec.run_as order.spec.versions reason "
         "target.exclude.filter "
         "target.exclude.matching.agent_version target.exclude.matching.check target.exclude.matching.os "

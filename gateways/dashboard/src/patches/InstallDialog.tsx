@@ -23,6 +23,7 @@ export default function InstallDialog({ agent, names, security, onClose }: Props
   const client = useQueryClient();
   const [reboot, setReboot] = useState<"never" | "if_needed">("never");
   const [minutes, setMinutes] = useState("5");
+  const [held, setHeld] = useState("");
   const [reason, setReason] = useState("");
   const install = useChange(
     () => {
@@ -30,6 +31,7 @@ export default function InstallDialog({ agent, names, security, onClose }: Props
         kind: "install_updates" as const,
         names: [...names],
         security_only: security,
+        held: held.split(/\s+/).filter((one) => one !== ""),
         reboot,
         reboot_delay_s: Math.max(0, Math.round(Number(minutes) * 60)) || 0,
       };
@@ -51,6 +53,14 @@ export default function InstallDialog({ agent, names, security, onClose }: Props
           : "The machine is off: it begins when it is back, within 30 days."}
       </p>
       {names.length > 0 && <p className="mono small clip">{names.join(", ")}</p>}
+      {names.length === 0 && (
+        <Field
+          label="All but"
+          hint="Names, or patterns as linux-image-*, with spaces between; they stay as they are."
+          value={held}
+          onChange={(event) => setHeld(event.target.value)}
+        />
+      )}
       <label className="stack">
         After it
         <select
