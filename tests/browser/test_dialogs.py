@@ -16,13 +16,16 @@ from command_bus.handlers.duplicates import DuplicateNotices
 from command_bus.ids import new_id, utc_now
 from domain.duplicates import Sighting
 from domain.ids import AgentId, ClientId
+from gateways.agents.software import SoftwareReports
 from gateways.dashboard import bundle
 from gateways.forward.cursors import Cursors
 from gateways.forward.envelope import Outgoing
+from schema.software import pack
 from tests.audit.chaining import signed
 from tests.browser.harness import Tab
 from tests.browser.test_forwarding import HOOK
 from tests.browser.test_pages import MOST_STOPS, STOP
+from tests.browser.test_software import INSTALLED
 from tests.rest.harness import Fleet, made
 
 SOURCES = bundle.HERE / "src"
@@ -316,6 +319,23 @@ async def a_change_of_a_machine(world: World) -> Locator:
     await menu.press("Enter")
     await world.press("Rename…")
     return menu
+
+
+@opens("patches/InstallDialog.tsx")
+async def updates_to_install(world: World) -> Locator:
+    agent_id = await world.fleet.agent("web-01")
+    await world.tab.logged_in(path=f"/agents/{agent_id}?tab=patches")
+    reports = SoftwareReports(world.fleet.api.log, world.fleet.api.pool, utc_now, new_id)
+    await reports.reported(AgentId(UUID(agent_id)), ClientId(UUID(world.fleet.client_id)), pack(INSTALLED))
+    await world.page.get_by_label("vim").check()
+    return await world.press("Install 1 chosen…")
+
+
+@opens("patches/RestartDialog.tsx")
+async def a_machine_to_restart(world: World) -> Locator:
+    agent_id = await world.fleet.agent("web-01")
+    await world.tab.logged_in(path=f"/agents/{agent_id}?tab=patches")
+    return await world.press("Restart…")
 
 
 @opens("scripts/Folder.tsx")

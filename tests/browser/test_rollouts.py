@@ -1,9 +1,11 @@
 """Rollouts: begun from the fleet, watched and steered."""
 
 import hashlib
+import zlib
 
 from playwright.async_api import expect
 
+from gateways.agents.outputs import OutputStore
 from schema.wire import StreamReport
 from tests.browser.harness import Tab
 from tests.browser.machines import tell
@@ -83,9 +85,11 @@ async def test_why_it_failed_and_who_was_left_out_are_said(tab: Tab, fleet: Flee
     (member,) = (await fleet.http.get(f"/rollouts/{rollout['id']}/agents")).json()["items"]
 
     def stream(text: bytes) -> StreamReport:
-        return StreamReport(size=len(text), sha256=hashlib.sha256(text).hexdigest(), tail=text)
+        told = {"size": len(text), "sha256": hashlib.sha256(text).hexdigest(), "tail": text}
+        return StreamReport(**told, inline=zlib.compress(text))
 
     said = {"stdout": stream(b"copying 3 files\n"), "stderr": stream(b"first\nno space left on device\n")}
+    await OutputStore(fleet.api.pool).put_inline(said.values())
     await fleet.finish(member["agent_id"], member["command_id"], "failed", **said)
     await tab.logged_in(path=f"/rollouts/{rollout['id']}")
     outcomes = tab.page.get_by_role("region", name="Outcomes")
@@ -98,6 +102,12 @@ async def test_why_it_failed_and_who_was_left_out_are_said(tab: Tab, fleet: Flee
     machines = tab.page.get_by_role("region", name="Machines")
     row = machines.get_by_role("row", name="web-01")
     await expect(row).to_contain_text("failed")
+    await tab.page.set_viewport_size({"width": 1280, "height": 560})
+    await row.get_by_role("button", name="Output").click()
+    dialog = tab.page.get_by_role("dialog", name="Command")
+    for words in ("copying 3 files", "no space left on device"):
+        await expect(dialog.get_by_role("log").get_by_text(words)).to_be_in_viewport()
+    await tab.page.keyboard.press("Escape")
     await machines.get_by_role("button", name="Retry 1 that failed").click()
     await expect(row).to_contain_text("try 2")
 

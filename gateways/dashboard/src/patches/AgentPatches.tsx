@@ -136,10 +136,8 @@ export default function AgentPatches({ agent, at, onOpen }: Props) {
             agent={agent}
             names={installing === "chosen" ? names : []}
             security={installing === "security"}
-            onClose={() => {
-              setInstalling(null);
-              setChosen(new Set());
-            }}
+            onDone={() => setChosen(new Set())}
+            onClose={() => setInstalling(null)}
           />
         </Suspense>
       )}

@@ -15,11 +15,13 @@ interface Props {
   names: readonly string[];
   /** Of all, only what is for security. */
   security: boolean;
+  /** They are on their way. */
+  onDone: () => void;
   onClose: () => void;
 }
 
 /** What is to be installed, whether the machine restarts after it, and when that happens. */
-export default function InstallDialog({ agent, names, security, onClose }: Props) {
+export default function InstallDialog({ agent, names, security, onDone, onClose }: Props) {
   const client = useQueryClient();
   const [reboot, setReboot] = useState<"never" | "if_needed">("never");
   const [minutes, setMinutes] = useState("5");
@@ -40,6 +42,7 @@ export default function InstallDialog({ agent, names, security, onClose }: Props
     () => {
       toast(agent.online ? `${agent.name} installs them now.` : `${agent.name} installs them when it is back.`);
       void client.invalidateQueries({ queryKey: ["patches", agent.id] });
+      onDone();
       onClose();
     },
   );
