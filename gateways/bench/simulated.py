@@ -21,7 +21,7 @@ from domain.event import Metadata
 from domain.ids import AgentId, ClientId, SiteId
 from gateways.agents.patience import PatientClient
 from schema import trust, wire
-from schema.checks import CHECKS_CONTEXT, NO_CHECKS, CheckListBody, ChecksChanged, decode_list
+from schema.checks import CHECKS_CONTEXT, NO_CHECKS, CheckListBody, ChecksChanged, CheckValue, decode_list
 from schema.server_keys import CountingKey, ServerKeysRefusedError, following, verified
 
 VERSION = "simulated"
@@ -163,6 +163,7 @@ class SimulatedAgent:
             server_keys=known,
             samples=self.samples(now),
             checks=self.checks.digest if self.checks is not None else NO_CHECKS,
+            check_values=self.check_values(now),
         )
         reply = await self.ask(hello, timeout_s)
         if isinstance(reply, wire.HelloReply) and reply.server_keys is not None:
@@ -174,6 +175,11 @@ class SimulatedAgent:
             self._verify(reply.checks.signature, CHECKS_CONTEXT + reply.checks.body)
             self.checks = decode_list(reply.checks.body)
         return reply
+
+    def check_values(self, now: datetime) -> list[CheckValue]:
+        """What it measured last."""
+        del now
+        return []
 
     def samples(self, now: datetime) -> list[wire.Sample]:
         """How busy its machine is."""

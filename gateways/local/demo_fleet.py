@@ -15,6 +15,7 @@ from gateways.bench.simulated import SimulatedIdentity
 from gateways.cli.api import Api
 from gateways.cli.errors import RefusedError
 from gateways.cli.profile import Profile
+from gateways.local.demo_checks import found_on
 from gateways.local.demo_history import seed
 from gateways.local.demo_login import Login, make_login
 from gateways.local.demo_machines import VERSION, Machine, Place, away, machines
@@ -25,6 +26,7 @@ from gateways.simulate.enrollment import enroll_one
 from gateways.simulate.fleet import FILES_BESIDE, HELLO_EVERY_S, allow_files
 from gateways.simulate.plan import Plan
 from schema import wire
+from schema.checks import NO_CHECKS, CheckListBody, CheckReport, CheckValue
 from schema.software import pack
 
 MACHINES = 140
@@ -51,6 +53,8 @@ class DemoMachine(SimulatedMachine):
         super().__init__(identity, server_key, world, machine.number)
         self.machine = machine
         self.who = wire.Instance(instance=self.agent_id.hex, machine=self.agent_id.hex, hostname=machine.name)
+        self._measures = NO_CHECKS
+        self._reports = 0
 
     async def greet(self) -> None:
         """Say hello, and the first time what it is, too."""
@@ -58,6 +62,36 @@ class DemoMachine(SimulatedMachine):
         await super().greet()
         if first and self.greeted:
             self._tell_facts()
+        if self.checks is not None and self.checks.digest != self._measures:
+            self._measures = self.checks.digest
+            self._tell_checks(self.checks)
+
+    def _tell_checks(self, told: CheckListBody) -> None:
+        for one in told.checks:
+            found = found_on(self.machine, one)
+            self._reports += 1
+            self._say(
+                CheckReport(
+                    number=self._reports,
+                    check_id=one.check_id,
+                    revision=one.revision,
+                    state=found.state,
+                    since=self._world.now(),
+                    value=found.value,
+                    unit=found.unit,
+                    detail=found.detail,
+                )
+            )
+
+    def check_values(self, now: datetime) -> list[CheckValue]:
+        """See `SimulatedAgent`."""
+        values = []
+        for one in self.checks.checks if self.checks is not None else ():
+            found = found_on(self.machine, one)
+            values.append(
+                CheckValue(check_id=one.check_id, at=now, state=found.state, value=found.value, detail=found.detail)
+            )
+        return values
 
     def _tell_facts(self) -> None:
         self._say(wire.FactsReport(facts=self.machine.facts(self._world.now())))

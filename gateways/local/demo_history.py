@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateways.cli.api import Api
+from gateways.local.demo_checks import CHECKS
 from gateways.local.demo_machines import Machine
 from gateways.local.demo_work import REINDEX, RESTART, SCRIPTS, UPTIME
 
@@ -37,6 +38,7 @@ async def seed(api: Api, fleet: Sequence[Machine], ids: Mapping[str, str], off: 
     """
     scripts = await asyncio.to_thread(_scripts, api)
     await asyncio.to_thread(_notes, api, fleet, ids)
+    await asyncio.to_thread(_checks, api)
     ended = await asyncio.to_thread(_commands, api, fleet, ids, off, scripts)
     finished, paused = await asyncio.to_thread(_rollouts, api, scripts)
     for command in ended:
@@ -52,6 +54,11 @@ async def _until(api: Api, path: str, holds: Callable[[Row], bool]) -> None:
                 await asyncio.sleep(LOOK_S)
     except TimeoutError as error:
         raise TimeoutError(f"Waited {WAIT_S:.0f} s in vain for {path} to come to its end.") from error
+
+
+def _checks(api: Api) -> None:
+    for check in CHECKS:
+        api.post("/checks", check)
 
 
 def _scripts(api: Api) -> dict[str, str]:

@@ -17,6 +17,7 @@ PAGES = (
     *(
         "/",
         "/rollouts",
+        "/checks",
         "/commands",
         "/scripts",
         "/scripts/new",

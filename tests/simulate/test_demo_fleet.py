@@ -11,6 +11,7 @@ import pytest_asyncio
 from gateways.bench.platform import running_platform
 from gateways.cli.api import Api
 from gateways.cli.profile import Profile
+from gateways.local.demo_checks import CHECKS, DISK
 from gateways.local.demo_fleet import DemoFleet, demo_fleet
 from gateways.local.demo_history import FINISHED, NOTES, PAUSED, RUNNING
 from gateways.local.demo_machines import PLACES, away, machines
@@ -67,6 +68,21 @@ async def test_what_happened_to_it(kept: tuple[Api, DemoFleet]) -> None:
     commands = Counter(one["state"] for one in await asyncio.to_thread(list, api.items("/commands")))
     assert commands.keys() >= {"succeeded", "failed", "timed_out", "cancelled", "queued"}
     assert not [one for machine in fleet.machines for one in machine.errors]
+
+
+async def test_checks_find_something(kept: tuple[Api, DemoFleet]) -> None:
+    """Each machine that is there has its list, and says what it finds: a full disk, a service that is stopped."""
+    api, fleet = kept
+    checks = {one["name"]: one for one in await asyncio.to_thread(list, api.items("/checks"))}
+    assert checks.keys() == {check["name"] for check in CHECKS}
+    here = {one.machine.name: one for one in fleet.machines if one.online.is_set()}
+    wanted = {name for name, one in here.items() if one.machine.used_percent > 90}
+    assert wanted
+    path = f"/checks/{checks[DISK]['id']}/machines"
+    async with asyncio.timeout(60):
+        while wanted - {row["name"] for row in await asyncio.to_thread(list, api.items(path, state="failing"))}:  # noqa: ASYNC110 - the platform is another process
+            await asyncio.sleep(0.1)
+    assert checks[DISK]["machines"] == COUNT
 
 
 async def test_the_login_opens_the_dashboard(kept: tuple[Api, DemoFleet]) -> None:

@@ -22,11 +22,13 @@ import { TimeTravel } from "./TimeTravel";
 import "./agent.css";
 
 const AgentPatches = lazy(() => import("../patches/AgentPatches"));
+const Checks = lazy(() => import("./Checks"));
 const Software = lazy(() => import("./Software"));
 const RunDialog = lazy(() => import("../run/RunDialog"));
 const TABS = [
   ["summary", "Summary", "agents.see"],
   ["queue", "Pending", "commands.see"],
+  ["checks", "Checks", "checks.see"],
   ["patches", "Patches", "agents.see"],
   ["software", "Software", "agents.see"],
   ["timeline", "Timeline", "events.see"],
@@ -36,6 +38,8 @@ const TABS = [
 const TOLD: ReadonlySet<string> = new Set([
   "AgentFactsReported",
   "AgentSoftwareReported",
+  "AgentCheckChanged",
+  "AgentCheckEnded",
   "AgentDuplicateNoticed",
   "AgentDuplicateSettled",
   "AgentKeyRotated",
@@ -163,6 +167,11 @@ export default function AgentPage() {
                 >
                   {label}
                   {name === "queue" && shown.pending > 0 && <span className="chip">{shown.pending}</span>}
+                  {name === "checks" && shown.failing + shown.warning > 0 && (
+                    <span className="chip" title="fail or warn">
+                      {shown.failing + shown.warning}
+                    </span>
+                  )}
                   {name === "patches" && shown.reboot_needed && (
                     <span className="chip" title="waits to be restarted">
                       restart
@@ -184,6 +193,10 @@ export default function AgentPage() {
           </div>
           {tab === "queue" ? (
             <Queue agent={shown} at={at} onOpen={(one) => show({ command: one })} onRun={() => setRunning(true)} />
+          ) : tab === "checks" ? (
+            <Suspense fallback={<p className="muted">Loading…</p>}>
+              <Checks agent={shown} at={at} />
+            </Suspense>
           ) : tab === "patches" ? (
             <Suspense fallback={<p className="muted">Loading…</p>}>
               <AgentPatches agent={shown} at={at} onOpen={(one) => show({ command: one })} />

@@ -29,6 +29,8 @@ export const PAGES: readonly Page[] = [
   { path: "/scripts", component: lazy(() => import("../scripts/ScriptsPage")) },
   { path: "/scripts/new", component: lazy(() => import("../scripts/NewScriptPage")) },
   { path: "/scripts/:id", component: lazy(() => import("../scripts/ScriptPage")) },
+  { path: "/checks", component: lazy(() => import("../checks/ChecksPage")) },
+  { path: "/checks/:id", component: lazy(() => import("../checks/CheckPage")) },
   { path: "/rollouts", component: lazy(() => import("../rollouts/RolloutsPage")) },
   { path: "/rollouts/:id", component: lazy(() => import("../rollouts/RolloutPage")) },
   { path: "/activity/:position?", component: lazy(() => import("../activity/ActivityPage")) },
@@ -49,12 +51,14 @@ export const ACTIONS: readonly Omit<Entry, "icon">[] = [
   { path: "/admin/fields", label: "Define a custom field", needs: "fields.define" },
   { path: "/admin/audit", label: "Take a part of the history out, or prove an event", needs: "events.see" },
   { path: "/?f=status%3Aoffline", label: "Show what is offline", needs: "agents.see" },
+  { path: "/?f=failing%3A%3E0", label: "Show where a check fails", needs: "agents.see" },
   { path: "/?f=pending%3A%3E0", label: "Show what something waits for", needs: "agents.see" },
 ];
 
 /** What the navigation shows, in its order. */
 export const ENTRIES: readonly Entry[] = [
   { path: "/", label: "Fleet", icon: "▤", needs: "agents.see" },
+  { path: "/checks", label: "Checks", icon: "◎", needs: "checks.see" },
   { path: "/rollouts", label: "Rollouts", icon: "≫", needs: "rollouts.see" },
   { path: "/commands", label: "Commands", icon: "▷", needs: "commands.see" },
   { path: "/scripts", label: "Scripts", icon: "❯", needs: "scripts.see" },

@@ -12,9 +12,10 @@ const COUNT = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 
 /** How many there are in each state, of all else that is asked for; each is a filter, too. */
 export function StatusChips({ text, onText, filter }: Props) {
-  const { state: _state, online: _online, retired: _retired, pending: _pending, ...rest } = filter;
+  const { state: _state, online: _online, retired: _retired, pending: _pending, failing: _failing, ...rest } = filter;
   const counts = useCounts(rest).data;
   const waiting = useCounts({ ...rest, retired: false, pending: 1 }).data;
+  const failing = useCounts({ ...rest, retired: false, failing: 1 }).data;
   const chip = (key: string, value: string, count: number | undefined, label: React.ReactNode): React.ReactNode => (
     <button
       type="button"
@@ -60,6 +61,15 @@ export function StatusChips({ text, onText, filter }: Props) {
           with something pending
         </Status>,
       )}
+      {(failing?.total ?? 0) > 0 &&
+        chip(
+          "failing",
+          ">0",
+          failing?.total,
+          <Status tone="bad" shape="cross">
+            with a failing check
+          </Status>,
+        )}
       {(counts?.duplicates ?? 0) > 0 &&
         chip(
           "is",

@@ -61,6 +61,15 @@ function changeBy(event: LogEvent): ((agent: Agent) => Partial<Agent>) | null {
       return () => ({ online: true, connected_at: at, last_seen_at: at, address: data.address ?? "" });
     case "AgentDisconnected":
       return () => ({ online: false, disconnected_at: at });
+    case "AgentCheckChanged":
+    case "AgentCheckEnded": {
+      const { was, state } = data as { was?: string; state?: string };
+      const change = (of: string): number => Number(state === of) - Number(was === of);
+      return (agent) => ({
+        failing: Math.max(0, agent.failing + change("failing")),
+        warning: Math.max(0, agent.warning + change("warning")),
+      });
+    }
     case "AgentRenamed":
       return () => ({ name: data.name });
     case "AgentTagged":

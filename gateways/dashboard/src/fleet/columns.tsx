@@ -82,6 +82,19 @@ export const COLUMNS = [
       agent.pending > 0 ? <strong>{agent.pending}</strong> : <span className="muted">0</span>,
   }),
   column.display({
+    id: "checks",
+    header: "Checks",
+    meta: { width: "4.875rem", align: "end", sort: "failing", first: "-failing" },
+    cell: ({ row: { original: agent } }) =>
+      agent.failing > 0 ? (
+        <strong title={`${agent.failing} fail, ${agent.warning} warn`}>✕ {agent.failing}</strong>
+      ) : agent.warning > 0 ? (
+        <span title={`${agent.warning} warn`}>! {agent.warning}</span>
+      ) : (
+        <span className="muted">0</span>
+      ),
+  }),
+  column.display({
     id: "updates",
     header: "Updates",
     meta: { width: "4.875rem", align: "end" },
