@@ -8,13 +8,13 @@ check that was never anything but passing has none on an agent.
 import enum
 from collections.abc import Iterable
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
 
 from domain.errors import CheckRemovedError, CheckStandsError, InvalidValueError
-from domain.event import Aggregate, Change, Event
+from domain.event import Aggregate, Change, Event, Upcaster
 from domain.ids import AgentId, CheckId, ClientId, ScriptId, derived_id
 from domain.names import clean_name
 from domain.personal import Personal, SubjectKind
@@ -226,8 +226,17 @@ def _codes(name: str, codes: tuple[int, ...]) -> None:
         raise InvalidValueError(f"{name}: at most {MAX_CODES} exit codes other than 0, each once.")
 
 
+def _as_it_was(body: dict[str, Any]) -> dict[str, Any]:
+    """To a version that only added what may be left out."""
+    return body
+
+
 class CheckDefined(Event, frozen=True, kw_only=True):
     """All of it from now on."""
+
+    schema_version: ClassVar[int] = 2
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: _as_it_was}
+    """Since 2 a target may be those that wait to be restarted, or do not."""
 
     terms: CheckTerms
     clients: tuple[ClientId, ...] | None = None
