@@ -80,6 +80,15 @@ class Window(Filter):
     )
 
 
+class ExportQuery(Window):
+    q: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Words of its sentence or its type, whatever their case.",
+    )
+
+
 class EventsQuery(Window, PageQuery):
     backwards: bool = Field(default=False, description="Newest first.")
     q: str | None = Field(
@@ -276,7 +285,7 @@ async def _said_page(call: Call, selection: Selection, query: EventsQuery, words
         )
         for one in page:
             after = one.position
-            if words in one.topic.partition("/")[0].lower() or words in describe(one).lower():
+            if _says(one, words):
                 found.append(one)
                 if len(found) == query.limit:
                     break
@@ -288,8 +297,12 @@ async def _said_page(call: Call, selection: Selection, query: EventsQuery, words
     return json_response({"items": items, "next": following})
 
 
+def _says(recorded: Recorded, words: str) -> bool:
+    return words in recorded.topic.partition("/")[0].lower() or words in describe(recorded).lower()
+
+
 async def export(call: Call) -> Response:
-    query: Window = call.query
+    query: ExportQuery = call.query
     upto = call.at if call.at is not None else await call.parts.log.head()
     lines = _lines(call, await selection_of(call), query.after or 0, upto)
     # The first page is read before the status goes out, so that a log that is away is a 503 and no empty export.
@@ -298,10 +311,13 @@ async def export(call: Call) -> Response:
 
 
 async def _lines(call: Call, selection: Selection, after: int, upto: int) -> AsyncIterator[bytes]:
+    words = None if call.query.q is None else call.query.q.lower()
     while True:
         page = await call.parts.log.read(selection, after=after, upto=upto, limit=PAGE, tolerant=True)
         if page:
-            documents = await event_documents(call, page, sought_by(selection))
+            # Of what is looked through, that alone is shown, and read, which says it.
+            wanted = page if words is None else [one for one in page if _says(one, words)]
+            documents = await event_documents(call, wanted, sought_by(selection))
             yield b"".join(_encode(one) + b"\n" for one in documents)
             after = page[-1].position
         if len(page) < PAGE:
@@ -358,7 +374,7 @@ ROUTES: tuple[Route, ...] = (
         tag=TAG,
         handler=export,
         of_log=True,
-        query=Window,
+        query=ExportQuery,
         response=EventModel,
         media_type=NDJSON,
         streams=True,

@@ -82,6 +82,15 @@ async def test_machines_are_found_sorted_and_chosen_by_the_keyboard(tab: Tab, fl
     assert await tab.serious_faults() == []
 
 
+async def test_who_has_ticked_a_box_goes_on_by_the_keyboard(tab: Tab, fleet: Fleet) -> None:
+    """The keys of the page work from there, and what is typed next is the line to run."""
+    await fleet.agent("web-01")
+    await tab.logged_in()
+    await tab.page.get_by_label("Select web-01").click()
+    await tab.page.keyboard.press("r")
+    await expect(tab.page.get_by_role("dialog", name="Run on web-01").get_by_label("Line")).to_be_focused()
+
+
 async def test_the_palette_finds_machines_and_things_to_do(tab: Tab, fleet: Fleet) -> None:
     """From anywhere, by a few letters: a machine's page, or a list that is narrowed."""
     await fleet.agent("web-01")
@@ -120,6 +129,11 @@ async def test_a_view_is_saved_shared_and_come_back_to(tab: Tab, browser: Browse
     assert await tab.serious_faults() == []
     await page.get_by_role("button", name="Save", exact=True).click()
     await expect(page.get_by_role("button", name="Web", exact=True)).to_be_visible()
+    # Saved again it stays shared, unless somebody says otherwise.
+    await page.get_by_label("Save this view as").fill("Web")
+    await expect(page.get_by_label("Share it with all")).to_be_checked()
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await expect(page.get_by_label("Save this view as")).to_have_value("")
 
     other = await Tab.open(browser, fleet.api, viewport={"width": 360, "height": 740})
     await other.logged_in({"role": "read-only", "everything": True}, name="Bob")
@@ -138,7 +152,7 @@ async def test_a_view_is_saved_shared_and_come_back_to(tab: Tab, browser: Browse
 
 
 async def test_what_somebody_else_changes_shows_at_once(tab: Tab, fleet: Fleet) -> None:
-    """Machines come, go, join and are renamed under the eyes of whoever looks, without a reload."""
+    """Machines come, go, join and are renamed under the eyes of whoever looks, and leave lists, without a reload."""
     agent_id = await fleet.agent("web-01")
     await tab.logged_in()
     page = tab.page
@@ -149,13 +163,20 @@ async def test_what_somebody_else_changes_shows_at_once(tab: Tab, fleet: Fleet) 
     await expect(page.get_by_role("button", name="online 1")).to_be_visible()
     await fleet.http.put(f"/agents/{agent_id}/name", json={"name": "<b>renamed</b>"})
     await expect(names(page)).to_have_text(["<b>renamed</b>"])
-    await fleet.command(agent_id)
+    command_id = await fleet.command(agent_id)
     row = page.get_by_role("row", name="renamed")
     await expect(row.get_by_role("cell").nth(6)).to_have_text("1")
     await fleet.agent("web-02")
     await expect(names(page)).to_have_text(["<b>renamed</b>", "web-02"])
     await go(fleet, agent_id)
     await expect(row).to_contain_text("offline")
+    await tell(fleet, agent_id, os="Debian GNU/Linux 12")
+    await expect(row).to_contain_text("Debian")
+    await page.get_by_label("Search machines").fill("pending:>0")
+    await expect(names(page)).to_have_text(["<b>renamed</b>"])
+    await fleet.http.post(f"/commands/{command_id}/cancel", json={})
+    await expect(names(page)).to_have_count(0)
+    await expect(page.get_by_role("button", name="with something pending 0")).to_be_visible()
 
 
 async def test_who_may_see_one_client_sees_nothing_else_and_is_offered_nothing_more(tab: Tab, fleet: Fleet) -> None:
@@ -279,6 +300,11 @@ async def test_columns_are_chosen_and_kept(tab: Tab, fleet: Fleet) -> None:
     await page.get_by_label("Pending").uncheck()
     await expect(head).to_be_visible()
     assert await tab.serious_faults() == []
+    for leave in (page.keyboard.press("Escape"), page.get_by_role("heading", name="Fleet").click()):
+        await expect(page.get_by_label("Enrolled")).to_be_visible()
+        await leave
+        await expect(page.get_by_label("Enrolled")).to_be_hidden()
+        await page.get_by_text("Columns", exact=True).first.click()
     await page.reload()
     await expect(head).to_be_visible()
     await expect(page.get_by_role("columnheader", name="Pending")).to_have_count(0)

@@ -40,6 +40,29 @@ async def test_an_empty_fleet_says_what_to_do_and_turns_green(tab: Tab, api: Api
     await expect(page.get_by_role("heading", name="web-07")).to_be_visible()
 
 
+async def test_who_may_not_read_the_log_sees_the_machine_come_too(tab: Tab, fleet: Fleet, api: Api) -> None:
+    """By the list of machines; and the line says for how many it was made, whatever is typed afterwards."""
+    may = ["enrollment.manage", "enrollment.see", "agents.see", "clients.see"]
+    await made(fleet.http, "/roles", {"name": "installer", "permissions": may})
+    before = await fleet.agent("old-01")
+    await tab.logged_in({"role": "installer", "everything": True}, path="/add")
+    page = tab.page
+    await page.get_by_role("button", name="Make the install line").click()
+    line = (await page.locator(".copy code").first.text_content()) or ""
+    await page.get_by_label("For how many machines").fill("50")
+    await expect(page.get_by_text("good for one machine within 24 hours")).to_be_visible()
+    await expect(page.get_by_text("No machine has come in by it yet.")).to_be_visible()
+    request = EnrollRequest(
+        token=line.split()[4], public_key=new_id().hex * 2, proof="", hostname="web-07", platform="linux",
+        arch="x86_64", agent_version="0.1.0",
+    )  # fmt: skip
+    enrolled = await api.enrollment().enroll(request)
+    await expect(page.get_by_text("enrolled; waiting for its agent to start")).to_have_count(1)
+    await come(fleet, str(enrolled.agent_id), before)
+    await expect(page.locator(".notice.ok")).to_have_count(1)
+    await expect(page.locator(".notice.ok")).to_contain_text("web-07")
+
+
 async def test_a_machine_that_waits_is_let_in_where_its_line_was_made(tab: Tab, fleet: Fleet, api: Api) -> None:
     """It is shown below its own line, no other is, and goes on to be an agent there."""
     other = await made(fleet.http, "/enrollment-tokens", {"site_id": fleet.site_id, **ASKS})

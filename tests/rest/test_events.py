@@ -1,5 +1,6 @@
 """The log, narrowed: to a client, and to what says something."""
 
+import json
 from typing import Any
 
 import httpx2
@@ -56,6 +57,8 @@ async def test_what_says_something_is_found_page_by_page(fleet: Fleet, monkeypat
                 break
         assert found == (["front again", "front"] if backwards else ["front", "front again"])
         assert pages > len(found)
+    exported = (await http.get("/events/export", params={"q": "FRONT", "type": "AgentRenamed"})).text.splitlines()
+    assert [json.loads(one)["data"]["name"] for one in exported] == ["front", "front again"]
     assert len((await http.get("/events", params={"q": "agentrenamed", "limit": 1})).json()["items"]) <= 1
     assert (await http.get("/events", params={"q": ""})).status_code == 422
     assert (await http.get("/events", params={"q": "x", "cursor": "x"})).status_code == 400

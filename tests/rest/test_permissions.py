@@ -20,6 +20,7 @@ from tests.rest.harness import Api, Fleet, made, sse
 PEOPLE = ("/users", "/roles", "/api-keys", "/read-models")
 """What administrators and auditors alone see."""
 OWN = {
+    "/names",
     "/me",
     "/permissions",
     "/scripts/{script_id}/favourite",
@@ -48,7 +49,7 @@ OWN = {
     "/sessions/revoke",
     "/sessions/{session_id}/revoke",
 }
-"""Everybody's own affair."""
+"""Everybody's own affair; or of what is anybody's, as names, each as far as they see it."""
 PING = {"kind": "ping"}
 SHELL = {"kind": "run_shell", "shell": "sh", "line": "true"}
 ROTATE = {"kind": "rotate_key"}

@@ -1,10 +1,11 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { Link, useLocation, useParams, useSearch } from "wouter";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import type { LogEvent } from "../api/stream";
 import { useEvents } from "../app/events";
+import { NotFound } from "../app/NotFound";
 import { useTitle } from "../app/title";
 import { Button } from "../ui/Button";
 import { Actor, EventLine } from "../ui/EventLine";
@@ -18,19 +19,38 @@ import "./activity.css";
 
 type Page = components["schemas"]["PageOf_EventModel_"];
 
-/** So many new lines are kept above the list until somebody loads it anew. */
+/** So many new lines are kept above the list; those after them are counted until somebody loads it anew. */
 const MOST_NEW = 500;
-/** The log itself as it grows: everything that anybody, or any machine, did. */
+const COUNT = new Intl.NumberFormat("en");
+
+interface News {
+  /** Newest first, with nothing left out between them and the list below. */
+  lines: LogEvent[];
+  /** So many came after them, which are not shown. */
+  more: number;
+}
+
+const NO_NEWS: News = { lines: [], more: 0 };
+
+/** The log as it grows or, at the address of one event, why that happened. */
 export default function ActivityPage() {
-  useTitle("Activity");
   const { position } = useParams<{ position?: string }>();
+  if (position === undefined) return <Log />;
+  const number = /^[1-9]\d*$/.test(position) ? Number(position) : Number.NaN;
+  return Number.isSafeInteger(number) ? <Causes position={number} /> : <NotFound />;
+}
+
+/** The log itself as it grows: everything that anybody, or any machine, did. */
+function Log() {
+  useTitle("Activity");
   const [, go] = useLocation();
-  const params = new URLSearchParams(useSearch());
+  const search = useSearch();
+  const params = new URLSearchParams(search);
   const kind = params.get("kind");
   const types = KINDS.find((one) => one.name === kind)?.types;
   const story = params.get("story");
   const actor = params.get("actor");
-  const [fresh, setFresh] = useState<LogEvent[]>([]);
+  const [news, setNews] = useState(NO_NEWS);
   const [held, setHeld] = useState(false);
   const narrowed: Narrowed = {
     client: params.get("client"),
@@ -78,22 +98,32 @@ export default function ActivityPage() {
     },
   });
   useEvents((event) => {
-    if (!held && fits(event)) setFresh((now) => [event, ...now].slice(0, MOST_NEW));
+    if (!fits(event)) return;
+    setNews(({ lines, more }) =>
+      held || more > 0 || lines.length >= MOST_NEW ? { lines, more: more + 1 } : { lines: [event, ...lines], more },
+    );
   });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what is asked for now is read anew, up to now
+  useEffect(() => setNews(NO_NEWS), [search]);
+  const load = async (): Promise<void> => {
+    const before = news;
+    // What happens while it is read joins what is read.
+    setNews(NO_NEWS);
+    const { isError } = await log.refetch();
+    if (isError) setNews(({ lines, more }) => ({ lines: before.lines, more: before.more + lines.length + more }));
+  };
   const show = (changes: Partial<Record<string, string | null>>): void => {
     const next = new URLSearchParams(window.location.search);
     for (const [name, value] of Object.entries(changes)) {
       if (value === null || value === undefined) next.delete(name);
       else next.set(name, value);
     }
-    setFresh([]);
     const told = next.toString();
     go(told === "" ? "/activity" : `/activity?${told}`);
   };
   const old = log.data?.pages.flatMap((page) => page.items) ?? [];
   const newest = old[0]?.position ?? 0;
-  const all = [...fresh.filter((event) => event.position > newest && fits(event)), ...old];
-  if (position !== undefined) return <Causes position={Number(position)} />;
+  const all = [...news.lines.filter((event) => event.position > newest && fits(event)), ...old];
   return (
     <div className="page">
       <header>
@@ -102,10 +132,16 @@ export default function ActivityPage() {
         <Link href="/changes" className="button">
           What changed
         </Link>
-        <a className="button" href={`/api/v1/events/export?${exported(filter)}`} download="events.ndjson">
+        <a className="button" href={`/api/v1/events/export?${exported(filter, q)}`} download="events.ndjson">
           Export
         </a>
-        <Button aria-pressed={held} onClick={() => setHeld(!held)}>
+        <Button
+          aria-pressed={held}
+          onClick={() => {
+            setHeld(!held);
+            if (held) void load();
+          }}
+        >
           {held ? "Go on" : "Hold"}
         </Button>
       </header>
@@ -133,6 +169,14 @@ export default function ActivityPage() {
         )}
       </div>
       <Filters narrowed={narrowed} onShow={show} />
+      {news.more > 0 && (
+        <p className="row" aria-live="polite">
+          <span>{COUNT.format(news.more)} more since then.</span>
+          <Button look="tiny" busy={log.isRefetching} onClick={() => void load()}>
+            Load them
+          </Button>
+        </p>
+      )}
       <Fault error={log.error} retry={() => log.refetch()} />
       {log.isSuccess && all.length === 0 ? (
         <div className="empty">
@@ -166,9 +210,10 @@ export default function ActivityPage() {
   );
 }
 
-/** What is shown, as the export takes it: it has no use of words. */
-function exported({ type = [], ...filter }: EventQuery): URLSearchParams {
+/** What is shown, as the export takes it. */
+function exported({ type = [], ...filter }: EventQuery, q: string | null): URLSearchParams {
   const query = new URLSearchParams(type.map((one) => ["type", one]));
   for (const [name, value] of Object.entries(filter)) query.set(name, String(value));
+  if (q) query.set("q", q);
   return query;
 }

@@ -30,8 +30,10 @@ export function Filters({ narrowed, onShow }: Props) {
   const names = useNames(agent === null ? [] : [agent]);
   const [text, setText] = useState(q ?? "");
   const [open, setOpen] = useState(() => Object.values(narrowed).some((one) => one !== null));
+  // What is typed makes the address; where that changes by itself, as by going back, the box follows it.
+  useEffect(() => setText((now) => (now.trim() === (q ?? "") ? now : (q ?? ""))), [q]);
   useEffect(() => {
-    if (text === (q ?? "")) return;
+    if (text.trim() === (q ?? "")) return;
     const timer = setTimeout(() => onShow({ q: text.trim() || null }), REST_MS);
     return () => clearTimeout(timer);
   });

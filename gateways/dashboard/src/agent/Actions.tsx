@@ -1,6 +1,7 @@
-import { lazy, Suspense, useRef, useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import type { components } from "../api/schema";
 import { type Permission, useMay } from "../api/session";
+import { useMenu } from "../ui/menu";
 import type { Action } from "./ActionDialog";
 
 type Agent = components["schemas"]["AgentDetailModel"];
@@ -19,7 +20,7 @@ const ACTIONS: readonly [Action, string, Permission][] = [
 /** What the person may do to the machine's entry, beside running something. */
 export function Actions({ agent }: { agent: Agent }) {
   const may = useMay();
-  const menu = useRef<HTMLDetailsElement>(null);
+  const menu = useMenu();
   const [action, setAction] = useState<Action | null>(null);
   const offered = ACTIONS.filter(
     ([name, , needs]) =>

@@ -25,8 +25,9 @@ export function useKeys(keys: readonly Key[]): void {
     const press = (event: KeyboardEvent): void => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
       const target = event.target as HTMLElement;
-      if (target.closest("input, textarea, select, [contenteditable], dialog") !== null) return;
-      if (event.key === "Enter" && target.closest("a, button, summary") !== null) return;
+      // Nobody types into a box that is ticked.
+      if (target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], dialog") !== null) return;
+      if (event.key === "Enter" && target.closest("a, button, summary, input") !== null) return;
       const found = latest.current.find((one) => one.key === event.key);
       if (found !== undefined) {
         event.preventDefault();

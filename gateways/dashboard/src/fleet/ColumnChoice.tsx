@@ -1,4 +1,5 @@
 import type { VisibilityState } from "@tanstack/react-table";
+import { useMenu } from "../ui/menu";
 import { COLUMNS } from "./columns";
 
 interface Props {
@@ -8,8 +9,9 @@ interface Props {
 
 /** Which columns the table has. */
 export function ColumnChoice({ shown, onChoose }: Props) {
+  const menu = useMenu();
   return (
-    <details className="menu columns-menu">
+    <details className="menu columns-menu" ref={menu}>
       <summary className="button">Columns</summary>
       <fieldset className="menu-body">
         <legend className="hidden-text">Columns</legend>

@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { type FormEvent, useRef, useState } from "react";
+import { type FormEvent, useState } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
@@ -7,6 +7,7 @@ import { useChange } from "../app/change";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { useMenu } from "../ui/menu";
 import { toast, toastError } from "../ui/Toasts";
 
 type View = components["schemas"]["ViewModel"];
@@ -31,15 +32,18 @@ const KEY = ["views"];
 export function Views({ look, onView }: Props) {
   const client = useQueryClient();
   const may = useMay();
-  const menu = useRef<HTMLDetailsElement>(null);
+  const menu = useMenu();
   const [open, setOpen] = useState(false);
   const [name, setName] = useState("");
-  const [shared, setShared] = useState(false);
+  // Null until it is said: then a view that is saved again stays as it is.
+  const [share, setShare] = useState<boolean | null>(null);
   const views = useQuery({
     queryKey: KEY,
     enabled: open,
     queryFn: () => ask(api.GET("/api/v1/views", { params: { query: { limit: 500 } } })),
   });
+  const same = views.data?.items.find((one) => one.own && one.name === name.trim());
+  const shared = share ?? same?.shared ?? false;
   const again = () => client.invalidateQueries({ queryKey: KEY });
   const save = useChange(
     async () => {
@@ -52,13 +56,13 @@ export function Views({ look, onView }: Props) {
         columns: look.columns,
         shared,
       };
-      const same = views.data?.items.find((one) => one.own && one.name === name.trim());
       if (same === undefined) return ask(api.POST("/api/v1/views", { body }));
       return ask(api.PUT("/api/v1/views/{view_id}", { params: { path: { view_id: same.id } }, body }));
     },
     () => {
       toast(`Saved as ${name}.`);
       setName("");
+      setShare(null);
       return again();
     },
   );
@@ -123,7 +127,7 @@ export function Views({ look, onView }: Props) {
           />
           {may("agents.edit") && (
             <label className="row">
-              <input type="checkbox" checked={shared} onChange={(event) => setShared(event.target.checked)} />
+              <input type="checkbox" checked={shared} onChange={(event) => setShare(event.target.checked)} />
               Share it with all who see these machines
             </label>
           )}

@@ -95,6 +95,37 @@ function changeBy(event: LogEvent): ((agent: Agent) => Partial<Agent>) | null {
   }
 }
 
+const ONLINE = ["online", "seen", "seen_after", "seen_before"];
+const STATE = ["state", "retired", "online"];
+const PENDING = ["pending"];
+const FOUND = ["failing", "warning", "check"];
+/** What lists are chosen or sorted by, as filters and orders call it, where an event changes it. */
+const TOUCHED: Record<string, readonly string[]> = {
+  AgentConnected: ONLINE,
+  AgentDisconnected: ONLINE,
+  AgentSuspended: STATE,
+  AgentResumed: STATE,
+  AgentRetired: STATE,
+  AgentRenamed: ["q", "name"],
+  AgentTagged: ["tag"],
+  AgentFactsReported: ["q", "os", "platform", "agent_version"],
+  AgentSoftwareReported: ["software", "updates", "security_updates"],
+  AgentCheckChanged: FOUND,
+  AgentCheckEnded: FOUND,
+  CheckDisabled: FOUND,
+  CheckRemoved: FOUND,
+  CommandQueued: PENDING,
+  CommandSucceeded: PENDING,
+  CommandFailed: PENDING,
+  CommandTimedOut: PENDING,
+  CommandInterrupted: PENDING,
+  CommandRejected: PENDING,
+  CommandCancelled: PENDING,
+  CommandExpired: PENDING,
+};
+/** These change a row in ways that take asking. */
+const TOLD = new Set(["AgentFactsReported", "AgentSoftwareReported", "AgentCheckChanged", "AgentCheckEnded"]);
+
 const COUNTED = new Set([
   "AgentConnected",
   "AgentDisconnected",
@@ -127,6 +158,9 @@ export function useLiveAgents(): void {
     let lastFlush = 0;
     let lastRenewal = 0;
     let joined = false;
+    let counted = false;
+    const touched = new Set<string>();
+    const told = new Set<string>();
     const flush = (): void => {
       batch = null;
       lastFlush = Date.now();
@@ -147,17 +181,27 @@ export function useLiveAgents(): void {
     const renew = (): void => {
       renewal = null;
       lastRenewal = Date.now();
-      const all = joined;
+      const [all, count, fields, rows] = [joined, counted, new Set(touched), new Set(told)];
       joined = false;
+      counted = false;
+      touched.clear();
+      told.clear();
       if (!attended()) return;
-      void client.invalidateQueries({ queryKey: [COUNTS] });
-      void client.invalidateQueries({ queryKey: ["places"] });
+      const chosenBy = (filter: unknown): boolean => Object.keys(filter as Filter).some((one) => fields.has(one));
+      void client.invalidateQueries({
+        queryKey: [COUNTS],
+        predicate: ({ queryKey: [, filter] }) => count || chosenBy(filter),
+      });
+      if (count) void client.invalidateQueries({ queryKey: ["places"] });
       void client.invalidateQueries({
         queryKey: [AGENTS],
-        predicate: ({ queryKey: [, filter, sort], state }) =>
-          // Who comes and goes changes a row, and the list only where that is what it is chosen or sorted by.
-          (all || "online" in (filter as Filter) || "state" in (filter as Filter) || /online/.test(sort as string)) &&
-          ((state.data as Loaded | undefined)?.pages.length ?? 0) <= RENEWED_PAGES,
+        predicate: ({ queryKey: [, filter, sort], state }) => {
+          const pages = (state.data as Loaded | undefined)?.pages ?? [];
+          if (pages.length > RENEWED_PAGES) return false;
+          // An event changes a row, and the list only where that is what it is chosen or sorted by.
+          if (all || chosenBy(filter) || fields.has((sort as string).replace("-", ""))) return true;
+          return rows.size > 0 && pages.some((page) => page.items.some((one) => rows.has(one.id)));
+        },
       });
     };
     const stop = onEvent((event) => {
@@ -169,7 +213,11 @@ export function useLiveAgents(): void {
       }
       if (id !== null && MOVING.has(event.type) && attended())
         void client.invalidateQueries({ queryKey: ["agent", id] });
-      if (COUNTED.has(event.type) || MOVING.has(event.type)) {
+      const fields = TOUCHED[event.type];
+      for (const field of fields ?? []) touched.add(field);
+      if (id !== null && TOLD.has(event.type)) told.add(id);
+      if (COUNTED.has(event.type) || MOVING.has(event.type)) counted = true;
+      if (counted || fields !== undefined) {
         if (MOVING.has(event.type) && !joined) {
           joined = true;
           if (renewal !== null) clearTimeout(renewal);

@@ -1,4 +1,4 @@
-import { type KeyboardEvent, useId, useRef, useState } from "react";
+import { type KeyboardEvent, useId, useLayoutEffect, useRef, useState } from "react";
 import { api, ask } from "../api/client";
 import { useMay } from "../api/session";
 import { useEvery } from "../app/every";
@@ -51,13 +51,15 @@ interface Props {
   rows: number;
   placeholder?: string;
   required?: boolean;
+  /** A window that opens begins here. */
+  first?: boolean;
   onText: (text: string) => void;
   /** Ctrl-Enter. */
   onSend?: (event: KeyboardEvent) => void;
 }
 
 /** A text in which `{{` offers what may stand there. */
-export function PlaceholderArea({ label, value, rows, placeholder, required, onText, onSend }: Props) {
+export function PlaceholderArea({ label, value, rows, placeholder, required, first, onText, onSend }: Props) {
   const area = useRef<HTMLTextAreaElement>(null);
   const id = useId();
   const known = usePlaceholders();
@@ -67,6 +69,9 @@ export function PlaceholderArea({ label, value, rows, placeholder, required, onT
   const typed = begun?.[1]?.toLowerCase() ?? "";
   const offered = begun === null ? [] : known.filter((one) => one.name.toLowerCase().includes(typed)).slice(0, MOST);
   const chosen = Math.min(at, offered.length - 1);
+  useLayoutEffect(() => {
+    if (first) area.current?.setAttribute("autofocus", "");
+  }, [first]);
   const take = (one: Known | undefined): void => {
     if (one === undefined || cursor === null || begun === null) return;
     const rest = value.slice(cursor).replace(/^\s*\}\}/, "");

@@ -166,6 +166,7 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
               label="Line"
               rows={4}
               required
+              first
               placeholder="uname -a; uptime"
               value={line}
               onText={setLine}

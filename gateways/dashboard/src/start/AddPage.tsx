@@ -6,7 +6,7 @@ import { WaitingMachines } from "../admin/WaitingMachines";
 import { api, ask } from "../api/client";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
-import { useEvents } from "../app/events";
+import { useEvents, usePolling } from "../app/events";
 import { useTitle } from "../app/title";
 import { Button } from "../ui/Button";
 import { Copy } from "../ui/Copy";
@@ -19,7 +19,12 @@ import "./start.css";
 interface Made {
   token: string;
   tokenId: string;
+  siteId: string;
+  uses: number;
 }
+
+/** How often who may not read the log asks whether a machine is there: somebody sits and waits for it. */
+const ASK_MS = 3_000;
 
 /** A line to copy into a machine's terminal, and word of the machine once it is there. */
 export default function AddPage() {
@@ -31,23 +36,23 @@ export default function AddPage() {
   const [made, setMade] = useState<Made | null>(null);
   const { clients, sites, siteOptions } = usePlaceChoice();
   const create = useChange(
-    () =>
+    (line: { siteId: string; uses: number }) =>
       ask(
         api.POST("/api/v1/enrollment-tokens", {
           body: {
-            site_id: chosen,
-            max_uses: Number(uses),
+            site_id: line.siteId,
+            max_uses: line.uses,
             note: "dashboard",
             approval: approval ? "required" : "none",
           },
         }),
       ),
-    (answer) => setMade({ token: answer.token ?? "", tokenId: answer.id }),
+    (answer, line) => setMade({ token: answer.token ?? "", tokenId: answer.id, ...line }),
   );
   const chosen = site || (siteOptions[0]?.value ?? "");
   const submit = (event: FormEvent): void => {
     event.preventDefault();
-    create.mutate();
+    create.mutate({ siteId: chosen, uses: Number(uses) });
   };
   return (
     <div className="page narrow">
@@ -99,7 +104,7 @@ export default function AddPage() {
               </p>
             )}
           </li>
-          {made !== null && <Line key={made.tokenId} made={made} uses={Number(uses)} />}
+          {made !== null && <Line key={made.tokenId} made={made} />}
         </ol>
       )}
     </div>
@@ -133,23 +138,56 @@ function FirstSite({ onMade }: { onMade: () => Promise<unknown> }) {
   );
 }
 
-function Line({ made, uses }: { made: Made; uses: number }) {
-  const [arrived, setArrived] = useState<{ id: string; name: string; online: boolean }[]>([]);
-  const pin = useQuery({
-    queryKey: ["authority"],
-    staleTime: Number.POSITIVE_INFINITY,
-    enabled: window.location.protocol === "https:",
-    queryFn: fingerprint,
-  });
+interface Arrived {
+  id: string;
+  name: string;
+  online: boolean;
+}
+
+/** Who has come in by a line, as the log tells it; to whom it tells nothing, as the site's list of machines does. */
+function useArrived(made: Made): { machines: readonly Arrived[]; uses: number } {
+  const may = useMay();
+  const there = usePolling();
+  const [heard, setHeard] = useState<readonly Arrived[]>([]);
   useEvents((event) => {
     const id = event.agent_id;
     if (id === null) return;
     const data = event.data as { token_id?: string; hostname?: string };
     if (event.type === "AgentEnrolled" && data.token_id === made.tokenId) {
-      setArrived((now) => [...now, { id, name: data.hostname ?? "a machine", online: false }]);
+      setHeard((now) => [...now, { id, name: data.hostname ?? "a machine", online: false }]);
     } else if (event.type === "AgentConnected") {
-      setArrived((now) => now.map((one) => (one.id === id ? { ...one, online: true } : one)));
+      setHeard((now) => now.map((one) => (one.id === id ? { ...one, online: true } : one)));
     }
+  });
+  const deaf = !may("events.see");
+  const refetchInterval = there && ASK_MS;
+  const tokens = useQuery({
+    queryKey: ["arrived", "uses", made.tokenId],
+    enabled: deaf && may("enrollment.see"),
+    refetchInterval,
+    queryFn: () => ask(api.GET("/api/v1/enrollment-tokens", { params: { query: { limit: 500 } } })),
+  });
+  const agents = useQuery({
+    queryKey: ["arrived", made.siteId],
+    enabled: deaf && may("agents.see"),
+    refetchInterval,
+    queryFn: () => ask(api.GET("/api/v1/agents", { params: { query: { site_id: made.siteId, sort: "-id" } } })),
+  });
+  // Ids are in the order of time: what is later than the token came in since.
+  const since = agents.data?.items.filter((one) => one.id > made.tokenId) ?? [];
+  const uses = tokens.data?.items.find((one) => one.id === made.tokenId)?.uses;
+  if (!deaf) return { machines: heard, uses: heard.length };
+  return { machines: uses === 0 ? [] : since, uses: uses ?? since.length };
+}
+
+function Line({ made }: { made: Made }) {
+  const { machines: arrived, uses: used } = useArrived(made);
+  const uses = made.uses;
+  const pin = useQuery({
+    queryKey: ["authority"],
+    staleTime: Number.POSITIVE_INFINITY,
+    enabled: window.location.protocol === "https:",
+    queryFn: fingerprint,
   });
   const line = `fleetlog agent enroll ${window.location.origin} ${made.token}${pin.data ? ` --fingerprint ${pin.data}` : ""}`;
   return (
@@ -172,11 +210,16 @@ function Line({ made, uses }: { made: Made; uses: number }) {
       <li aria-live="polite">
         <h2>{arrived.some((one) => one.online) ? "It is here" : "Wait for it"}</h2>
         <WaitingMachines tokenId={made.tokenId} />
-        {arrived.length === 0 && (
-          <div className="notice">
-            <span className="spinner" aria-hidden="true" /> No machine has come in by it yet.
-          </div>
-        )}
+        {arrived.length === 0 &&
+          (used === 0 ? (
+            <div className="notice">
+              <span className="spinner" aria-hidden="true" /> No machine has come in by it yet.
+            </div>
+          ) : (
+            <div className="notice ok">
+              {used === 1 ? "One machine has" : `${used} machines have`} come in by it; your roles show you no more.
+            </div>
+          ))}
         {arrived.map((one) => (
           <div key={one.id} className={one.online ? "notice ok" : "notice"}>
             <Status tone={one.online ? "ok" : "busy"} shape={one.online ? "tick" : "half"}>

@@ -1,9 +1,9 @@
 import { Fragment, type ReactNode, useState } from "react";
 import { Link } from "wouter";
-import { type Named, pageOf, useNames } from "../api/names";
+import { isId, type Named, pageOf, useNames } from "../api/names";
 import type { components } from "../api/schema";
 import { type Shape, ShapeIcon, type Tone } from "./Status";
-import { Time } from "./Time";
+import { exact, Time } from "./Time";
 
 type LogEvent = components["schemas"]["EventModel"];
 
@@ -17,6 +17,9 @@ const LOOKS: [RegExp, Tone, Shape][] = [
 const NEUTRAL: [null, Tone, Shape] = [null, "off", "ring"];
 
 const ID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
+
+/** Those, and times as the server says them. */
+const INSERTED = new RegExp(`${ID.source}|\\d{4}-\\d{2}-\\d{2} \\d{2}:\\d{2}:\\d{2} UTC`, "g");
 
 interface Props {
   event: LogEvent;
@@ -106,25 +109,38 @@ function Called({ one }: { one: Named }) {
   );
 }
 
-/** What the server says of it, with names in place of the ids that have one. */
+/** What the server says of it, with names in place of the ids that have one, and times by the viewer's own clock. */
 function Sentence({ text, names }: { text: string; names: ReadonlyMap<string, Named> }) {
-  const ids = text.match(ID) ?? [];
-  return text.split(ID).map((part, index) => {
-    const id = ids[index];
+  const found = text.match(INSERTED) ?? [];
+  return text.split(INSERTED).map((part, index) => {
+    const one = found[index];
     return (
       // biome-ignore lint/suspicious/noArrayIndexKey: a sentence stays as it is
       <Fragment key={index}>
         {part}
-        {id !== undefined && <span title={id}>{names.get(id)?.name ?? id}</span>}
+        {one !== undefined && <Inserted text={one} names={names} />}
       </Fragment>
     );
   });
 }
 
-/** "Ada", "key backup", "agent web-01": who it was; where that has no name, the end of its id. */
+function Inserted({ text, names }: { text: string; names: ReadonlyMap<string, Named> }) {
+  if (!text.endsWith(" UTC")) return <span title={text}>{names.get(text)?.name ?? text}</span>;
+  const at = `${text.slice(0, -4).replace(" ", "T")}Z`;
+  // A reason that somebody wrote may hold what only looks like a time.
+  if (Number.isNaN(Date.parse(at))) return text;
+  return (
+    <time dateTime={at} title={text}>
+      {exact(at)}
+    </time>
+  );
+}
+
+/** "Ada", "key backup", "agent web-01", "gateway one": who it was; where an id has no name, its end. */
 function actor(name: string, names: ReadonlyMap<string, Named>): string {
   const [kind, id] = name.split(":");
   if (id === undefined) return name;
+  if (!isId(id)) return `${kind} ${id}`;
   const called = names.get(id)?.name;
   if (called === undefined) return `${kind} …${id.slice(-6)}`;
   return kind === "user" ? called : `${kind} ${called}`;
