@@ -1,9 +1,11 @@
 """What is run: on whom, when, and in which order."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from playwright.async_api import expect
 
+from schema.wire import OutputLive
 from tests.browser.harness import Tab
 from tests.browser.machines import come, go
 from tests.rest.harness import Fleet, made
@@ -38,6 +40,44 @@ async def test_a_command_waits_expires_and_goes_first_as_it_is_told(tab: Tab, fl
     assert datetime.fromisoformat(kept["expires_at"]) == tomorrow + timedelta(hours=2)
 
 
+async def test_it_is_said_beforehand_when_it_begins(tab: Tab, fleet: Fleet) -> None:
+    """At once; behind what waits in the lane; not before its time; when the machine is resumed; if ever: not retired."""
+    agent_id = await fleet.agent("web-01")
+    await come(fleet, agent_id)
+    await tab.logged_in(path=f"/agents/{agent_id}")
+    page = tab.page
+    await page.get_by_role("button", name="Run").first.click()
+    dialog = page.get_by_role("dialog", name="Run on web-01")
+    await expect(dialog).to_contain_text("Online: it begins at once.")
+    script = await made(fleet.http, "/scripts", {"name": "Clean up", "content": {"shell": "sh", "body": "true"}})
+    first = await fleet.command(agent_id, spec={"kind": "run_script", "script_id": script["id"]})
+    await expect(dialog).to_contain_text("Behind 1 more in the queue.")
+    await dialog.get_by_text("When: not before").click()
+    await dialog.get_by_label("Priority").select_option(value="4")
+    await expect(dialog).to_contain_text("Online: it begins at once.")
+    await dialog.get_by_label("Not before").fill("2999-01-01T00:00")
+    await expect(dialog).to_contain_text("Not before in")
+    await expect(dialog).not_to_contain_text("it begins at once")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("tab", name="Pending").click()
+    await page.get_by_role("button", name="Clean up, revision 1").click()
+    await fleet.accept(agent_id, first)
+    await fleet.start(agent_id, first)
+    output = page.get_by_role("dialog", name="Command")
+    await expect(output).to_contain_text("running")
+    fleet.api.live.say(OutputLive(command_id=UUID(first), attempt=1, stream="stdout", offset=0, data=b"done\n"))
+    await expect(output.get_by_text("1 line", exact=True)).to_be_visible()
+    await page.keyboard.press("Escape")
+    await fleet.http.post(f"/agents/{agent_id}/suspend", json={})
+    await page.keyboard.press("r")
+    await expect(dialog).to_contain_text("The machine is suspended")
+    await page.keyboard.press("Escape")
+    await fleet.http.post(f"/agents/{agent_id}/retire", json={})
+    await expect(page.get_by_role("button", name="Run…")).to_have_count(0)
+    await page.keyboard.press("r")
+    await expect(dialog).to_have_count(0)
+
+
 async def test_whom_it_is_for_is_changed_where_it_is_made_up(tab: Tab, fleet: Fleet) -> None:
     """By what matches, by sites and one by one; how many are online follows at once, however old one's proof is."""
     annex = (await made(fleet.http, f"/clients/{fleet.client_id}/sites", {"name": "Annex"}))["id"]
@@ -65,7 +105,10 @@ async def test_whom_it_is_for_is_changed_where_it_is_made_up(tab: Tab, fleet: Fl
     await dialog.get_by_label("All that match").fill("db os:linux")
     await expect(dialog).to_contain_text("1 online now, 2 get it when they return")
     await dialog.get_by_label("And all of site").select_option(label="Acme / Annex")
-    await expect(dialog).to_contain_text("1 online now, 3 get it when they return")
+    await expect(dialog).to_contain_text("1 online now, 3 get it when they return.")
+    await dialog.get_by_text("How it goes").click()
+    await dialog.get_by_label("Waves", exact=True).fill("1")
+    await expect(dialog).to_contain_text("1 online now, 3 get it when they return; in waves.")
     await dialog.get_by_role("button", name="Take out web-01").click()
     await expect(dialog).to_contain_text("1 online now, 2 get it when they return")
     assert await tab.serious_faults() == []

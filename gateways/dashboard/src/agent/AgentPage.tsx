@@ -92,11 +92,12 @@ export default function AgentPage() {
     setLooking(!looking);
     if (looking) travel(null);
   };
+  const runs = at === null && may("commands.queue") && agent.data !== undefined && agent.data.state !== "retired";
   useKeys([
     {
       key: "r",
       about: "Run something on this machine",
-      run: () => at === null && may("commands.queue") && setRunning(true),
+      run: () => runs && setRunning(true),
     },
     { key: "t", about: "Look back: the machine as it was", run: () => look() },
     { key: "u", about: "Back to the fleet", run: () => go("/") },
@@ -144,7 +145,7 @@ export default function AgentPage() {
             </span>
             {at === null && <Actions agent={shown} />}
             {at === null && <Erase agent={shown} />}
-            {at === null && may("commands.queue") && shown.state !== "retired" && (
+            {runs && (
               <Button look="primary" onClick={() => setRunning(true)}>
                 Run… <kbd>r</kbd>
               </Button>

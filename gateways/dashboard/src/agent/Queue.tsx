@@ -1,11 +1,13 @@
 import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { api, ask } from "../api/client";
+import { useNames } from "../api/names";
 import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { useAfterEvents, usePolling } from "../app/events";
 import { specText } from "../run/spec";
+import { waits } from "../run/waits";
 import { PriorityOptions } from "../run/when";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
@@ -61,6 +63,9 @@ export function Queue({ agent, at, onOpen, onRun }: Props) {
     () => client.invalidateQueries({ queryKey: key }),
   );
   const items = queue.data?.pages.flatMap((page) => page.items) ?? [];
+  const names = useNames(items.flatMap(({ spec }) => (spec.kind === "run_script" ? [spec.script_id] : [])));
+  const what = ({ spec }: Queued): string =>
+    specText(spec, spec.kind === "run_script" ? names.get(spec.script_id)?.name : undefined);
   if (queue.isSuccess && items.length === 0) {
     return at !== null ? (
       <div className="empty">
@@ -106,7 +111,7 @@ export function Queue({ agent, at, onOpen, onRun }: Props) {
                 </td>
                 <td>
                   <button type="button" className="link" onClick={() => onOpen(one.id)}>
-                    {specText(one.spec)}
+                    {what(one)}
                   </button>
                   {one.lane !== "default" && <span className="chip">lane {one.lane}</span>}
                 </td>
@@ -114,7 +119,7 @@ export function Queue({ agent, at, onOpen, onRun }: Props) {
                   {at === null && one.state === "queued" && may("commands.queue") ? (
                     <select
                       className="input"
-                      aria-label={`Priority of ${specText(one.spec)}`}
+                      aria-label={`Priority of ${what(one)}`}
                       value={one.priority}
                       disabled={prioritise.isPending}
                       onChange={(event) =>
@@ -173,16 +178,6 @@ function reason(one: Queued, agent: Agent, before: number): ReactNode {
   if (one.cancel_requested) return "The machine is asked to stop it.";
   if (one.state === "running") return "It runs.";
   if (one.state === "delivered") return "The machine has it on disk; it begins when its turn comes.";
-  if (agent.state === "suspended") return "The machine is suspended.";
-  if (one.not_before !== null && Date.parse(one.not_before) > Date.now()) {
-    return (
-      <>
-        Not before <Time at={one.not_before} />.
-      </>
-    );
-  }
-  if (!agent.online) return "The machine is offline; it gets this when it returns.";
-  if (one.hours !== null) return "It begins only within its hours.";
-  if (before > 0) return `Behind ${before} more in ${one.lane === "default" ? "the queue" : `lane ${one.lane}`}.`;
-  return "It is on its way.";
+  const { not_before: notBefore, lane } = one;
+  return waits({ agent, notBefore, hours: one.hours !== null, lane, ahead: before }) ?? "It is on its way.";
 }

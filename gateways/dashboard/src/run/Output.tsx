@@ -72,7 +72,7 @@ export function Output({ reader, version, empty, going, label }: Props) {
         />
         {wanted !== "" && (
           <span className="muted small nowrap" role="status">
-            {found.length === 0 ? "not found" : `${at + 1} of ${found.length} lines`}
+            {found.length === 0 ? "not found" : `${at + 1} of ${found.length} ${found.length === 1 ? "line" : "lines"}`}
           </span>
         )}
         <div className="grow" />

@@ -132,7 +132,7 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
       footer={
         <>
           <div className="grow">
-            <Reach aim={aim} reach={reach} />
+            <Reach aim={aim} reach={reach} when={when} terms={terms} />
           </div>
           <Button onClick={onClose}>Cancel</Button>
           <Button look="primary" type="submit" form="run" busy={queue.isPending} disabled={!ready}>

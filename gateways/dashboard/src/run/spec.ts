@@ -2,13 +2,16 @@ import type { components } from "../api/schema";
 
 export type Spec = components["schemas"]["CommandModel"]["spec"];
 
-/** What is run, in a line. */
-export function specText(spec: Spec): string {
+/** What is run, in a line.
+ *
+ * @param script what the script is called, where that is known.
+ */
+export function specText(spec: Spec, script?: string): string {
   switch (spec.kind) {
     case "run_shell":
       return `${spec.shell}> ${spec.line}`;
     case "run_script":
-      return `script ${spec.script_id}, revision ${spec.revision ?? "newest"}${spec.args ? ` ${spec.args.join(" ")}` : ""}`;
+      return `${script ?? `script ${spec.script_id}`}, revision ${spec.revision ?? "newest"}${spec.args ? ` ${spec.args.join(" ")}` : ""}`;
     case "ping":
       return "ping";
     case "collect_facts":
