@@ -1,5 +1,6 @@
 """Every page, as everybody comes to it: in the dark, on a telephone, and by the keyboard alone."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -241,3 +242,27 @@ async def test_on_a_telephone_one_logs_in_finds_and_runs(browser: Browser, api: 
     await expect(palette).to_have_count(0)
     await expect(run).to_be_focused()
     assert tab.complaints == []
+
+
+async def test_the_palette_finds_what_has_a_name(tab: Tab, fleet: Fleet) -> None:
+    """Scripts, rollouts and the parts of Admin, beside machines; Enter goes there."""
+    await fleet.agent("web-01")
+    await made(fleet.http, "/scripts", {"name": "Nightly backup", "content": {"shell": "sh", "body": "true"}})
+    await made(
+        fleet.http,
+        "/rollouts",
+        {"name": "Backup once", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}},
+    )
+    await tab.logged_in()
+    page = tab.page
+    await expect(page.get_by_label("Select web-01")).to_be_visible()
+    await page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Find or do")
+    await page.keyboard.type("backup")
+    await expect(palette.get_by_role("option", name="Backup once")).to_be_visible()
+    await palette.get_by_role("option", name="Nightly backup").click()
+    await expect(page.get_by_role("heading", name="Nightly backup")).to_be_visible()
+    await page.keyboard.press("Control+k")
+    await page.keyboard.type("system health")
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(re.compile("/admin/health$"))

@@ -93,6 +93,9 @@ async def test_why_it_failed_and_who_was_left_out_are_said(tab: Tab, fleet: Flee
     await fleet.finish(member["agent_id"], member["command_id"], "failed", **said)
     await tab.logged_in(path=f"/rollouts/{rollout['id']}")
     outcomes = tab.page.get_by_role("region", name="Outcomes")
+    await expect(outcomes.get_by_role("row", name="failed")).to_contain_text("Show it")
+    await expect(outcomes).not_to_contain_text("no space")
+    await outcomes.get_by_role("button", name="And by output").click()
     await expect(outcomes.get_by_role("button", name="no space left on device")).to_be_visible()
     await expect(outcomes).not_to_contain_text("copying")
     await expect(
@@ -150,11 +153,11 @@ async def test_its_machines_are_listed_by_state_wave_and_site(tab: Tab, fleet: F
     await expect(page.get_by_role("heading", name="web-01")).to_be_visible()
 
 
-async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> None:
+async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> None:  # noqa: PLR0915 - one dialog, filled in
     """Waves, limits, guard and hours are what the rollout has; placeholders are completed; what is wrong is named."""
     for name in ("web-01", "web-02"):
         # Hours are by a machine's own clock: one that does not tell its zone would be left out.
-        await tell(fleet, await fleet.agent(name), timezone="Europe/Berlin")
+        await tell(fleet, await fleet.agent(name), timezone="Europe/Berlin", machine_type="server")
     await tab.logged_in()
     page = tab.page
     for name in ("web-01", "web-02"):
@@ -184,6 +187,19 @@ async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> N
     await page.get_by_role("button", name="Queue for 2").click()
     await expect(page.get_by_role("alert")).to_contain_text("some is neither a number")
     await page.get_by_label("Waves", exact=True).fill("1, 50%")
+    await page.get_by_text("Options: name").click()
+    await page.get_by_label("Called").fill("Say hello")
+    await page.get_by_label("A wave is done when").fill("60")
+    await page.get_by_label("Stop if more percent time out than").fill("30")
+    await page.get_by_label("Stop if more percent do not answer than").fill("40")
+    await page.get_by_label("within minutes").fill("5")
+    await page.get_by_label("Judge once so many have ended").fill("3")
+    await page.get_by_text("For whom: 2 machines").click()
+    await page.get_by_text("Only some of these").click()
+    await page.get_by_label("Type").select_option(label="servers")
+    await page.get_by_label("Whose facts say").fill('facts.timezone = "Europe/Berlin"')
+    await expect(page.get_by_text("For whom: some of 2 machines")).to_be_visible()
+    assert await tab.serious_faults() == []
     await page.get_by_label("Between waves").select_option(label="it waits for you")
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
@@ -191,7 +207,19 @@ async def test_how_it_goes_is_said_before_it_begins(tab: Tab, fleet: Fleet) -> N
     await expect(page.get_by_role("region", name="Progress")).to_be_visible()
     (kept,) = (await fleet.http.get("/rollouts")).json()["items"]
     assert kept["limits"] == {"in_flight": 7, "per_minute": 30}
-    assert (kept["guard"]["max_failed_percent"], kept["guard"]["action"]) == (20, "abort")
+    assert kept["name"] == "Say hello"
+    assert kept["guard"] == {
+        "max_failed_percent": 20,
+        "max_timed_out_percent": 30,
+        "max_unanswered_percent": 40,
+        "answer_within_s": 300,
+        "min_ended": 3,
+        "action": "abort",
+    }
+    include = kept["target"]["include"]
+    assert (include["machine_types"], include["filter"]) == (["server"], 'facts.timezone = "Europe/Berlin"')
+    shown = (await fleet.http.get(f"/rollouts/{kept['id']}")).json()
+    assert {wave["finished_percent"] for wave in shown["waves"][:2]} == {60}
     assert sum(kept["wave_sizes"]) == 2
     hours = kept["order"]["hours"]
     assert (hours["begins"], hours["ends"], hours["days"]) == ("22:00", "04:00", ["sat"])
@@ -241,6 +269,26 @@ async def test_the_exact_moment_is_there_for_the_keyboard(tab: Tab, fleet: Fleet
     await expect(time).to_have_text(exact or "none")
     await page.keyboard.press("Tab")
     await expect(time).not_to_have_text(exact or "none")
+
+
+async def test_a_wave_says_where_it_is(tab: Tab, fleet: Fleet) -> None:
+    """One of which enough have ended is over for the next one, and still says how many have not."""
+    for number in range(4):
+        await fleet.agent(f"web-{number}")
+    waves = [{"count": 3, "finished_percent": 50, "manual": True}]
+    body = {"name": "Nightly", "target": {"include": {"everything": True}}, "spec": {"kind": "ping"}, "waves": waves}
+    rollout = await made(fleet.http, "/rollouts", body)
+    await settle(fleet.api, fleet)
+    members = (await fleet.http.get(f"/rollouts/{rollout['id']}/agents")).json()["items"]
+    first = [one for one in members if one["wave"] == 1]
+    await tab.logged_in(path=f"/rollouts/{rollout['id']}")
+    shown = tab.page.get_by_role("region", name="Waves").get_by_role("listitem")
+    await expect(shown.first).to_contain_text("3 machines, under way")
+    await expect(shown.last).to_contain_text("1 machine, not begun")
+    for one in first[:2]:
+        await fleet.finish(one["agent_id"], one["command_id"])
+    await settle(fleet.api, fleet)
+    await expect(shown.first).to_contain_text("enough have ended; 1 not yet")
 
 
 async def test_how_fast_it_goes_and_when_it_will_be_done_is_said(tab: Tab, fleet: Fleet) -> None:

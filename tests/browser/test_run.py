@@ -41,7 +41,7 @@ async def test_a_command_waits_expires_and_goes_first_as_it_is_told(tab: Tab, fl
 
 
 async def test_it_is_said_beforehand_when_it_begins(tab: Tab, fleet: Fleet) -> None:
-    """At once; behind what waits in the lane; not before its time; when the machine is resumed; if ever: not retired."""
+    """At once; behind what waits in the lane; not before its time; once the machine is resumed; a retired one never."""
     agent_id = await fleet.agent("web-01")
     await come(fleet, agent_id)
     await tab.logged_in(path=f"/agents/{agent_id}")
@@ -78,6 +78,37 @@ async def test_it_is_said_beforehand_when_it_begins(tab: Tab, fleet: Fleet) -> N
     await expect(dialog).to_have_count(0)
 
 
+async def test_facts_are_collected_and_a_ping_is_sent(tab: Tab, fleet: Fleet) -> None:
+    """From the machine's menu, and from the run dialog, which says of many how often each tries."""
+    agents = [await fleet.agent(name) for name in ("web-01", "web-02")]
+    await tab.logged_in(path=f"/agents/{agents[0]}")
+    page = tab.page
+    await page.get_by_text("Change", exact=True).click()
+    await page.get_by_role("button", name="Collect facts…").click()
+    await page.get_by_role("button", name="Collect", exact=True).click()
+    await expect(page.get_by_text("web-01 tells of itself anew")).to_be_visible()
+    (kept,) = (await fleet.http.get("/commands")).json()["items"]
+    assert (kept["agent_id"], kept["spec"]["kind"]) == (agents[0], "collect_facts")
+    await page.goto("/")
+    for name in ("web-01", "web-02"):
+        await page.get_by_label(f"Select {name}").click()
+    await page.get_by_role("button", name="Run").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("tab", name="Facts, or a ping").click()
+    await dialog.get_by_label("What").select_option(label="Ping")
+    await dialog.get_by_text("More: tries, reason").click()
+    await dialog.get_by_label("Tries at most").fill("3")
+    await dialog.get_by_label("Seconds between tries").fill("5")
+    await dialog.get_by_label("it failed").uncheck()
+    await dialog.get_by_label("it was interrupted").check()
+    assert await tab.serious_faults() == []
+    await dialog.get_by_role("button", name="Queue for 2").click()
+    await expect(page.get_by_role("heading", name="Ping")).to_be_visible()
+    (rollout,) = (await fleet.http.get("/rollouts")).json()["items"]
+    assert rollout["order"]["spec"] == {"kind": "ping"}
+    assert rollout["order"]["retry"] == {"max_attempts": 3, "on": ["timed_out", "interrupted"], "backoff_s": 5}
+
+
 async def test_whom_it_is_for_is_changed_where_it_is_made_up(tab: Tab, fleet: Fleet) -> None:
     """By what matches, by sites and one by one; how many are online follows at once, however old one's proof is."""
     annex = (await made(fleet.http, f"/clients/{fleet.client_id}/sites", {"name": "Annex"}))["id"]
@@ -105,10 +136,11 @@ async def test_whom_it_is_for_is_changed_where_it_is_made_up(tab: Tab, fleet: Fl
     await dialog.get_by_label("All that match").fill("db os:linux")
     await expect(dialog).to_contain_text("1 online now, 2 get it when they return")
     await dialog.get_by_label("And all of site").select_option(label="Acme / Annex")
-    await expect(dialog).to_contain_text("1 online now, 3 get it when they return.")
     await dialog.get_by_text("How it goes").click()
     await dialog.get_by_label("Waves", exact=True).fill("1")
     await expect(dialog).to_contain_text("1 online now, 3 get it when they return; in waves.")
+    await dialog.get_by_text("Options: name").click()
+    await dialog.get_by_label("Open for others, in hours").fill("2")
     await dialog.get_by_role("button", name="Take out web-01").click()
     await expect(dialog).to_contain_text("1 online now, 2 get it when they return")
     assert await tab.serious_faults() == []
@@ -118,8 +150,11 @@ async def test_whom_it_is_for_is_changed_where_it_is_made_up(tab: Tab, fleet: Fl
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await tab.sideways() == 0
     await dialog.get_by_role("button", name="Queue for 3").click()
+    # However many may join, so that it asks who it is.
+    await tab.show_it_is_me()
     await expect(page.get_by_role("region", name="Progress")).to_contain_text("3 machines")
     (kept,) = (await fleet.http.get("/rollouts")).json()["items"]
+    assert kept["open_until"] is not None
     include = kept["target"]["include"]
     assert (include["agents"], include["sites"], include["matching"]["q"]) == ([second], [annex], "db")
     assert (kept["order"]["priority"], kept["order"]["expires_in_s"]) == (9, 1800)

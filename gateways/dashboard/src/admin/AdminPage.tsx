@@ -1,69 +1,10 @@
-import { type ComponentType, lazy, Suspense } from "react";
+import { Suspense } from "react";
 import { Link, useParams } from "wouter";
-import { type Permission, useMay, useMayEverywhere, useMe } from "../api/session";
+import { useMay, useMayEverywhere, useMe } from "../api/session";
 import { NotFound } from "../app/NotFound";
 import { useTitle } from "../app/title";
+import { TABS } from "./tabs";
 import "./admin.css";
-
-interface Tab {
-  name: string;
-  label: string;
-  needs: Permission;
-  /** It shows what belongs to no client, so that the permission has to be over everything. */
-  everywhere?: boolean;
-  component: ComponentType;
-}
-
-const TABS: readonly Tab[] = [
-  {
-    name: "health",
-    label: "System health",
-    needs: "platform.see",
-    everywhere: true,
-    component: lazy(() => import("./HealthTab")),
-  },
-  { name: "clients", label: "Clients", needs: "clients.see", component: lazy(() => import("./ClientsTab")) },
-  { name: "fields", label: "Custom fields", needs: "clients.see", component: lazy(() => import("./FieldsTab")) },
-  {
-    name: "users",
-    label: "Users",
-    needs: "people.see",
-    everywhere: true,
-    component: lazy(() => import("./UsersTab")),
-  },
-  {
-    name: "roles",
-    label: "Roles",
-    needs: "roles.see",
-    everywhere: true,
-    component: lazy(() => import("./RolesTab")),
-  },
-  { name: "keys", label: "API keys", needs: "keys.see", component: lazy(() => import("./KeysTab")) },
-  { name: "tokens", label: "Enrollment", needs: "enrollment.see", component: lazy(() => import("./TokensTab")) },
-  { name: "secrets", label: "Secrets", needs: "secrets.see", component: lazy(() => import("./SecretsTab")) },
-  {
-    name: "forwarding",
-    label: "Forwarding",
-    needs: "forwarding.see",
-    everywhere: true,
-    component: lazy(() => import("./ForwardingTab")),
-  },
-  { name: "audit", label: "Audit", needs: "events.see", component: lazy(() => import("./AuditTab")) },
-  {
-    name: "server-keys",
-    label: "Server keys",
-    needs: "platform.see",
-    everywhere: true,
-    component: lazy(() => import("./ServerKeysTab")),
-  },
-  {
-    name: "browse",
-    label: "Read models",
-    needs: "platform.browse",
-    everywhere: true,
-    component: lazy(() => import("./BrowseTab")),
-  },
-];
 
 /** On a phone there are more tabs than room. */
 function inView(tab: HTMLAnchorElement | null): void {

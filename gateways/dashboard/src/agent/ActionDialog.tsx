@@ -13,7 +13,7 @@ import { Pick } from "../ui/Pick";
 import { toast } from "../ui/Toasts";
 
 type Agent = components["schemas"]["AgentDetailModel"];
-export type Action = "rename" | "tag" | "move" | "suspend" | "resume" | "rotate" | "retire";
+export type Action = "rename" | "tag" | "move" | "suspend" | "resume" | "collect" | "rotate" | "retire";
 
 const WORDS: Record<Action, [title: string, button: string, done: string]> = {
   rename: ["Rename", "Rename", "has its new name"],
@@ -21,11 +21,14 @@ const WORDS: Record<Action, [title: string, button: string, done: string]> = {
   move: ["Move", "Move", "has moved"],
   suspend: ["Suspend", "Suspend", "is suspended"],
   resume: ["Resume", "Resume", "is let in again"],
+  collect: ["Collect facts of", "Collect", "tells of itself anew; its timeline shows what is not as it was"],
   rotate: ["Another key for", "Have it make one", "makes itself another key; its timeline shows both steps"],
   retire: ["Retire", "Retire for good", "is retired"],
 };
 const ABOUT: Partial<Record<Action, string>> = {
   suspend: "Its connection ends at once. What waits for it goes on waiting, until it is resumed.",
+  collect:
+    "The machine looks at its system, hardware, network and software now. One that is off does it when it returns.",
   rotate:
     "The machine makes the key itself, and the old one opens nothing any more once it has come in under the new one. A machine that is off does it when it returns.",
   retire:
@@ -62,8 +65,10 @@ export default function ActionDialog({ action, agent, onClose }: Props) {
           return ask(api.POST("/api/v1/agents/{agent_id}/suspend", { params, body: { reason } }));
         case "resume":
           return ask(api.POST("/api/v1/agents/{agent_id}/resume", { params, body: { reason } }));
+        case "collect":
         case "rotate": {
-          const body = { agent_id: agent.id, spec: { kind: "rotate_key" as const }, reason };
+          const kind = action === "collect" ? ("collect_facts" as const) : ("rotate_key" as const);
+          const body = { agent_id: agent.id, spec: { kind }, reason };
           return ask(api.POST("/api/v1/commands", { body }));
         }
         case "retire":

@@ -13,6 +13,7 @@ const ACTIONS: readonly [Action, string, Permission][] = [
   ["move", "Move…", "agents.move"],
   ["suspend", "Suspend…", "agents.suspend"],
   ["resume", "Resume…", "agents.suspend"],
+  ["collect", "Collect facts…", "commands.queue"],
   ["rotate", "Give it another key…", "agents.keys"],
   ["retire", "Retire…", "agents.retire"],
 ];

@@ -5,17 +5,29 @@ import "uplot/dist/uPlot.min.css";
 import { api, ask } from "../api/client";
 import { Fault } from "../ui/Fault";
 
+const HOUR = 1;
+const DAY = 24;
+const WEEK = 168;
+const TWO_WEEKS = 336;
 const SPANS: readonly [label: string, hours: number][] = [
-  ["Hour", 1],
-  ["Day", 24],
-  ["Week", 168],
-  ["Two weeks", 336],
+  ["Hour", HOUR],
+  ["Day", DAY],
+  ["Week", WEEK],
+  ["Two weeks", TWO_WEEKS],
 ];
 const HOUR_MS = 3_600_000;
 /** Agents look once a minute. */
 const RENEW_MS = 60_000;
 const POINTS = 300;
 const HEIGHT = 165;
+
+const DAY_S = 86_400;
+const ON = "\n{D} {MMM}";
+/** By how far marks are apart: what each says, and what one says besides that begins a year or a day. */
+const TIMES: uPlot.Axis.Values = [
+  [DAY_S, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", ON, null, ON, null, null, null, 1],
+];
 
 type Name = "cpu" | "memory" | "disk";
 const GRAPHS: readonly [Name, string][] = [
@@ -24,18 +36,32 @@ const GRAPHS: readonly [Name, string][] = [
   ["disk", "Fullest disk"],
 ];
 
+async function read(agentId: string, hours: number) {
+  const since = new Date(Date.now() - hours * HOUR_MS).toISOString();
+  const params = { path: { agent_id: agentId }, query: { since, points: POINTS } };
+  return { hours, ...(await ask(api.GET("/api/v1/agents/{agent_id}/telemetry", { params }))) };
+}
+
+/** The day; the hour of a machine that says something for less than that, and what is longer of one that was off. */
+async function ofItself(agentId: string) {
+  const day = await read(agentId, DAY);
+  const [first] = day.points;
+  if (first !== undefined) {
+    return Date.parse(first.at) > Date.parse(day.until) - HOUR_MS ? await read(agentId, HOUR) : day;
+  }
+  const week = await read(agentId, WEEK);
+  return week.points.length > 0 ? week : await read(agentId, TWO_WEEKS);
+}
+
 /** How busy the machine was: processor, memory and its fullest disk. */
 export default function Graphs({ agentId }: { agentId: string }) {
-  const [hours, setHours] = useState(24);
+  const [chosen, setChosen] = useState<number | null>(null);
   const told = useQuery({
-    queryKey: ["telemetry", agentId, hours],
+    queryKey: ["telemetry", agentId, chosen],
     refetchInterval: RENEW_MS,
-    queryFn: () => {
-      const since = new Date(Date.now() - hours * HOUR_MS).toISOString();
-      const query = { since, points: POINTS };
-      return ask(api.GET("/api/v1/agents/{agent_id}/telemetry", { params: { path: { agent_id: agentId }, query } }));
-    },
+    queryFn: () => (chosen === null ? ofItself(agentId) : read(agentId, chosen)),
   });
+  const hours = told.data?.hours ?? chosen;
   const points = told.data?.points ?? [];
   return (
     <section className="card graphs">
@@ -49,7 +75,7 @@ export default function Graphs({ agentId }: { agentId: string }) {
               type="button"
               className="chip"
               aria-pressed={hours === span}
-              onClick={() => setHours(span)}
+              onClick={() => setChosen(span)}
             >
               {label}
             </button>
@@ -124,7 +150,7 @@ function Graph({ name, begin, until, step, at, values, most }: Props) {
         padding: [8, 8, 0, 0],
         scales: { x: { range: [begin, until] }, y: { range: [0, 100] } },
         axes: [
-          { ...axis, size: 44 },
+          { ...axis, size: 44, values: TIMES },
           { ...axis, size: 44, values: (_, splits) => splits.map((one) => `${one} %`) },
         ],
         series: [
@@ -158,6 +184,11 @@ function Graph({ name, begin, until, step, at, values, most }: Props) {
       <figcaption>
         <strong>{name}</strong>
         <div className="muted small">{words}</div>
+        {most !== undefined && (
+          <div className="muted small">
+            <span className="graph-key" /> average <span className="graph-key most" /> most of each step
+          </div>
+        )}
       </figcaption>
       <div ref={place} role="img" aria-label={`${name}: ${words}`} />
     </figure>

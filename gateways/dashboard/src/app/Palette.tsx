@@ -1,9 +1,11 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { type KeyboardEvent, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import { useLocation } from "wouter";
+import { TABS } from "../admin/tabs";
 import { api, ask } from "../api/client";
-import { type Permission, useMay } from "../api/session";
+import { type Permission, useMay, useMayEverywhere } from "../api/session";
 import { AgentStatus } from "../ui/Status";
+import { useEvery } from "./every";
 import { ACTIONS, ENTRIES, hasUse } from "./pages";
 
 /** Whether the palette is open; Ctrl-K opens and closes it. */
@@ -29,12 +31,19 @@ interface Choice {
   path: string;
 }
 
-/** Type a few letters of a machine or a page, and Enter goes there. */
+/** So many of a kind are offered. */
+const SHOWN = 8;
+/** Among so many rollouts it looks, the newest ones. */
+const NEWEST = 200;
+const FRESH_MS = 30_000;
+
+/** Type a few letters of a machine, a script, a rollout or a page, and Enter goes there. */
 export function Palette({ onClose }: { onClose: () => void }) {
   const [text, setText] = useState("");
   const [at, setAt] = useState(0);
   const [, go] = useLocation();
   const may = useMay();
+  const everywhere = useMayEverywhere();
   const dialog = useRef<HTMLDialogElement>(null);
   const list = useId();
   const wanted = text.trim();
@@ -42,7 +51,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
     queryKey: ["palette", wanted],
     enabled: wanted !== "" && may("agents.see"),
     placeholderData: keepPreviousData,
-    queryFn: ({ signal }) => ask(api.GET("/api/v1/agents", { params: { query: { q: wanted, limit: 8 } }, signal })),
+    queryFn: ({ signal }) => ask(api.GET("/api/v1/agents", { params: { query: { q: wanted, limit: SHOWN } }, signal })),
   });
   // As for any dialog: closed before it goes, so that the focus returns.
   useLayoutEffect(() => {
@@ -50,10 +59,32 @@ export function Palette({ onClose }: { onClose: () => void }) {
     element?.showModal();
     return () => element?.close();
   }, []);
+  const scripts = useEvery(
+    ["scripts", "choice"],
+    (query) => ask(api.GET("/api/v1/scripts", { params: { query: { ...query, archived: false } } })),
+    wanted !== "" && may("scripts.see"),
+  );
+  const rollouts = useQuery({
+    queryKey: ["palette", "rollouts"],
+    enabled: wanted !== "" && may("rollouts.see"),
+    staleTime: FRESH_MS,
+    queryFn: () => ask(api.GET("/api/v1/rollouts", { params: { query: { limit: NEWEST } } })),
+  });
+  const fits = (name: string): boolean => name.toLowerCase().includes(wanted.toLowerCase());
+  const some = (items: readonly { id: string; name: string }[], kind: "script" | "rollout"): Choice[] =>
+    wanted === ""
+      ? []
+      : items
+          .filter((one) => fits(one.name))
+          .slice(0, SHOWN)
+          .map(({ id, name }) => ({ id, label: name, more: kind, path: `/${kind}s/${id}` }));
   const named = (entry: { label: string; needs: Permission; or?: readonly Permission[] }): boolean =>
-    hasUse(entry, may) && entry.label.toLowerCase().includes(wanted.toLowerCase());
+    hasUse(entry, may) && fits(entry.label);
   const pages: Choice[] = [
     ...ENTRIES.filter(named).map(({ path, label }) => ({ id: label, label, more: "page", path })),
+    ...TABS.filter((tab) => wanted !== "" && (tab.everywhere ? everywhere : may)(tab.needs) && fits(tab.label)).map(
+      ({ name, label }) => ({ id: `admin ${name}`, label, more: "Admin", path: `/admin/${name}` }),
+    ),
     ...ACTIONS.filter(named).map(({ path, label }) => ({ id: label, label, more: "do", path })),
   ];
   const found: Choice[] = (wanted === "" ? [] : (agents.data?.items ?? [])).map((agent) => ({
@@ -66,7 +97,12 @@ export function Palette({ onClose }: { onClose: () => void }) {
     more: [agent.client_name, agent.site_name].filter(Boolean).join(" / "),
     path: `/agents/${agent.id}`,
   }));
-  const choices = [...found, ...pages];
+  const choices = [
+    ...found,
+    ...some(scripts.items, "script"),
+    ...some(rollouts.data?.items ?? [], "rollout"),
+    ...pages,
+  ];
   const chosen = Math.min(at, choices.length - 1);
   const open = (choice: Choice | undefined): void => {
     if (choice === undefined) return;
@@ -94,7 +130,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
     >
       <input
         className="input"
-        placeholder="A machine, or a page"
+        placeholder="A machine, script, rollout or page"
         aria-label="Find or do"
         role="combobox"
         aria-expanded="true"

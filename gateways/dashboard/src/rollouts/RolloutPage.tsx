@@ -13,12 +13,11 @@ import { What } from "../run/What";
 import { Button } from "../ui/Button";
 import { Crumbs } from "../ui/Crumbs";
 import { Fault } from "../ui/Fault";
-import { CommandStatus } from "../ui/Status";
 import { SureButton } from "../ui/SureButton";
-import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { CountsBar, CountsLine, CountsShort, RolloutStatus } from "./counts";
 import { FAILED, Members } from "./Members";
+import { Outcomes } from "./Outcomes";
 import "./rollouts.css";
 
 type Rollout = components["schemas"]["RolloutWithCountsModel"];
@@ -133,8 +132,9 @@ export default function RolloutPage() {
                 <strong>{shown.detail}</strong>
                 {shown.state === "paused" && (
                   <p>
-                    Nothing more begins. What each machine said last is below; mend what it names, then <em>Resume</em>{" "}
-                    goes on with the others, and <em>Retry</em> gives those that failed their command again.
+                    Nothing more begins. What came of it is below, and what was said last; mend what it names, then{" "}
+                    <em>Resume</em> goes on with the others, and <em>Retry</em> gives those that failed their command
+                    again.
                   </p>
                 )}
               </div>
@@ -181,7 +181,7 @@ export default function RolloutPage() {
                     <div className="row">
                       <strong>Wave {wave.wave}</strong>
                       <span className="muted grow">
-                        {NUMBER.format(wave.size)} {wave.size === 1 ? "machine" : "machines"}, {wave.state}
+                        {NUMBER.format(wave.size)} {wave.size === 1 ? "machine" : "machines"}, {waveText(wave)}
                         {wave.manual && wave.state !== "finished" && "; the next one waits for you"}
                       </span>
                       {wave.continues_at && (
@@ -197,7 +197,7 @@ export default function RolloutPage() {
               </ol>
             </section>
           )}
-          <Outcomes rollout={shown} onOpen={setCommand} />
+          <Outcomes rollout={shown} ended={ended(shown)} onOpen={setCommand} />
           <Members rollout={shown} onOpen={setCommand} retry={retry} />
         </>
       )}
@@ -239,59 +239,22 @@ function LeftOut({ rollout }: { rollout: Rollout }) {
   );
 }
 
-interface PartProps {
-  rollout: Rollout;
-  onOpen: (commandId: string) => void;
+type Wave = Rollout["waves"][number];
+
+/** How many have no ending yet. */
+function open({ waiting, queued, delivered, running }: Rollout["counts"]): number {
+  return waiting + queued + delivered + running;
 }
 
-/** How many have ended: the lists below are asked for anew as it grows, and not for each. */
+/** How many have one. */
 function ended({ counts, targeted }: Rollout): number {
-  const open = counts.waiting + counts.queued + counts.delivered + counts.running;
-  return targeted - open;
+  return targeted - open(counts);
 }
 
-function Outcomes({ rollout, onOpen }: PartProps) {
-  const outcomes = useQuery({
-    queryKey: ["rollouts", rollout.id, "outcomes", ended(rollout)],
-    placeholderData: (before) => before,
-    queryFn: () =>
-      ask(api.GET("/api/v1/rollouts/{rollout_id}/outcomes", { params: { path: { rollout_id: rollout.id } } })),
-  });
-  const items = (outcomes.data?.items ?? []).filter((one) => one.state !== null);
-  if (items.length === 0) return null;
-  return (
-    <section className="card" aria-label="Outcomes">
-      <header>
-        <h2>What came of it</h2>
-        <span className="muted small">those alike together</span>
-      </header>
-      <Table title="Outcomes" heads={["Machines", "Ending", "Exit code", "Said last"]}>
-        {items.map((one) => (
-          <tr key={one.example}>
-            <td>{NUMBER.format(one.agents)}</td>
-            <td>{one.state && <CommandStatus state={one.state} />}</td>
-            <td>{one.exit_code ?? <span className="muted">none</span>}</td>
-            <td>
-              <button type="button" className="link" onClick={() => onOpen(one.example)}>
-                <Said outcome={one} />
-              </button>
-            </td>
-          </tr>
-        ))}
-      </Table>
-    </section>
-  );
-}
-
-/** What was said last. Of what did not succeed the reason is among the errors, where there are any. */
-function Said({ outcome }: { outcome: components["schemas"]["OutcomeModel"] }) {
-  const error = outcome.state === "succeeded" ? "" : (outcome.error_tail ?? "").trim();
-  const line = (error || (outcome.tail ?? "").trim()).split("\n").at(-1);
-  if (!line) return <>nothing</>;
-  return (
-    <code className="clip tail">
-      {error && <span className="hidden-text">Error: </span>}
-      {line}
-    </code>
-  );
+/** Where a wave is, in words. */
+function waveText({ state, counts }: Wave): string {
+  const left = open(counts);
+  if (state === "waiting") return "not begun";
+  if (state === "released") return "under way";
+  return left === 0 ? "finished" : `enough have ended; ${NUMBER.format(left)} not yet`;
 }

@@ -7,6 +7,7 @@ import { useChange } from "../app/change";
 import { useEvery } from "../app/every";
 import { count, type Selection } from "../fleet/selection";
 import { Button } from "../ui/Button";
+import { Choice } from "../ui/Choice";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
@@ -18,13 +19,19 @@ import { RunAs, type Shell, ShellChoice, TimeLimit, variables } from "./how";
 import { PlaceholderArea } from "./PlaceholderArea";
 import { Reach, useReach } from "./Reach";
 import { RevisionChoice } from "./RevisionChoice";
+import { ONCE, RetryFields, retryOf } from "./retry";
 import { Targets } from "./Targets";
 import { NO_TERMS, TermsFields, termsOf } from "./terms";
 import { AT_ONCE, ofCommand, ofRollout, WhenFields } from "./when";
 
 type Spec = components["schemas"]["QueueCommand"]["spec"];
 
+/** What takes no words of one's own, and what it is called. */
+const PLAIN = { collect_facts: "Collect facts", ping: "Ping" };
+
 const COUNT = new Intl.NumberFormat("en");
+
+type Kind = "run_script" | "run_shell" | "collect_facts" | "ping";
 
 interface Props {
   /** Whom it is for. */
@@ -42,9 +49,10 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
   const may = useMay();
   const [, go] = useLocation();
   const [command, setCommand] = useState<string | null>(null);
-  const [kind, setKind] = useState<"run_script" | "run_shell">(
-    script !== undefined || !may("commands.shell") ? "run_script" : "run_shell",
-  );
+  const [kind, setKind] = useState<Kind>(() => {
+    if (script === undefined && may("commands.shell")) return "run_shell";
+    return script !== undefined || may("commands.script") ? "run_script" : "collect_facts";
+  });
   const [scriptId, setScriptId] = useState(script ?? "");
   const [revision, setRevision] = useState("");
   const [args, setArgs] = useState("");
@@ -54,6 +62,7 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
   const [runAs, setRunAs] = useState("");
   const [reason, setReason] = useState("");
   const [env, setEnv] = useState("");
+  const [retry, setRetry] = useState(ONCE);
   const [terms, setTerms] = useState(NO_TERMS);
   const [when, setWhen] = useState(AT_ONCE);
   const [aim, setAim] = useState(() => aimOf(on));
@@ -61,7 +70,9 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
   const one = onlyOne(aim);
   const number = named(aim) ?? reach.counted?.all ?? count(on);
   const many = COUNT.format(number);
+  const plain = kind === "collect_facts" || kind === "ping";
   const spec = (): Spec => {
+    if (plain) return { kind };
     const more = {
       ...(timeout ? { timeout_s: Number(timeout) } : {}),
       ...(runAs ? { run_as: runAs } : {}),
@@ -75,11 +86,12 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
   const queue = useChange(
     async () => {
       if (one !== undefined) {
-        return ask(api.POST("/api/v1/commands", { body: { agent_id: one, spec: spec(), reason, ...ofCommand(when) } }));
+        const order = { spec: spec(), reason, ...retryOf(retry), ...ofCommand(when) };
+        return ask(api.POST("/api/v1/commands", { body: { agent_id: one, ...order } }));
       }
-      const title = kind === "run_shell" ? line.slice(0, 100) : (chosen?.name ?? "script");
-      const order = { spec: spec(), reason, ...termsOf(terms), ...ofRollout(when) };
-      const body = { name: title, target: targetOf(aim), ...order };
+      const named = plain ? PLAIN[kind] : kind === "run_shell" ? line.slice(0, 100) : (chosen?.name ?? "script");
+      const order = { spec: spec(), reason, ...retryOf(retry), ...termsOf(terms), ...ofRollout(when) };
+      const body = { name: terms.name.trim() || named, target: targetOf(aim), ...order };
       return ask(api.POST("/api/v1/rollouts", { body }));
     },
     (answer) => {
@@ -98,7 +110,7 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
     kind === "run_script" && may("scripts.see"),
   );
   const chosen = scripts.items.find((found) => found.id === scriptId);
-  const ready = !meansNobody(aim) && (kind === "run_shell" ? line.trim() !== "" : scriptId !== "");
+  const ready = !meansNobody(aim) && (plain || (kind === "run_shell" ? line.trim() !== "" : scriptId !== ""));
   const send = (event: SyntheticEvent): void => {
     event.preventDefault();
     if (ready) queue.mutate();
@@ -158,8 +170,28 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
               A script
             </button>
           )}
+          <button type="button" role="tab" aria-selected={plain} onClick={() => !plain && setKind("collect_facts")}>
+            Facts, or a ping
+          </button>
         </div>
-        {kind === "run_shell" ? (
+        {plain ? (
+          <Choice
+            label="What"
+            value={kind}
+            onChoose={(value) => setKind(value === "ping" ? "ping" : "collect_facts")}
+            hint={
+              kind === "ping"
+                ? "It does nothing, and so proves that the whole path works."
+                : "The machine tells of itself anew: system, hardware, network, software."
+            }
+          >
+            {Object.entries(PLAIN).map(([value, label]) => (
+              <option key={value} value={value}>
+                {label}
+              </option>
+            ))}
+          </Choice>
+        ) : kind === "run_shell" ? (
           <>
             <ShellChoice shell={shell} onShell={setShell} />
             <PlaceholderArea
@@ -214,18 +246,23 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
         <WhenFields when={when} onWhen={setWhen} />
         {one === undefined && <TermsFields terms={terms} onTerms={setTerms} />}
         <details>
-          <summary>More: environment, time limit, account, reason</summary>
+          <summary>{plain ? "More: tries, reason" : "More: environment, time limit, account, tries, reason"}</summary>
           <div className="stack pad">
-            <PlaceholderArea
-              label="Environment"
-              rows={2}
-              placeholder={"NAME=value, one a line; a secret as PASSWORD={{secret.NAME}}"}
-              value={env}
-              onText={setEnv}
-              onSend={send}
-            />
-            <TimeLimit value={timeout} onValue={setTimeout} />
-            <RunAs value={runAs} onValue={setRunAs} />
+            {!plain && (
+              <>
+                <PlaceholderArea
+                  label="Environment"
+                  rows={2}
+                  placeholder={"NAME=value, one a line; a secret as PASSWORD={{secret.NAME}}"}
+                  value={env}
+                  onText={setEnv}
+                  onSend={send}
+                />
+                <TimeLimit value={timeout} onValue={setTimeout} />
+                <RunAs value={runAs} onValue={setRunAs} />
+              </>
+            )}
+            <RetryFields retry={retry} onRetry={setRetry} />
             <Field
               label="Why"
               hint="Shown in the story of the command."

@@ -4,9 +4,10 @@ import { useNames } from "../api/names";
 import { parse } from "../fleet/filter";
 import { AgentPick } from "../ui/AgentPick";
 import { Button } from "../ui/Button";
+import { Choice } from "../ui/Choice";
 import { Field } from "../ui/Field";
 import { ManyPick } from "../ui/ManyPick";
-import { type Aim, named, onlyOne } from "./aim";
+import { type Aim, type MachineType, meansNobody, narrowed, onlyOne } from "./aim";
 
 /** So many are shown one by one. */
 const SHOWN = 20;
@@ -70,6 +71,27 @@ export function Targets({ aim, name, onAim }: Props) {
           }}
         />
         <Chosen aim={aim} name={name} added={added} onAim={onAim} />
+        <details>
+          <summary>Only some of these: by type, by facts</summary>
+          <div className="row wrap top pad">
+            <Choice
+              label="Type"
+              value={aim.types[0] ?? ""}
+              onChoose={(value) => onAim({ ...aim, types: value === "" ? [] : [value as MachineType] })}
+            >
+              <option value="">any</option>
+              <option value="server">servers</option>
+              <option value="workstation">workstations</option>
+            </Choice>
+            <Field
+              label="Whose facts say"
+              hint={'As facts.os_id = "debian" and facts.memory_bytes > 4e9'}
+              spellCheck={false}
+              value={aim.filter}
+              onChange={(event) => onAim({ ...aim, filter: event.target.value })}
+            />
+          </div>
+        </details>
       </div>
     </details>
   );
@@ -120,5 +142,5 @@ function summary(aim: Aim, name: string | undefined): string {
     aim.sites.length > 0 && (aim.sites.length === 1 ? "one site" : `${aim.sites.length} sites`),
     aim.ids.length > 0 && (aim.ids.length === 1 ? "one machine" : `${COUNT.format(aim.ids.length)} machines`),
   ].filter(Boolean);
-  return named(aim) === 0 ? "nobody yet" : parts.join(", ");
+  return meansNobody(aim) ? "nobody yet" : `${narrowed(aim) ? "some of " : ""}${parts.join(", ")}`;
 }

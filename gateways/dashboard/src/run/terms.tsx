@@ -3,16 +3,25 @@ import { Choice } from "../ui/Choice";
 import { Field } from "../ui/Field";
 
 type Start = components["schemas"]["StartRollout"];
+const MINUTE_S = 60;
+const HOUR_S = 3_600;
 type Weekday = NonNullable<NonNullable<Start["hours"]>["days"]>[number];
 
 /** How a rollout goes, as it is typed: empty is no limit. */
 export interface Terms {
+  name: string;
+  joinsHours: string;
   waves: string;
+  finishedPercent: string;
   manual: boolean;
   pauseMinutes: string;
   inFlight: string;
   perMinute: string;
   failedPercent: string;
+  timedOutPercent: string;
+  unansweredPercent: string;
+  answerMinutes: string;
+  minEnded: string;
   guardAction: "pause" | "abort";
   begins: string;
   ends: string;
@@ -20,12 +29,19 @@ export interface Terms {
 }
 
 export const NO_TERMS: Terms = {
+  name: "",
+  joinsHours: "",
   waves: "",
+  finishedPercent: "",
   manual: false,
   pauseMinutes: "",
   inFlight: "",
   perMinute: "",
   failedPercent: "",
+  timedOutPercent: "",
+  unansweredPercent: "",
+  answerMinutes: "",
+  minEnded: "",
   guardAction: "pause",
   begins: "",
   ends: "",
@@ -46,13 +62,34 @@ function number(text: string): number | null {
   return text === "" ? null : Number(text);
 }
 
+function seconds(text: string, unit: number): number | null {
+  return text === "" ? null : Math.round(Number(text) * unit);
+}
+
+/** Whether anything stops it by itself. */
+function guarded(terms: Terms): boolean {
+  return terms.failedPercent !== "" || terms.timedOutPercent !== "" || terms.unansweredPercent !== "";
+}
+
+function guardOf(terms: Terms): Start["guard"] {
+  if (!guarded(terms)) return null;
+  return {
+    max_failed_percent: number(terms.failedPercent),
+    max_timed_out_percent: number(terms.timedOutPercent),
+    max_unanswered_percent: number(terms.unansweredPercent),
+    answer_within_s: terms.unansweredPercent === "" ? null : seconds(terms.answerMinutes, MINUTE_S),
+    ...(terms.minEnded === "" ? {} : { min_ended: Number(terms.minEnded) }),
+    action: terms.guardAction,
+  };
+}
+
 /** As the API takes them.
  *
  * @throws Error for waves that are neither "5" nor "10%".
  */
-export function termsOf(terms: Terms): Pick<Start, "waves" | "limits" | "guard" | "hours"> {
-  const failed = number(terms.failedPercent);
+export function termsOf(terms: Terms): Pick<Start, "waves" | "limits" | "guard" | "hours" | "joins_within_s"> {
   return {
+    joins_within_s: seconds(terms.joinsHours, HOUR_S),
     waves: terms.waves
       .split(/[\s,]+/)
       .filter((one) => one !== "")
@@ -60,10 +97,15 @@ export function termsOf(terms: Terms): Pick<Start, "waves" | "limits" | "guard" 
         const [, figure, percent] = /^(\d+)(%?)$/.exec(one) ?? [];
         if (figure === undefined) throw new Error(`Waves: ${one} is neither a number, as 5, nor a share, as 10%.`);
         const size = percent === "%" ? { percent: Number(figure) } : { count: Number(figure) };
-        return { ...size, manual: terms.manual, pause_s: (number(terms.pauseMinutes) ?? 0) * 60 };
+        return {
+          ...size,
+          manual: terms.manual,
+          pause_s: seconds(terms.pauseMinutes, MINUTE_S) ?? 0,
+          finished_percent: number(terms.finishedPercent) ?? 100,
+        };
       }),
     limits: { in_flight: number(terms.inFlight), per_minute: number(terms.perMinute) },
-    guard: failed === null ? null : { max_failed_percent: failed, action: terms.guardAction },
+    guard: guardOf(terms),
     hours:
       terms.begins === "" || terms.ends === "" ? null : { begins: terms.begins, ends: terms.ends, days: terms.days },
   };
@@ -126,11 +168,11 @@ export function TermsFields({ terms, onTerms }: { terms: Terms; onTerms: (terms:
             type="number"
             min={0}
             max={100}
-            hint="Judged from the tenth ending on."
+            hint="Judged from the tenth ending on, or as Options has it."
             value={terms.failedPercent}
             onChange={(event) => set({ failedPercent: event.target.value })}
           />
-          {terms.failedPercent !== "" && (
+          {guarded(terms) && (
             <Choice
               label="and then"
               value={terms.guardAction}
@@ -175,6 +217,87 @@ export function TermsFields({ terms, onTerms }: { terms: Terms; onTerms: (terms:
               </label>
             ))}
           </fieldset>
+        )}
+        <TermsOptions terms={terms} set={set} />
+      </div>
+    </details>
+  );
+}
+
+interface OptionsProps {
+  terms: Terms;
+  set: (change: Partial<Terms>) => void;
+}
+
+/** What is seldom other than usual. */
+function TermsOptions({ terms, set }: OptionsProps) {
+  const share = { type: "number", min: 0, max: 100 };
+  return (
+    <details>
+      <summary>Options: name, who joins, when a wave is done, what else stops it</summary>
+      <div className="stack pad">
+        <div className="row wrap top">
+          <Field
+            label="Called"
+            hint="Empty: as what it runs."
+            maxLength={200}
+            value={terms.name}
+            onChange={(event) => set({ name: event.target.value })}
+          />
+          <Field
+            label="Open for others, in hours"
+            hint="Who enrolls or comes to match by then joins. Empty: nobody."
+            type="number"
+            min={0.01}
+            step="any"
+            value={terms.joinsHours}
+            onChange={(event) => set({ joinsHours: event.target.value })}
+          />
+        </div>
+        {terms.waves.trim() !== "" && (
+          <Field
+            label="A wave is done when so many percent have ended"
+            hint="Empty: all of them, so that one machine that is off holds up the next wave."
+            {...share}
+            value={terms.finishedPercent}
+            onChange={(event) => set({ finishedPercent: event.target.value })}
+          />
+        )}
+        <div className="row wrap top">
+          <Field
+            label="Stop if more percent time out than"
+            {...share}
+            value={terms.timedOutPercent}
+            onChange={(event) => set({ timedOutPercent: event.target.value })}
+          />
+          <Field
+            label="Stop if more percent do not answer than"
+            hint="Who is simply away is waited for."
+            {...share}
+            value={terms.unansweredPercent}
+            onChange={(event) => set({ unansweredPercent: event.target.value })}
+          />
+          {terms.unansweredPercent !== "" && (
+            <Field
+              label="within minutes"
+              type="number"
+              min={0.1}
+              step="any"
+              required
+              value={terms.answerMinutes}
+              onChange={(event) => set({ answerMinutes: event.target.value })}
+            />
+          )}
+        </div>
+        {guarded(terms) && (
+          <Field
+            label="Judge once so many have ended"
+            hint="Empty: ten."
+            type="number"
+            min={1}
+            value={terms.minEnded}
+            onChange={(event) => set({ minEnded: event.target.value })}
+          />
         )}
       </div>
     </details>
