@@ -64,7 +64,11 @@ async def test_this_machine_is_measured(gateway: ScriptedGateway, agent: AgentPr
         await report(gateway, full, "warning")
         assert (await report(gateway, missing, "unknown")).detail.startswith("/no/such/place: ")
         assert (await report(gateway, memory, "failing")).unit == "% used"
-        await report(gateway, processor, "passing")
+        # How busy the machine is, is its own affair.
+        await gateway.until(lambda: said(gateway, processor.check_id))
+        busy = said(gateway, processor.check_id)[0]
+        assert busy.value is not None
+        assert busy.state == ("failing" if busy.value > 99.999 else "passing")
         told = await report(gateway, script_check, "warning")
         assert (told.value, told.detail) == (7.0, "all is well")
         assert (await report(gateway, slow, "info")).detail == "ran longer than 1 s"
@@ -139,7 +143,8 @@ async def test_measuring_goes_on_alone_and_a_start_tells_nothing_anew(
     async with asyncio.timeout(20):
         while len(count.read_text().split()) < measured + 3:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.05)
-    assert not said(gateway, one.check_id)
+    # At the most what it was not known to have been heard.
+    assert set(said(gateway, one.check_id)) <= {told[-1]}
 
 
 async def test_killed_before_it_knows_that_it_was_heard_it_says_the_same_again(
