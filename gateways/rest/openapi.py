@@ -84,6 +84,7 @@ _EVERYWHERE: tuple[type[DomainError], ...] = (http.NoSuchRouteError, http.Method
 _TAGS = {
     "Commands": "Work for agents: queued at once, run when its turn comes, never lost.",
     "Rollouts": "One intent for many agents: in waves, within limits, with a guard.",
+    "Checks": "What agents measure again and again, and what is wrong where.",
     "Agents": "Managed machines, their pending queues and their stories.",
     "Events": "The log itself: replay it, export it, follow it live.",
     "Audit chain": "What makes any later change of the log evident: signed checkpoints, and proofs of single events.",

@@ -33,7 +33,7 @@ async def test_a_check_is_made_and_what_it_finds_is_seen(  # noqa: PLR0915 - one
     await dialog.get_by_label("On", exact=True).select_option("machines that match")
     await expect(dialog.get_by_text("On no machine yet.")).to_be_visible()
     await dialog.get_by_label("All that match").fill("web")
-    await expect(dialog.get_by_role("status")).to_contain_text("On 1 machines now")
+    await expect(dialog.get_by_role("status")).to_contain_text("On 1 machine now")
     assert await tab.serious_faults() == []
     await dialog.get_by_role("button", name="Measure it").click()
     row = page.get_by_role("row", name="Disk")
@@ -87,7 +87,7 @@ async def test_a_check_is_changed_disabled_and_removed(tab: Tab, fleet: Fleet) -
     await row.get_by_role("button", name="Change Disk").click()
     dialog = page.get_by_role("dialog", name="Change Disk")
     await dialog.get_by_label("Fails below, % free").fill("3")
-    await expect(dialog.get_by_role("status")).to_contain_text("On 1 machines now")
+    await expect(dialog.get_by_role("status")).to_contain_text("On 1 machine now")
     await dialog.get_by_role("button", name="Change it").click()
     await expect(row).to_contain_text("fails < 3 % free")
     shown = (await fleet.http.get(f"/checks/{check_id}")).json()

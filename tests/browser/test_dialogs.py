@@ -338,6 +338,13 @@ async def a_machine_to_restart(world: World) -> Locator:
     return await world.press("Restart…")
 
 
+@opens("checks/CheckDialog.tsx")
+async def a_new_check(world: World) -> Locator:
+    await world.fleet.agent("web-01")
+    await world.tab.logged_in(path="/checks")
+    return await world.press("New check")
+
+
 @opens("scripts/Folder.tsx")
 async def where_a_script_lies(world: World) -> Locator:
     script = await made(world.fleet.http, "/scripts", {"name": "Uptime", "content": {"shell": "sh", "body": "uptime"}})

@@ -18,8 +18,8 @@ CHANGES = {
     "close", "countersign", "create", "define", "disable", "drop", "enable", "end", "end-all", "erase",
     "erase-refused", "export", "extract", "fill", "grant", "keep", "link", "log-out", "move", "pause", "plan",
     "prioritise", "rebuild", "refuse", "release", "remove", "rename", "reset-second-factor", "restore",
-    "resume", "retire", "retry", "revise", "revoke", "roll-over", "rotate", "rotate-key", "run", "save", "set",
-    "set-password", "skip", "start", "suspend", "tag", "unlink", "withdraw",
+    "install", "reboot", "resume", "retire", "retry", "revise", "revoke", "roll-over", "rotate", "rotate-key",
+    "run", "save", "set", "set-password", "skip", "start", "suspend", "tag", "unlink", "withdraw",
 }  # fmt: skip
 """The last words of commands that change something, or write a file."""
 AT_ONCE = {

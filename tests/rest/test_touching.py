@@ -29,6 +29,7 @@ UNCOUNTED = {
     "PrioritiseCommand": "moves what is there",
     "RetryCommand": "as QueueCommand",
     "PlanRollout": "does nothing",
+    "PlanCheck": "as above",
     "PauseRollout": "holds back",
     "ResumeRollout": "goes on with what was asked for when it was started",
     "ReleaseRollout": "as above",
@@ -83,10 +84,22 @@ async def at_once(_api: Api, fleet: Fleet, http: Any, _name: str) -> Any:
     return await http.post("/agents/tags", json={"agents": agents, "add": ["x"]})
 
 
+async def check(_api: Api, fleet: Fleet, http: Any, name: str) -> Any:
+    """One that runs something, on all: nobody knows how many that will be."""
+    body = {"name": "c", "what": {"kind": "shell", "shell": "sh", "line": "true"}, "target": TO_ALL["target"]}
+    (route,) = [one for one in ROUTES if one.intent is not None and one.intent.__name__ == name]
+    path = route.path
+    if name == "ChangeCheck":
+        path = path.replace("{check_id}", (await made(fleet.http, "/checks", body))["id"])
+    return await http.request(route.method, path, json=body)
+
+
 WAYS: dict[str, Callable[[Api, Fleet, Any, str], Awaitable[Any]]] = {
     "StartRollout": rollout,
     "RetryRollout": rollout,
     "TagAgents": at_once,
+    "DefineCheck": check,
+    "ChangeCheck": check,
 }
 
 

@@ -16,13 +16,12 @@ import { Causes } from "./Causes";
 import { Filters, type Narrowed } from "./Filters";
 import { type EventQuery, KINDS } from "./kinds";
 import "./activity.css";
+import { figure } from "../ui/figure";
 
 type Page = components["schemas"]["PageOf_EventModel_"];
 
 /** So many new lines are kept above the list; those after them are counted until somebody loads it anew. */
 const MOST_NEW = 500;
-const COUNT = new Intl.NumberFormat("en");
-
 interface News {
   /** Newest first, with nothing left out between them and the list below. */
   lines: LogEvent[];
@@ -171,7 +170,7 @@ function Log() {
       <Filters narrowed={narrowed} onShow={show} />
       {news.more > 0 && (
         <p className="row" aria-live="polite">
-          <span>{COUNT.format(news.more)} more since then.</span>
+          <span>{figure(news.more)} more since then.</span>
           <Button look="tiny" busy={log.isRefetching} onClick={() => void load()}>
             Load them
           </Button>

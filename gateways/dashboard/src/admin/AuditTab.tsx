@@ -9,6 +9,7 @@ import { Copy } from "../ui/Copy";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { Status } from "../ui/Status";
 import { Table } from "../ui/Table";
@@ -73,10 +74,10 @@ function Head() {
         <>
           <div className="row wrap">
             <Status tone={seen.lag === 0 ? "ok" : "busy"} shape={seen.lag === 0 ? "tick" : "arrow"}>
-              {seen.lag === 0 ? "all of the log is chained" : `${seen.lag.toLocaleString()} positions behind the log`}
+              {seen.lag === 0 ? "all of the log is chained" : `${figure(seen.lag)} positions behind the log`}
             </Status>
             <span className="muted">
-              up to {seen.position.toLocaleString()} of {seen.log_position.toLocaleString()}
+              up to {figure(seen.position)} of {figure(seen.log_position)}
             </span>
             <span className="muted">
               last checkpoint {seen.checkpoint === 0 ? "none yet" : `${seen.checkpoint}, `}
@@ -123,7 +124,7 @@ function Prove() {
           <div className="stack">
             <span>
               <Status tone="ok" shape="tick">
-                {proof.event.type} at {proof.event.position.toLocaleString()} is under a signed checkpoint
+                {proof.event.type} at {figure(proof.event.position)} is under a signed checkpoint
               </Status>{" "}
               <span className="muted">
                 recorded <Time at={proof.event.recorded_at} />, leaf {proof.index + 1} of {proof.size}
@@ -148,9 +149,9 @@ function Checkpoints({ items, onOpen }: { items: readonly Checkpoint[]; onOpen: 
       <Table title="Checkpoints" heads={["Number", "Positions", "Made", "Signed by", ""]}>
         {items.map((one) => (
           <tr key={one.number}>
-            <th scope="row">{one.number.toLocaleString()}</th>
+            <th scope="row">{figure(one.number)}</th>
             <td className="nowrap">
-              {one.first_position.toLocaleString()} to {one.last_position.toLocaleString()}
+              {figure(one.first_position)} to {figure(one.last_position)}
             </td>
             <td>
               <Time at={one.made_at} />

@@ -7,12 +7,11 @@ import { Button } from "../ui/Button";
 import { Choice } from "../ui/Choice";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { Table } from "../ui/Table";
 
 type Rows = components["schemas"]["RowsModel"];
-
-const COUNT = new Intl.NumberFormat("en");
 
 /** The read models row by row, as they are kept: to see why a list shows what it does. */
 export default function BrowseTab() {
@@ -57,7 +56,7 @@ export default function BrowseTab() {
             <Choice label="Table" value={table.table} onChoose={(name) => show(name, [])}>
               {items.map((one) => (
                 <option key={one.table} value={one.table}>
-                  {one.table} (about {COUNT.format(one.rows)})
+                  {one.table} (about {figure(one.rows)})
                 </option>
               ))}
             </Choice>

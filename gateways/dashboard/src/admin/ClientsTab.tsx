@@ -11,6 +11,7 @@ import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
 import { FormDialog } from "../ui/FormDialog";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { Table } from "../ui/Table";
 
@@ -221,8 +222,8 @@ function SiteRow({ site, client }: { site: Site; client: Client }) {
 function Roll({ of: { agents, online } }: { of: Client | Site }): ReactNode {
   return (
     <span className="muted nowrap">
-      {agents === 1 ? "1 machine" : `${agents.toLocaleString()} machines`}
-      {agents > 0 && `, ${online.toLocaleString()} online`}
+      {agents === 1 ? "1 machine" : `${figure(agents)} machines`}
+      {agents > 0 && `, ${figure(online)} online`}
     </span>
   );
 }

@@ -9,6 +9,7 @@ import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
 import { FormDialog } from "../ui/FormDialog";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { Once } from "../ui/Once";
 import { Status } from "../ui/Status";
@@ -142,14 +143,14 @@ function Row({ item, manage, onChange, onSkip, onDone }: RowProps) {
         )}
       </td>
       <td className="nowrap">
-        {item.sent?.toLocaleString() ?? "–"}
+        {item.sent == null ? "–" : figure(item.sent)}
         {item.sent_at !== null && (
           <div className="muted small">
             last <Time at={item.sent_at} />
           </div>
         )}
       </td>
-      <td>{item.lag?.toLocaleString() ?? "–"}</td>
+      <td>{item.lag == null ? "–" : figure(item.lag)}</td>
       <td className="breakable">{item.actor}</td>
       {manage && (
         <td>

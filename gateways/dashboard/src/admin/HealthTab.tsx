@@ -4,6 +4,7 @@ import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { useAttended } from "../app/attention";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { Status } from "../ui/Status";
 import { Section } from "../ui/Table";
 import { Time } from "../ui/Time";
@@ -137,14 +138,14 @@ function Brokers({ seen }: { seen: Platform }) {
           <td>
             <Up ok={ok} word={ok ? "up" : `silent for ${Math.round(last_word_s)} s`} />
           </td>
-          <td>{state.connections.toLocaleString()}</td>
-          <td>{state.subscriptions.toLocaleString()}</td>
+          <td>{figure(state.connections)}</td>
+          <td>{figure(state.subscriptions)}</td>
           <td>
             {state.slow_consumers === 0 ? (
               "none"
             ) : (
               <Status tone="warn" shape="dash">
-                {state.slow_consumers.toLocaleString()} cut off
+                {figure(state.slow_consumers)} cut off
               </Status>
             )}
           </td>
@@ -170,7 +171,7 @@ function Brokers({ seen }: { seen: Platform }) {
 /** "1,200/s, 3.4 MB/s". */
 function flow(messages: number | null, size: number | null): string {
   if (messages === null || size === null) return "–";
-  return `${messages.toLocaleString(undefined, { maximumFractionDigits: 0 })}/s, ${bytes(size)}/s`;
+  return `${figure(Math.round(messages))}/s, ${bytes(size)}/s`;
 }
 
 function Processes({ seen }: { seen: Platform }) {
@@ -210,8 +211,8 @@ function Projections({ seen }: { seen: Platform }) {
             {one.status === "stopped" && <Remedy line={`fleetlog projections resume ${one.name}`} />}
             {one.status === "stale" && <Remedy line={`fleetlog projections rebuild ${one.name}`} />}
           </td>
-          <td>{one.position.toLocaleString()}</td>
-          <td>{one.lag.toLocaleString()}</td>
+          <td>{figure(one.position)}</td>
+          <td>{figure(one.lag)}</td>
           <td>
             <Time at={one.updated_at} />
           </td>
@@ -236,10 +237,10 @@ function Queues({ seen }: { seen: Platform }) {
       <Known title="Pending commands" heads={["Queued", "Delivered", "Running", "Machines"]}>
         {pending !== null && (
           <tr>
-            <td>{pending.queued.toLocaleString()}</td>
-            <td>{pending.delivered.toLocaleString()}</td>
-            <td>{pending.running.toLocaleString()}</td>
-            <td>{pending.agents.toLocaleString()}</td>
+            <td>{figure(pending.queued)}</td>
+            <td>{figure(pending.delivered)}</td>
+            <td>{figure(pending.running)}</td>
+            <td>{figure(pending.agents)}</td>
           </tr>
         )}
       </Known>
@@ -266,8 +267,8 @@ function Chain({ chain }: { chain: NonNullable<Platform["chain"]> }) {
         <td>
           <Up ok={chain.ok} word={chain.status} />
         </td>
-        <td>{chain.position.toLocaleString()}</td>
-        <td>{chain.lag.toLocaleString()}</td>
+        <td>{figure(chain.position)}</td>
+        <td>{figure(chain.lag)}</td>
         <td>{chain.checkpoint}</td>
         <td>
           <Time at={chain.checkpointed_at} />
@@ -293,8 +294,8 @@ function Forwarding({ seen }: { seen: Platform }) {
             )}
           </td>
           <td>{one.kind}</td>
-          <td>{one.sent.toLocaleString()}</td>
-          <td>{one.lag.toLocaleString()}</td>
+          <td>{figure(one.sent)}</td>
+          <td>{figure(one.lag)}</td>
         </tr>
       ))}
     </Section>

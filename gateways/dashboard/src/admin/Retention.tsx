@@ -7,6 +7,7 @@ import { useChange } from "../app/change";
 import { Button } from "../ui/Button";
 import { Field } from "../ui/Field";
 import { FormDialog } from "../ui/FormDialog";
+import { figure } from "../ui/figure";
 import { Table } from "../ui/Table";
 import { toast } from "../ui/Toasts";
 import { bytes } from "./bytes";
@@ -19,7 +20,7 @@ const GB = 1e9;
 export function Retention({ kept }: { kept: Kept }) {
   const may = useMayEverywhere();
   const [changing, setChanging] = useState(false);
-  const days = (count: number | null): string => (count === null ? "for ever" : `${count.toLocaleString()} days`);
+  const days = (count: number | null): string => (count === null ? "for ever" : `${figure(count)} days`);
   const most = kept.output_keep_bytes;
   return (
     <section className="card" aria-label="Retention">

@@ -7,6 +7,7 @@ import { useChange } from "../app/change";
 import { useList } from "../app/list";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { Status } from "../ui/Status";
 import { SureButton } from "../ui/SureButton";
@@ -128,9 +129,9 @@ function RoleCard({ role, about, onChange, onDone }: CardProps) {
 
 function Limits({ limits }: { limits: Role["limits"] }) {
   const lines = [
-    limits.max_agents != null && `No action on more than ${limits.max_agents.toLocaleString()} machines.`,
+    limits.max_agents != null && `No action on more than ${figure(limits.max_agents)} machines.`,
     limits.approval_above != null &&
-      `Another person approves what touches more than ${limits.approval_above.toLocaleString()} machines.`,
+      `Another person approves what touches more than ${figure(limits.approval_above)} machines.`,
     limits.approval_for !== undefined &&
       limits.approval_for.length > 0 &&
       `Another person approves each use of ${limits.approval_for.join(", ")}.`,

@@ -10,6 +10,7 @@ import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
 import { FormDialog } from "../ui/FormDialog";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { SureButton } from "../ui/SureButton";
 import { Table } from "../ui/Table";
@@ -81,7 +82,7 @@ function SealAnew({ onDone }: { onDone: () => unknown }) {
   const seal = useChange(
     () => ask(api.POST("/api/v1/secrets/rotate", {})),
     (answer) => {
-      const many = answer.count === 1 ? "One secret is" : `${answer.count.toLocaleString()} secrets are`;
+      const many = answer.count === 1 ? "One secret is" : `${figure(answer.count)} secrets are`;
       toast(`${many} sealed anew, under master key ${answer.key_id}.`);
       return onDone();
     },

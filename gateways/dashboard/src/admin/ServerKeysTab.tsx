@@ -8,6 +8,7 @@ import { useAfterEvents, usePolling } from "../app/events";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { FormDialog } from "../ui/FormDialog";
+import { figure } from "../ui/figure";
 import { Status } from "../ui/Status";
 import { Table } from "../ui/Table";
 import { toast } from "../ui/Toasts";
@@ -77,7 +78,7 @@ export default function ServerKeysTab() {
                       {one.known_by === null ? (
                         <span className="muted">–</span>
                       ) : (
-                        `${one.known_by.toLocaleString()} of ${(one.agents ?? 0).toLocaleString()}`
+                        `${figure(one.known_by)} of ${figure(one.agents ?? 0)}`
                       )}
                     </td>
                     <td className="breakable">

@@ -10,6 +10,7 @@ import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
 import { FormDialog } from "../ui/FormDialog";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { Once } from "../ui/Once";
 import { Pick } from "../ui/Pick";
@@ -104,7 +105,7 @@ function Row({ item, manage, onDone }: { item: Token; manage: boolean; onDone: (
         </Status>
       </td>
       <td className="nowrap">
-        {item.uses.toLocaleString()} of {item.max_uses.toLocaleString()}
+        {figure(item.uses)} of {figure(item.max_uses)}
         {item.approval === "required" && <div className="muted small">{item.waiting} wait for approval</div>}
       </td>
       <td>

@@ -5,6 +5,7 @@ import { isProblem } from "../api/problem";
 import type { components } from "../api/schema";
 import { useAfterEvents } from "../app/events";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
@@ -12,8 +13,6 @@ import { Time } from "../ui/Time";
 type Agent = components["schemas"]["AgentModel"];
 type Page = components["schemas"]["SoftwareModel"];
 type Package = components["schemas"]["PackageModel"];
-
-const COUNT = new Intl.NumberFormat("en");
 
 interface Props {
   agent: Agent;
@@ -85,7 +84,7 @@ export default function Software({ agent, at }: Props) {
       <Fault error={software.error} retry={() => software.refetch()} />
       {first && (
         <p className="muted small">
-          {COUNT.format(first.packages)} installed{updatesText(first)}, as of <Time at={first.reported_at} />.
+          {figure(first.packages)} installed{updatesText(first)}, as of <Time at={first.reported_at} />.
         </p>
       )}
       {first && items.length === 0 && (
@@ -111,8 +110,8 @@ export default function Software({ agent, at }: Props) {
 function updatesText(page: Page): string {
   if (page.updates === null) return "; what could be updated it cannot say";
   if (page.updates === 0) return "; all is up to date";
-  const security = page.security_updates ? `, ${COUNT.format(page.security_updates)} of them for security` : "";
-  return `; ${COUNT.format(page.updates)} could be updated${security}`;
+  const security = page.security_updates ? `, ${figure(page.security_updates)} of them for security` : "";
+  return `; ${figure(page.updates)} could be updated${security}`;
 }
 
 function Line({ one }: { one: Package }) {

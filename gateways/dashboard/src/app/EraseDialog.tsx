@@ -4,6 +4,7 @@ import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { figure } from "../ui/figure";
 import { toast } from "../ui/Toasts";
 import { useChange } from "./change";
 
@@ -68,9 +69,8 @@ export default function EraseDialog({ kind, id, name, onDone, onClose }: Props) 
         footer={<Button onClick={onClose}>Done</Button>}
       >
         <p>
-          But for {erase.data.withheld.toLocaleString()} {erase.data.withheld === 1 ? "event" : "events"} from before
-          there was sealing: they are shown as erased, and the database, backups and exports of the log still hold what
-          they say.
+          But for {figure(erase.data.withheld)} {erase.data.withheld === 1 ? "event" : "events"} from before there was
+          sealing: they are shown as erased, and the database, backups and exports of the log still hold what they say.
         </p>
       </Dialog>
     );

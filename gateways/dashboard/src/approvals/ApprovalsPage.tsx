@@ -17,6 +17,7 @@ import { Status } from "../ui/Status";
 import { Time } from "../ui/Time";
 import { toast } from "../ui/Toasts";
 import "./approvals.css";
+import { figure } from "../ui/figure";
 
 type Approval = components["schemas"]["ApprovalModel"];
 type State = Approval["state"];
@@ -96,7 +97,7 @@ function Request({ item }: { item: Approval }) {
           <>
             , for{" "}
             <strong>
-              {item.agents.toLocaleString()} {item.agents === 1 ? "machine" : "machines"}
+              {figure(item.agents)} {item.agents === 1 ? "machine" : "machines"}
             </strong>
           </>
         )}

@@ -8,6 +8,7 @@ import { AgentPick, type Chosen } from "../ui/AgentPick";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { Status } from "../ui/Status";
 import { Table } from "../ui/Table";
@@ -109,7 +110,7 @@ export default function ChangesPage() {
       )}
       {first && (
         <p className="muted" role="status">
-          Between position {first.earlier.toLocaleString()} and {first.later.toLocaleString()}
+          Between position {figure(first.earlier)} and {figure(first.later)}
         </p>
       )}
       {changes.isSuccess && items.length === 0 && !changes.hasNextPage && (
@@ -183,7 +184,7 @@ function Thing({ item }: { item: Changed }) {
         </strong>
         <span className="muted grow">{NAMES[item.what]}</span>
         <Link href={`/activity/${item.last_position}`} className="small">
-          {item.events === 1 ? "one event" : `${item.events.toLocaleString()} events`}, the last at {item.last_position}
+          {item.events === 1 ? "one event" : `${figure(item.events)} events`}, the last at {item.last_position}
         </Link>
       </div>
       {item.fields.length === 0 ? (

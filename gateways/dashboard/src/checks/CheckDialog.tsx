@@ -171,7 +171,7 @@ function Reach({ target }: { target: Check["target"] | null }) {
     <p className="muted" role="status">
       {plan.data === undefined
         ? "Counting…"
-        : `On ${plan.data.targeted} machines now, and on those that come to match later.`}
+        : `On ${plan.data.targeted === 1 ? "1 machine" : `${plan.data.targeted} machines`} now, and on those that come to match later.`}
     </p>
   );
 }

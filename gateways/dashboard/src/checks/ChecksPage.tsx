@@ -7,6 +7,7 @@ import { useList } from "../app/list";
 import { useTitle } from "../app/title";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { ShapeIcon } from "../ui/Status";
 import { SureButton } from "../ui/SureButton";
@@ -15,7 +16,6 @@ import { toast, toastError } from "../ui/Toasts";
 import { CheckDialog } from "./CheckDialog";
 import { type Check, CheckStatus, whatText } from "./state";
 
-const NUMBER = new Intl.NumberFormat("en");
 const FOUND = ["failing", "warning", "unknown", "info"] as const;
 
 /** What machines measure again and again, and on how many it finds what. */
@@ -111,7 +111,7 @@ function Row({ one, manage, onChange, onDone }: RowProps) {
         {whatText(one)}
         <div className="muted small">every {one.interval_s} s</div>
       </td>
-      <td>{one.machines === null ? "–" : NUMBER.format(one.machines)}</td>
+      <td>{one.machines === null ? "–" : figure(one.machines)}</td>
       <td>
         {found.length === 0 ? (
           <span className="muted">{one.disabled || one.machines === 0 ? "–" : "nothing"}</span>
@@ -119,7 +119,7 @@ function Row({ one, manage, onChange, onDone }: RowProps) {
           <Link href={`/?f=${encodeURIComponent(`check:"${one.name}"`)}`} className="row wrap">
             {found.map((state) => (
               <span key={state} className="row">
-                <CheckStatus state={state} /> <strong>{NUMBER.format(one.counts[state])}</strong>
+                <CheckStatus state={state} /> <strong>{figure(one.counts[state])}</strong>
               </span>
             ))}
           </Link>

@@ -1,5 +1,6 @@
 import { useMay } from "../api/session";
 import { Button } from "../ui/Button";
+import { figure } from "../ui/figure";
 import type { Filter } from "./filter";
 import { count, NONE, only, type Selection } from "./selection";
 
@@ -12,8 +13,6 @@ interface Props {
   onTag: () => void;
 }
 
-const COUNT = new Intl.NumberFormat("en");
-
 /** What can be done with all that is selected. */
 export function BulkBar({ selection, total, filter, onSelect, onRun, onTag }: Props) {
   const may = useMay();
@@ -22,10 +21,10 @@ export function BulkBar({ selection, total, filter, onSelect, onRun, onTag }: Pr
   const can = may("commands.queue") && (only(selection) !== undefined || may("rollouts.start"));
   return (
     <div className="bulk" role="region" aria-label="Selected machines">
-      <strong>{COUNT.format(chosen)} selected</strong>
+      <strong>{figure(chosen)} selected</strong>
       {rest && (
         <Button look="tiny" onClick={() => onSelect({ matching: filter, except: new Set(), total })}>
-          Select all {COUNT.format(total)} that match
+          Select all {figure(total)} that match
         </Button>
       )}
       <Button look="plain tiny" onClick={() => onSelect(NONE)}>

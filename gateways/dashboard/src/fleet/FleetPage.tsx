@@ -18,11 +18,10 @@ import { count, isOf, joined, NONE, only, type Selection, toggled } from "./sele
 import { Table } from "./Table";
 import { type Look, Views } from "./Views";
 import "./fleet.css";
+import { figure } from "../ui/figure";
 
 const RunDialog = lazy(() => import("../run/RunDialog"));
 const TagDialog = lazy(() => import("./TagDialog"));
-const COUNT = new Intl.NumberFormat("en");
-
 /** The list of machines, as its address says: ?f= what was typed, ?client= ?site= where, ?sort= in which order,
  * ?columns= with what. */
 export default function FleetPage() {
@@ -135,7 +134,7 @@ export default function FleetPage() {
       <header>
         <h1>Fleet</h1>
         <span className="muted" aria-live="polite">
-          {total !== undefined && `${COUNT.format(total)} ${total === 1 ? "machine" : "machines"}`}
+          {total !== undefined && `${figure(total)} ${total === 1 ? "machine" : "machines"}`}
         </span>
         {!nothing && count(selection) === 0 && may("commands.queue") && (
           <span className="muted small only-wide">Select some to run something on them.</span>

@@ -6,6 +6,7 @@ import { usePolling } from "../app/events";
 import { useList } from "../app/list";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 
 type Clients = components["schemas"]["PageOf_ClientModel_"];
@@ -19,8 +20,6 @@ interface Props {
   place: Place;
   onPlace: (place: Place) => void;
 }
-
-const COUNT = new Intl.NumberFormat("en");
 
 /** Clients and their sites, with how many machines each has and how many of them are online. The list of machines beside
  * it is drawn anew with each change, and may hold hundreds of clients up no more than once. */
@@ -118,8 +117,8 @@ function Sites({ client, place, onPlace }: Props & { client: string }) {
 
 function Roll({ agents, online }: { agents: number; online: number }) {
   return (
-    <span className="muted small nowrap" title={`${COUNT.format(online)} of ${COUNT.format(agents)} online`}>
-      {COUNT.format(online)}/{COUNT.format(agents)}
+    <span className="muted small nowrap" title={`${figure(online)} of ${figure(agents)} online`}>
+      {figure(online)}/{figure(agents)}
     </span>
   );
 }

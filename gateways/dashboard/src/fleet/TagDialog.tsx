@@ -4,14 +4,13 @@ import { api, ask } from "../api/client";
 import { useChange } from "../app/change";
 import { Field } from "../ui/Field";
 import { FormDialog } from "../ui/FormDialog";
+import { figure } from "../ui/figure";
 import { toast } from "../ui/Toasts";
 import { AGENTS } from "./agents";
 import { count, type Selection } from "./selection";
 
-const COUNT = new Intl.NumberFormat("en");
-
 function machines(number: number): string {
-  return number === 1 ? "1 machine" : `${COUNT.format(number)} machines`;
+  return number === 1 ? "1 machine" : `${figure(number)} machines`;
 }
 
 function tagsOf(text: string): string[] {

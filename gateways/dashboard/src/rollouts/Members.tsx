@@ -6,6 +6,7 @@ import type { components } from "../api/schema";
 import { useMay } from "../api/session";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { type CommandState, CommandStatus, Status } from "../ui/Status";
 import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
@@ -17,7 +18,6 @@ type Page = components["schemas"]["PageOf_MemberModel_"];
 type State = keyof Counts;
 
 export const FAILED = ["failed", "timed_out", "interrupted", "rejected", "expired"] as const satisfies State[];
-const NUMBER = new Intl.NumberFormat("en");
 const PAGE = 50;
 const MOST_SITES = 200;
 
@@ -103,7 +103,7 @@ export function Members({ rollout, onOpen, retry }: Props) {
               aria-pressed={name === chosen}
               onClick={() => narrow("state", name)}
             >
-              {label} {NUMBER.format(count(some))}
+              {label} {figure(count(some))}
             </button>
           ),
         )}

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { api, ask } from "../api/client";
 import type { components } from "../api/schema";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { CommandStatus } from "../ui/Status";
 import { Table } from "../ui/Table";
 
@@ -10,7 +11,6 @@ type Rollout = components["schemas"]["RolloutWithCountsModel"];
 type Outcome = components["schemas"]["OutcomeModel"];
 type By = "exit_code" | "all";
 
-const NUMBER = new Intl.NumberFormat("en");
 /** As many kinds of outcome as the server gives. */
 const MOST = 200;
 const ALIKE: readonly [By, string][] = [
@@ -56,7 +56,7 @@ export function Outcomes({ rollout, ended, onOpen }: Props) {
       <Table title="Outcomes" heads={["Machines", "Ending", "Exit code", by === "all" ? "Said last" : "Output"]}>
         {items.map((one) => (
           <tr key={one.example}>
-            <td>{NUMBER.format(one.agents)}</td>
+            <td>{figure(one.agents)}</td>
             <td>{one.state && <CommandStatus state={one.state} />}</td>
             <td>{one.exit_code ?? <span className="muted">none</span>}</td>
             <td>

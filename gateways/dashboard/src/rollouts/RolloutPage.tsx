@@ -19,11 +19,10 @@ import { CountsBar, CountsLine, CountsShort, RolloutStatus } from "./counts";
 import { FAILED, Members } from "./Members";
 import { Outcomes } from "./Outcomes";
 import "./rollouts.css";
+import { figure } from "../ui/figure";
 
 type Rollout = components["schemas"]["RolloutWithCountsModel"];
 type Steer = "pause" | "resume" | "release" | "abort" | "close" | "retry-failed";
-
-const NUMBER = new Intl.NumberFormat("en");
 
 /** One rollout: its waves, what came of it so far, and the hand on it. */
 export default function RolloutPage() {
@@ -99,7 +98,7 @@ export default function RolloutPage() {
     failed > 0 &&
     shown?.state !== "aborted" &&
     may("rollouts.start") &&
-    button("retry-failed", `Retry ${NUMBER.format(failed)} that failed`);
+    button("retry-failed", `Retry ${figure(failed)} that failed`);
   return (
     <div className="page">
       <header>
@@ -145,7 +144,7 @@ export default function RolloutPage() {
             <CountsLine counts={shown.counts} />
             <div className="row wrap muted">
               <span>
-                {NUMBER.format(shown.targeted)} {shown.targeted === 1 ? "machine" : "machines"}
+                {figure(shown.targeted)} {shown.targeted === 1 ? "machine" : "machines"}
               </span>
               <span>
                 started <Time at={shown.started_at} />
@@ -181,7 +180,7 @@ export default function RolloutPage() {
                     <div className="row">
                       <strong>Wave {wave.wave}</strong>
                       <span className="muted grow">
-                        {NUMBER.format(wave.size)} {wave.size === 1 ? "machine" : "machines"}, {waveText(wave)}
+                        {figure(wave.size)} {wave.size === 1 ? "machine" : "machines"}, {waveText(wave)}
                         {wave.manual && wave.state !== "finished" && "; the next one waits for you"}
                       </span>
                       {wave.continues_at && (
@@ -226,7 +225,7 @@ function LeftOut({ rollout }: { rollout: Rollout }) {
     <ul className="plain-list muted small">
       {reasons.map(([reason, count]) => (
         <li key={reason}>
-          {NUMBER.format(count)} left out: {LEFT_OUT[reason] ?? reason.replaceAll("_", " ")}
+          {figure(count)} left out: {LEFT_OUT[reason] ?? reason.replaceAll("_", " ")}
           {filter && reason.startsWith("filter") && (
             <>
               {" "}
@@ -256,5 +255,5 @@ function waveText({ state, counts }: Wave): string {
   const left = open(counts);
   if (state === "waiting") return "not begun";
   if (state === "released") return "under way";
-  return left === 0 ? "finished" : `enough have ended; ${NUMBER.format(left)} not yet`;
+  return left === 0 ? "finished" : `enough have ended; ${figure(left)} not yet`;
 }

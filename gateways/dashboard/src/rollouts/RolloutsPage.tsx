@@ -12,14 +12,13 @@ import { Table } from "../ui/Table";
 import { Time } from "../ui/Time";
 import { CountsBar, CountsShort, RolloutStatus } from "./counts";
 import "./rollouts.css";
+import { figure } from "../ui/figure";
 
 type Rollout = components["schemas"]["RolloutModel"];
 type State = Rollout["state"];
 const GOING_MS = 3_000;
 
 const STATES: readonly State[] = ["running", "paused", "completed", "aborted"];
-const NUMBER = new Intl.NumberFormat("en");
-
 /** What was asked of many machines at once, and how far each is. */
 export default function RolloutsPage() {
   useTitle("Rollouts");
@@ -95,7 +94,7 @@ export default function RolloutsPage() {
                     </>
                   )}
                 </td>
-                <td>{NUMBER.format(one.targeted)}</td>
+                <td>{figure(one.targeted)}</td>
                 <td>
                   <Time at={one.started_at} />
                 </td>

@@ -1,10 +1,9 @@
 import type { components } from "../api/schema";
+import { figure } from "../ui/figure";
 import { Status } from "../ui/Status";
 
 export type Counts = components["schemas"]["CountsModel"];
 type State = keyof Counts;
-
-const NUMBER = new Intl.NumberFormat("en");
 
 /** The states together, as they are shown: from what went well to what has not begun. */
 const GROUPS = [
@@ -40,7 +39,7 @@ export function CountsBar({ counts }: { counts: Counts }) {
             key={label}
             className={`bar-part ${tone}`}
             data-state={label}
-            title={`${NUMBER.format(count)} ${label}`}
+            title={`${figure(count)} ${label}`}
             style={{ flexGrow: count / Math.max(total, 1) }}
           />
         ) : null;
@@ -57,7 +56,7 @@ export function CountsShort({ counts }: { counts: Counts }) {
         const count = sum(counts, states);
         return count > 0 ? (
           <Status key={label} tone={tone} shape={shape} title={label}>
-            {NUMBER.format(count)}
+            {figure(count)}
             <span className="hidden-text"> {label}</span>
           </Status>
         ) : null;
@@ -74,7 +73,7 @@ export function CountsLine({ counts }: { counts: Counts }) {
         const count = sum(counts, states);
         return count > 0 ? (
           <Status key={label} tone={tone} shape={shape}>
-            <strong>{NUMBER.format(count)}</strong> {label}
+            <strong>{figure(count)}</strong> {label}
           </Status>
         ) : null;
       })}

@@ -6,6 +6,7 @@ import { useMay } from "../api/session";
 import { useChange } from "../app/change";
 import { Button } from "../ui/Button";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { CommandStatus, ENDED } from "../ui/Status";
 import { duration, Time } from "../ui/Time";
 import { AnsiReader } from "./ansi";
@@ -137,7 +138,7 @@ function Whole({ command, live, received }: WholeProps) {
           .filter((stream) => sizes[stream] > 0)
           .map((stream) => (
             <a key={stream} href={`/api/v1/commands/${command.id}/output?stream=${stream}`} download>
-              Download {stream} ({new Intl.NumberFormat("en").format(sizes[stream])} bytes)
+              Download {stream} ({figure(sizes[stream])} bytes)
             </a>
           ))}
       </div>

@@ -1,6 +1,7 @@
 import { type Revision, useRevisions } from "../scripts/revisions";
 import { Choice } from "../ui/Choice";
 import { Fault } from "../ui/Fault";
+import { figure } from "../ui/figure";
 import { More } from "../ui/More";
 import { variableLines } from "./how";
 
@@ -40,7 +41,7 @@ export function RevisionChoice({ script, value, onChoose }: Props) {
 function own({ shell, timeout_s, args, env, run_as, platforms }: Revision): string {
   return [
     shell,
-    `at most ${timeout_s.toLocaleString()} s`,
+    `at most ${figure(timeout_s)} s`,
     args.length > 0 && `arguments ${args.join(" ")}`,
     Object.keys(env).length > 0 && `environment ${variableLines(env).replaceAll("\n", " ")}`,
     run_as !== null && `run as ${run_as}`,

@@ -11,6 +11,7 @@ import { Choice } from "../ui/Choice";
 import { Dialog } from "../ui/Dialog";
 import { Fault } from "../ui/Fault";
 import { Field } from "../ui/Field";
+import { figure } from "../ui/figure";
 import { Pick } from "../ui/Pick";
 import { toast } from "../ui/Toasts";
 import { aimOf, meansNobody, named, onlyOne, targetOf } from "./aim";
@@ -28,8 +29,6 @@ type Spec = components["schemas"]["QueueCommand"]["spec"];
 
 /** What takes no words of one's own, and what it is called. */
 const PLAIN = { collect_facts: "Collect facts", ping: "Ping" };
-
-const COUNT = new Intl.NumberFormat("en");
 
 type Kind = "run_script" | "run_shell" | "collect_facts" | "ping";
 
@@ -69,7 +68,7 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
   const reach = useReach(aim);
   const one = onlyOne(aim);
   const number = named(aim) ?? reach.counted?.all ?? count(on);
-  const many = COUNT.format(number);
+  const many = figure(number);
   const plain = kind === "collect_facts" || kind === "ping";
   const spec = (): Spec => {
     if (plain) return { kind };
@@ -98,7 +97,7 @@ export default function RunDialog({ on, name, script, begin, onClose }: Props) {
       if (one !== undefined) setCommand(answer.id);
       else {
         const targeted = "targeted" in answer ? Number(answer.targeted) : number;
-        toast(`Queued for ${COUNT.format(targeted)} machines.`);
+        toast(`Queued for ${figure(targeted)} machines.`);
         onClose();
         go(`/rollouts/${answer.id}`);
       }

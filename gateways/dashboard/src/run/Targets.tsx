@@ -6,13 +6,12 @@ import { AgentPick } from "../ui/AgentPick";
 import { Button } from "../ui/Button";
 import { Choice } from "../ui/Choice";
 import { Field } from "../ui/Field";
+import { figure } from "../ui/figure";
 import { ManyPick } from "../ui/ManyPick";
 import { type Aim, type MachineType, meansNobody, narrowed, onlyOne } from "./aim";
 
 /** So many are shown one by one. */
 const SHOWN = 20;
-const COUNT = new Intl.NumberFormat("en");
-
 interface Props {
   aim: Aim;
   /** Of the machine that it began with, where that was one. */
@@ -121,7 +120,7 @@ function Chosen({ aim, name, added, onAim }: ChosenProps) {
           <span className="clip">{called(id)}</span> ✕
         </button>
       ))}
-      {aim.ids.length > SHOWN && <span className="muted">and {COUNT.format(aim.ids.length - SHOWN)} more</span>}
+      {aim.ids.length > SHOWN && <span className="muted">and {figure(aim.ids.length - SHOWN)} more</span>}
       {aim.ids.length > 1 && (
         <Button look="plain tiny" onClick={() => onAim({ ...aim, ids: [] })}>
           Take all of these out
@@ -132,7 +131,7 @@ function Chosen({ aim, name, added, onAim }: ChosenProps) {
 }
 
 function left({ except }: Aim): string {
-  return except.length === 0 ? "" : `, but for ${COUNT.format(except.length)}`;
+  return except.length === 0 ? "" : `, but for ${figure(except.length)}`;
 }
 
 function summary(aim: Aim, name: string | undefined): string {
@@ -140,7 +139,7 @@ function summary(aim: Aim, name: string | undefined): string {
   const parts = [
     aim.matching !== null && `all that match${left(aim)}`,
     aim.sites.length > 0 && (aim.sites.length === 1 ? "one site" : `${aim.sites.length} sites`),
-    aim.ids.length > 0 && (aim.ids.length === 1 ? "one machine" : `${COUNT.format(aim.ids.length)} machines`),
+    aim.ids.length > 0 && (aim.ids.length === 1 ? "one machine" : `${figure(aim.ids.length)} machines`),
   ].filter(Boolean);
   return meansNobody(aim) ? "nobody yet" : `${narrowed(aim) ? "some of " : ""}${parts.join(", ")}`;
 }

@@ -1,6 +1,7 @@
 import { type ReactNode, useState } from "react";
 import { Choice } from "./Choice";
 import { Field } from "./Field";
+import { figure } from "./figure";
 
 export interface Option {
   value: string;
@@ -32,7 +33,7 @@ export function Pick({ label, value, required, hint, options, more = false, onCh
   const found = options.filter((one) => words.every((word) => one.label.toLowerCase().includes(word)));
   const shown = found.slice(0, MOST);
   const chosen = options.find((one) => one.value === value);
-  const total = `${options.length.toLocaleString()}${more ? " that were read; there are more" : ""}`;
+  const total = `${figure(options.length)}${more ? " that were read; there are more" : ""}`;
   return (
     <div className="stack">
       {(options.length > FEW || more) && (
@@ -43,7 +44,7 @@ export function Pick({ label, value, required, hint, options, more = false, onCh
           hint={
             <span aria-live="polite">
               {found.length > MOST || more
-                ? `${shown.length} shown of ${found.length < options.length ? `${found.length.toLocaleString()} that fit, of ` : ""}${total}; type to narrow`
+                ? `${shown.length} shown of ${found.length < options.length ? `${figure(found.length)} that fit, of ` : ""}${total}; type to narrow`
                 : `${found.length} of ${total}`}
             </span>
           }
