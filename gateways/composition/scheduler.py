@@ -65,7 +65,7 @@ def build_scheduler(settings: Settings) -> Assembly:
     keeper = CheckKeeper(
         parts.log, parts.pool, CheckReader(parts.pool.connection), utc_now, new_id, scheduler.leading.is_set
     )
-    return Assembly([*parts.services, waiter, scheduler, keeper])
+    return Assembly([*parts.services, waiter, keeper, scheduler])
 
 
 def _housekeeping(parts: Parts) -> Housekeeping:
